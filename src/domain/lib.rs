@@ -1,1 +1,21 @@
-//! The pure core.
+//! The pure core of Sallyport: who may reach what, what a channel may do next, what a recording and
+//! an event look like. No I/O, no clock, no randomness, no async, no environment: every rule gets its
+//! facts and an instant as arguments and returns a value, so an outsider can build a verifier from
+//! this package alone.
+
+pub mod id;
+pub mod name;
+pub mod secret;
+
+pub mod grant;
+pub mod policy;
+pub mod principal;
+pub mod target;
+
+pub mod channel;
+pub mod login_name;
+
+pub mod event;
+
+pub mod cast;
+pub mod recording;

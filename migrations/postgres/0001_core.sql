@@ -1,0 +1,182 @@
+-- People, targets, grants, sessions, recordings, events. JSON is kept as text: the program reads it, SQL does not.
+
+CREATE TABLE principals (
+    id            UUID PRIMARY KEY,
+    name          TEXT NOT NULL UNIQUE,
+    organisation  TEXT,
+    roles         TEXT NOT NULL,                 -- comma-separated, never empty
+    password_hash TEXT,                          -- argon2id, PHC string
+    created_at    TIMESTAMPTZ NOT NULL,
+    disabled_at   TIMESTAMPTZ,
+    CHECK (roles <> '')
+);
+
+CREATE TABLE principal_keys (
+    fingerprint  TEXT PRIMARY KEY,               -- SHA256:…; a key belongs to one person
+    principal_id UUID NOT NULL REFERENCES principals (id),
+    public_key   TEXT NOT NULL,                  -- algorithm and base64
+    comment      TEXT NOT NULL,
+    added_at     TIMESTAMPTZ NOT NULL,
+    last_used_at TIMESTAMPTZ
+);
+CREATE INDEX principal_keys_by_principal ON principal_keys (principal_id);
+
+CREATE TABLE api_tokens (
+    id           UUID PRIMARY KEY,
+    principal_id UUID NOT NULL REFERENCES principals (id),
+    label        TEXT NOT NULL,
+    token_hash   BYTEA NOT NULL UNIQUE,          -- SHA-256 of the token
+    created_at   TIMESTAMPTZ NOT NULL,
+    not_after    TIMESTAMPTZ,
+    last_used_at TIMESTAMPTZ,
+    revoked_at   TIMESTAMPTZ
+);
+
+CREATE TABLE targets (
+    id          UUID PRIMARY KEY,
+    name        TEXT NOT NULL UNIQUE,
+    address     TEXT NOT NULL,
+    jump_id     UUID REFERENCES targets (id),
+    logins      TEXT NOT NULL,                   -- JSON: [{"login":…,"credential":…}]
+    labels      TEXT NOT NULL,                   -- JSON object
+    host_keys   TEXT NOT NULL,                   -- JSON: [{"trust":…,"public_key":…}]
+    created_at  TIMESTAMPTZ NOT NULL,
+    disabled_at TIMESTAMPTZ
+);
+
+-- Every name and alias of every target, so that none belongs to two.
+CREATE TABLE target_names (
+    name      TEXT PRIMARY KEY,
+    target_id UUID NOT NULL REFERENCES targets (id),
+    is_alias  BOOLEAN NOT NULL
+);
+CREATE INDEX target_names_by_target ON target_names (target_id);
+
+-- Secrets that the bastion logs in with, sealed with the master key.
+CREATE TABLE target_secrets (
+    target_id UUID NOT NULL REFERENCES targets (id),
+    login     TEXT NOT NULL,
+    sealed    BYTEA NOT NULL,
+    set_at    TIMESTAMPTZ NOT NULL,
+    PRIMARY KEY (target_id, login)
+);
+
+CREATE TABLE grants (
+    id            UUID PRIMARY KEY,
+    terms         TEXT NOT NULL,                 -- JSON: targets, logins, capabilities, networks, sessions
+    not_before    TIMESTAMPTZ NOT NULL,
+    not_after     TIMESTAMPTZ NOT NULL,
+    reason        TEXT NOT NULL,
+    ticket        TEXT,
+    created_by    UUID REFERENCES principals (id),
+    created_at    TIMESTAMPTZ NOT NULL,
+    revoked_at    TIMESTAMPTZ,
+    revoked_by    UUID REFERENCES principals (id),
+    revoke_reason TEXT,
+    CHECK (not_before < not_after),
+    CHECK ((revoked_at IS NULL) = (revoke_reason IS NULL))
+);
+CREATE INDEX grants_by_end ON grants (not_after);
+
+CREATE TABLE grant_people (
+    grant_id     UUID NOT NULL REFERENCES grants (id),
+    principal_id UUID NOT NULL REFERENCES principals (id),
+    PRIMARY KEY (grant_id, principal_id)
+);
+CREATE INDEX grant_people_by_principal ON grant_people (principal_id);
+
+-- One row. Its number grows with every change that could turn a yes into a no; live sessions watch it.
+CREATE TABLE policy_version (
+    id      INTEGER PRIMARY KEY CHECK (id = 1),
+    version BIGINT NOT NULL
+);
+INSERT INTO policy_version (id, version) VALUES (1, 0);
+
+-- Keys that the bastion signs with, sealed with the master key: host keys, user CA, host CA.
+CREATE TABLE bastion_keys (
+    id         UUID PRIMARY KEY,
+    purpose    TEXT NOT NULL,                    -- host_key, user_ca, host_ca
+    public_key TEXT NOT NULL,
+    sealed     BYTEA NOT NULL,
+    created_at TIMESTAMPTZ NOT NULL,
+    retired_at TIMESTAMPTZ
+);
+-- Two nodes that start at once on an empty database must agree on one key of each purpose.
+CREATE UNIQUE INDEX bastion_keys_in_use ON bastion_keys (purpose) WHERE retired_at IS NULL;
+
+CREATE TABLE sessions (
+    id             UUID PRIMARY KEY,
+    principal_id   UUID NOT NULL REFERENCES principals (id),
+    principal_name TEXT NOT NULL,                -- as it was
+    target_id      UUID NOT NULL REFERENCES targets (id),
+    target_name    TEXT NOT NULL,                -- as it was
+    login          TEXT NOT NULL,
+    grant_id       UUID NOT NULL REFERENCES grants (id),
+    terms          TEXT NOT NULL,                -- JSON: the grant's terms as they stood
+    node           TEXT NOT NULL,                -- which node serves it
+    client_address TEXT NOT NULL,
+    client_version TEXT NOT NULL,
+    started_at     TIMESTAMPTZ NOT NULL,
+    ended_at       TIMESTAMPTZ,
+    ending         TEXT,                         -- JSON: how it ended
+    cut_requested  TEXT,                         -- JSON: an admin wants it cut, on whichever node it is
+    CHECK ((ended_at IS NULL) = (ending IS NULL))
+);
+CREATE INDEX sessions_live ON sessions (node) WHERE ended_at IS NULL;
+CREATE INDEX sessions_live_by_grant ON sessions (grant_id) WHERE ended_at IS NULL;
+CREATE INDEX sessions_by_start ON sessions (started_at, id);
+
+CREATE TABLE recordings (
+    id          UUID PRIMARY KEY,
+    session_id  UUID NOT NULL REFERENCES sessions (id),
+    channel     INTEGER NOT NULL,                -- counts the session's channels from 1
+    program     TEXT NOT NULL,                   -- JSON: shell, exec with its command, subsystem with its name
+    term        TEXT,                            -- TERM, if there was a terminal
+    cols        INTEGER,
+    rows        INTEGER,
+    started_at  TIMESTAMPTZ NOT NULL,
+    ended_at    TIMESTAMPTZ,
+    duration_us BIGINT NOT NULL DEFAULT 0,
+    segments    INTEGER NOT NULL DEFAULT 0,
+    chain       BYTEA NOT NULL,                  -- the head of the hash chain
+    bytes_in    BIGINT NOT NULL DEFAULT 0,
+    bytes_out   BIGINT NOT NULL DEFAULT 0,       -- stdout and stderr
+    gaps        INTEGER NOT NULL DEFAULT 0,
+    exit        TEXT,                            -- JSON: status or signal
+    resume      TEXT,                            -- JSON: where the journal is sealed up to, for a restart
+    UNIQUE (session_id, channel)
+);
+
+CREATE TABLE segments (
+    recording_id UUID NOT NULL REFERENCES recordings (id),
+    number       INTEGER NOT NULL,               -- from 0
+    start_us     BIGINT NOT NULL,
+    end_us       BIGINT NOT NULL,
+    bytes        BIGINT NOT NULL,                -- before compression
+    stored_bytes BIGINT NOT NULL,
+    sha256       BYTEA NOT NULL,                 -- of the stored bytes
+    chain        BYTEA NOT NULL,
+    object       TEXT NOT NULL,                  -- the key in the object store
+    PRIMARY KEY (recording_id, number)
+);
+
+-- The tail of a live recording that no segment holds yet: frames, masked, in runs of at most a second.
+CREATE TABLE live_tail (
+    recording_id UUID NOT NULL REFERENCES recordings (id),
+    number       BIGINT NOT NULL,                -- counts runs over the whole recording, from 0
+    segment      INTEGER NOT NULL,               -- the segment that these frames will be in
+    frames       BYTEA NOT NULL,
+    PRIMARY KEY (recording_id, number)
+);
+
+CREATE TABLE events (
+    seq        BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id         UUID NOT NULL UNIQUE,
+    at         TIMESTAMPTZ NOT NULL,
+    actor      TEXT NOT NULL,                    -- JSON
+    act        TEXT NOT NULL,                    -- JSON
+    kind       TEXT NOT NULL,                    -- the act's name, for filters
+    session_id UUID                              -- for filters
+);
+CREATE INDEX events_by_session ON events (session_id) WHERE session_id IS NOT NULL;
+CREATE INDEX events_by_kind ON events (kind, seq);

@@ -1,0 +1,1 @@
+//! asciicast v3 and v2, and plain text, from frames and back.

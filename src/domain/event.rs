@@ -1,0 +1,117 @@
+//! Audit events: what happened, to what, by whose hand. An event is a row in the transaction of the
+//! change it tells of; if it cannot be written, the change does not happen.
+//!
+//! An event names ids, never secrets, and never what was typed.
+
+use std::net::SocketAddr;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::grant::{Terms, Window};
+use crate::id::{EventId, GrantId, PrincipalId, RecordingId, SessionId, TargetId, TokenId};
+use crate::name::{Login, PrincipalName, TargetName};
+use crate::policy::Denial;
+use crate::principal::Role;
+
+/// One entry of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    pub id: EventId,
+    /// Whole microseconds.
+    pub at: DateTime<Utc>,
+    pub actor: Actor,
+    pub act: Act,
+}
+
+/// By whose hand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Actor {
+    /// The bastion itself: a window that ended, a recovery after a crash.
+    Bastion,
+    /// Somebody with this uid on the bastion's own host, through the admin socket.
+    Operator { uid: u32 },
+    /// A person who was proved.
+    Principal { id: PrincipalId, name: PrincipalName },
+    /// A peer that nobody was proved to be.
+    Stranger { address: SocketAddr },
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "act", rename_all = "snake_case")]
+pub enum Act {
+    PersonAdded { person: PrincipalId, name: PrincipalName, roles: Vec<Role> },
+    PersonChanged { person: PrincipalId, name: PrincipalName, change: String },
+    PersonDisabled { person: PrincipalId, name: PrincipalName },
+    PersonEnabled { person: PrincipalId, name: PrincipalName },
+    KeyAdded { person: PrincipalId, fingerprint: String },
+    KeyRemoved { person: PrincipalId, fingerprint: String },
+    TargetAdded { target: TargetId, name: TargetName, address: String, host_keys: Vec<String> },
+    TargetChanged { target: TargetId, name: TargetName, change: String },
+    TargetDisabled { target: TargetId, name: TargetName },
+    TargetEnabled { target: TargetId, name: TargetName },
+    GrantMade { grant: GrantId, people: Vec<PrincipalId>, terms: Terms, window: Window, reason: String },
+    GrantExtended { grant: GrantId, not_after: DateTime<Utc>, reason: String },
+    GrantRevoked { grant: GrantId, reason: String },
+    TokenMade { token: TokenId, person: PrincipalId },
+    TokenRevoked { token: TokenId, person: PrincipalId },
+    LoggedIn { person: PrincipalId, address: SocketAddr, method: String },
+    /// A login at the SSH door that proved nobody; `claimed` is what the peer called itself, made printable and short.
+    LoginRefused { address: SocketAddr, claimed: String, method: String },
+    /// A proved person was refused.
+    Denied { person: PrincipalId, address: SocketAddr, wanted: String, denial: Denial },
+    SessionOpened { session: SessionId, grant: GrantId, target: TargetId, login: Login, address: SocketAddr },
+    /// The bastion ended a session.
+    SessionCut { session: SessionId, reason: CutReason },
+    SessionEnded { session: SessionId, end: SessionEnd },
+    RecordingStarted { session: SessionId, recording: RecordingId, program: String },
+    /// `chain` is the head of the recording's hash chain, in hex.
+    RecordingEnded { session: SessionId, recording: RecordingId, segments: u32, chain: String, gaps: u32 },
+    RequestRefused { session: SessionId, request: String, reason: String },
+    RecordingViewed { recording: RecordingId },
+    RecordingExported { recording: RecordingId, format: String },
+}
+
+/// Why the bastion ended a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "why", rename_all = "snake_case")]
+pub enum CutReason {
+    /// The rule says no by now: the window ended, or the grant was revoked, or the person disabled, …
+    #[error("{denial}")]
+    Denied { denial: Denial },
+    /// An admin pressed the button.
+    #[error("cut by {by}: {reason}")]
+    Admin { by: String, reason: String },
+    /// No record, no session.
+    #[error("the recording failed: {message}")]
+    RecordingFailed { message: String },
+    /// The database could not be asked for longer than the configured grace.
+    #[error("the bastion could not reach its database for {seconds} s")]
+    CannotDecide { seconds: u64 },
+    /// What the target has not accepted outgrew its budget on disk.
+    #[error("the target did not take {bytes} bytes that were sent to it")]
+    TargetStalled { bytes: u64 },
+    /// Nothing moved for the configured time.
+    #[error("nothing was sent either way for {seconds} s")]
+    Idle { seconds: u64 },
+    #[error("the bastion is shutting down")]
+    ShuttingDown,
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "how", rename_all = "snake_case")]
+pub enum SessionEnd {
+    /// The client closed the connection, or it broke.
+    ClientClosed,
+    /// The target closed the connection, or it broke.
+    TargetClosed,
+    /// The target could not be reached or did not prove itself.
+    TargetUnreachable { message: String },
+    /// We ended it.
+    Cut { reason: CutReason },
+    /// The bastion died; its journals were recovered later.
+    Crashed,
+}

@@ -1,0 +1,291 @@
+//! Grants: who may reach which targets, as which logins, to do what, between which instants.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use chrono::{DateTime, Utc};
+use globset::{GlobBuilder, GlobMatcher};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::id::{GrantId, PrincipalId};
+use crate::name::Login;
+use crate::target::Target;
+
+/// A principal may reach a target from `not_before` up to, not including, `not_after`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    pub id: GrantId,
+    /// At least one.
+    pub people: Vec<PrincipalId>,
+    pub terms: Terms,
+    pub window: Window,
+    pub reason: String,
+    pub ticket: Option<String>,
+    /// Who gave it; `None` for the operator on the bastion's own host.
+    pub created_by: Option<PrincipalId>,
+    pub created_at: DateTime<Utc>,
+    pub revoked: Option<Revocation>,
+}
+
+/// That, when and why a grant was taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revocation {
+    pub at: DateTime<Utc>,
+    pub by: Option<PrincipalId>,
+    pub reason: String,
+}
+
+/// A half-open window of time that is not empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "WindowBounds", into = "WindowBounds")]
+pub struct Window {
+    not_before: DateTime<Utc>,
+    not_after: DateTime<Utc>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct WindowBounds {
+    not_before: DateTime<Utc>,
+    not_after: DateTime<Utc>,
+}
+
+/// The window would be empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a window must end after it starts: {not_before} is not before {not_after}")]
+pub struct EmptyWindow {
+    pub not_before: DateTime<Utc>,
+    pub not_after: DateTime<Utc>,
+}
+
+impl Window {
+    /// A window from `not_before` up to, not including, `not_after`.
+    pub fn new(not_before: DateTime<Utc>, not_after: DateTime<Utc>) -> Result<Self, EmptyWindow> {
+        if not_before < not_after {
+            Ok(Self { not_before, not_after })
+        } else {
+            Err(EmptyWindow { not_before, not_after })
+        }
+    }
+
+    pub fn not_before(&self) -> DateTime<Utc> {
+        self.not_before
+    }
+
+    pub fn not_after(&self) -> DateTime<Utc> {
+        self.not_after
+    }
+
+    /// Whether `at` is inside; the end is not.
+    pub fn contains(&self, at: DateTime<Utc>) -> bool {
+        self.not_before <= at && at < self.not_after
+    }
+}
+
+impl TryFrom<WindowBounds> for Window {
+    type Error = EmptyWindow;
+
+    fn try_from(bounds: WindowBounds) -> Result<Self, EmptyWindow> {
+        Self::new(bounds.not_before, bounds.not_after)
+    }
+}
+
+impl From<Window> for WindowBounds {
+    fn from(window: Window) -> Self {
+        Self { not_before: window.not_before, not_after: window.not_after }
+    }
+}
+
+/// What a grant allows, apart from people and time. Kept with each session as it stood.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// At least one; a target is meant if any of them matches.
+    pub targets: Vec<TargetSelector>,
+    /// At least one.
+    pub logins: Vec<Login>,
+    pub capabilities: Capabilities,
+    /// Networks from which the person may come; empty means from anywhere.
+    #[serde(default)]
+    pub source_networks: Vec<IpNet>,
+    /// Sessions that may be open at once under this grant; `None` means any number.
+    #[serde(default)]
+    pub max_sessions: Option<u32>,
+}
+
+impl Terms {
+    /// Whether one of the selectors means `target`.
+    pub fn covers(&self, target: &Target) -> bool {
+        self.targets.iter().any(|selector| selector.matches(target))
+    }
+
+    /// Whether a connection from `source` is welcome. An IPv4 address mapped into IPv6 counts as IPv4.
+    pub fn admits(&self, source: IpAddr) -> bool {
+        let source = source.to_canonical();
+        self.source_networks.is_empty() || self.source_networks.iter().any(|network| network.contains(&source))
+    }
+}
+
+/// What may be done on a target under a grant.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Capabilities {
+    /// An interactive shell.
+    pub shell: bool,
+    /// Single commands, and other subsystems than sftp.
+    pub exec: bool,
+    /// Files in.
+    pub upload: bool,
+    /// Files out.
+    pub download: bool,
+    /// Destinations that a local forward may name.
+    pub forwards: Vec<Destination>,
+}
+
+/// Where a forward may go: a host name or an address, and a port.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Destination {
+    pub host: String,
+    pub port: u16,
+}
+
+/// Which targets a grant means.
+#[derive(Debug, Clone)]
+pub enum TargetSelector {
+    /// The target of this name or alias.
+    Name(String),
+    /// Targets whose name or alias matches, `*` and `?` as in a shell: `web-*`.
+    Glob { pattern: String, matcher: GlobMatcher },
+    /// Targets that carry this label with this value: `env=prod`.
+    Label { key: String, value: String },
+}
+
+/// Why a text selects no targets.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SelectorError {
+    #[error("a target selector must not be empty")]
+    Empty,
+    #[error("`{pattern}` is not a pattern: {message}")]
+    Pattern { pattern: String, message: String },
+    #[error("`{0}` is neither a target's name nor a pattern such as `web-*` nor a label such as `env=prod`")]
+    Neither(String),
+}
+
+impl TargetSelector {
+    /// Whether this selector means `target`.
+    pub fn matches(&self, target: &Target) -> bool {
+        let mut names = std::iter::once(&target.name).chain(&target.aliases);
+        match self {
+            TargetSelector::Name(wanted) => names.any(|name| name.as_str() == wanted),
+            TargetSelector::Glob { matcher, .. } => names.any(|name| matcher.is_match(name.as_str())),
+            TargetSelector::Label { key, value } => has_label(&target.labels, key, value),
+        }
+    }
+}
+
+fn has_label(labels: &BTreeMap<String, String>, key: &str, value: &str) -> bool {
+    labels.get(key).is_some_and(|found| found == value)
+}
+
+impl FromStr for TargetSelector {
+    type Err = SelectorError;
+
+    /// Reads `web-1`, `web-*` or `env=prod`.
+    fn from_str(text: &str) -> Result<Self, SelectorError> {
+        if text.is_empty() {
+            return Err(SelectorError::Empty);
+        }
+        if let Some((key, value)) = text.split_once('=') {
+            if key.is_empty() || value.is_empty() {
+                return Err(SelectorError::Neither(text.to_owned()));
+            }
+            return Ok(TargetSelector::Label { key: key.to_owned(), value: value.to_owned() });
+        }
+        let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '*' | '?' | '[' | ']' | '{' | '}' | ',' | '!');
+        if !text.chars().all(known) {
+            return Err(SelectorError::Neither(text.to_owned()));
+        }
+        let text = text.to_ascii_lowercase();
+        if !text.contains(['*', '?', '[', '{']) {
+            return Ok(TargetSelector::Name(text));
+        }
+        match GlobBuilder::new(&text).literal_separator(false).build() {
+            Ok(glob) => Ok(TargetSelector::Glob { matcher: glob.compile_matcher(), pattern: text }),
+            Err(error) => Err(SelectorError::Pattern { pattern: text, message: error.kind().to_string() }),
+        }
+    }
+}
+
+impl fmt::Display for TargetSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TargetSelector::Name(name) => f.write_str(name),
+            TargetSelector::Glob { pattern, .. } => f.write_str(pattern),
+            TargetSelector::Label { key, value } => write!(f, "{key}={value}"),
+        }
+    }
+}
+
+impl PartialEq for TargetSelector {
+    fn eq(&self, other: &Self) -> bool {
+        self.to_string() == other.to_string()
+    }
+}
+
+impl Eq for TargetSelector {}
+
+impl Serialize for TargetSelector {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for TargetSelector {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_selector_reads_back_from_its_text() {
+        for text in ["web-1", "web-*", "gpu-[ab]-0?", "env=prod"] {
+            let selector: TargetSelector = text.parse().unwrap();
+            assert_eq!(selector.to_string(), text);
+            assert_eq!(serde_json::from_str::<TargetSelector>(&format!("{text:?}")).unwrap(), selector);
+        }
+    }
+
+    #[test]
+    fn what_selects_nothing_is_refused() {
+        for text in ["", "=", "env=", "=prod", "a b", "web-[", "../x"] {
+            assert!(text.parse::<TargetSelector>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_window_is_half_open_and_never_empty() {
+        let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+        let window = Window::new(at(10), at(20)).unwrap();
+        assert!(!window.contains(at(9)) && window.contains(at(10)) && window.contains(at(19)) && !window.contains(at(20)));
+        assert!(Window::new(at(10), at(10)).is_err());
+    }
+
+    #[test]
+    fn a_mapped_address_is_judged_as_the_ipv4_address_it_is() {
+        let terms = Terms {
+            targets: vec![],
+            logins: vec![],
+            capabilities: Capabilities::default(),
+            source_networks: vec!["203.0.113.0/24".parse().unwrap()],
+            max_sessions: None,
+        };
+        assert!(terms.admits("::ffff:203.0.113.9".parse().unwrap()));
+        assert!(!terms.admits("198.51.100.1".parse().unwrap()));
+    }
+}

@@ -1,0 +1,449 @@
+//! The rule: may this person reach this target, as this login, from here, now?
+//!
+//! Pure, so that the login, the re-check of live sessions and the tests share it. Its answer is a
+//! [`Permit`], and only this file can make one: a door that takes a permit cannot be opened without
+//! the rule.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::channel::Program;
+use crate::grant::{Capabilities, Grant, Terms};
+use crate::id::{GrantId, PrincipalId, TargetId};
+use crate::name::Login;
+use crate::principal::Principal;
+use crate::target::Target;
+
+/// What is being asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    pub principal: &'a Principal,
+    pub target: &'a Target,
+    pub login: &'a Login,
+    /// Where the person's connection comes from.
+    pub source: IpAddr,
+    /// How many *other* sessions are open under each grant; a grant that is not listed has none.
+    pub open_sessions: &'a HashMap<GrantId, u32>,
+}
+
+/// Proof that [`decide`] allowed one principal to reach one target as one login until `not_after`.
+#[must_use]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permit {
+    grant: GrantId,
+    principal: PrincipalId,
+    target: TargetId,
+    login: Login,
+    not_after: DateTime<Utc>,
+    terms: Terms,
+}
+
+impl Permit {
+    pub fn grant(&self) -> GrantId {
+        self.grant
+    }
+
+    pub fn principal(&self) -> PrincipalId {
+        self.principal
+    }
+
+    pub fn target(&self) -> TargetId {
+        self.target
+    }
+
+    pub fn login(&self) -> &Login {
+        &self.login
+    }
+
+    /// The first instant at which the permit no longer holds.
+    pub fn not_after(&self) -> DateTime<Utc> {
+        self.not_after
+    }
+
+    /// The grant's terms as they stood when the permit was given.
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// Whether `program` may run under this permit.
+    pub fn allows(&self, program: &Program) -> Result<(), Denial> {
+        let Capabilities { shell, exec, upload, download, forwards: _ } = &self.terms.capabilities;
+        let (allowed, capability) = match program {
+            Program::Shell => (*shell, Capability::Shell),
+            Program::Exec { .. } => (*exec, Capability::Exec),
+            // Which way the files go is the file rules' question; here at least one way must be open.
+            Program::Subsystem { name } if name == "sftp" => (*upload || *download, Capability::Files),
+            Program::Subsystem { .. } => (*exec, Capability::Exec),
+        };
+        if allowed { Ok(()) } else { Err(Denial::NotInGrant { grant: self.grant, capability }) }
+    }
+}
+
+/// Something that a grant may or may not allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Capability {
+    Shell,
+    Exec,
+    Files,
+    Forward,
+}
+
+impl Capability {
+    /// How the engineer is told.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Capability::Shell => "a shell",
+            Capability::Exec => "running commands",
+            Capability::Files => "file transfer",
+            Capability::Forward => "forwarding",
+        }
+    }
+}
+
+/// Why the answer is no. Ordered from the one nearest to a yes: of several grants that all say no, the person is
+/// told the reason of the one that came nearest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "denial", rename_all = "snake_case")]
+pub enum Denial {
+    #[error("the grant does not allow {}", capability.as_str())]
+    NotInGrant { grant: GrantId, capability: Capability },
+    #[error("the grant allows {most} sessions at once, and they are open")]
+    TooManySessions { grant: GrantId, most: u32 },
+    #[error("the grant does not allow connections from {source_address}")]
+    SourceNotAllowed { grant: GrantId, source_address: IpAddr },
+    #[error("the grant's window opens at {opens_at}")]
+    NotYet { grant: GrantId, opens_at: DateTime<Utc> },
+    #[error("the grant was revoked at {at}")]
+    Revoked { grant: GrantId, at: DateTime<Utc> },
+    #[error("the grant ended at {at}")]
+    Expired { grant: GrantId, at: DateTime<Utc> },
+    #[error("no grant for this login on this target")]
+    LoginNotGranted,
+    #[error("no grant for this target")]
+    NoGrant,
+    #[error("no such target")]
+    UnknownTarget,
+    #[error("the target has no account of that name")]
+    UnknownLogin,
+    #[error("the target is disabled")]
+    TargetDisabled,
+    #[error("the person is disabled")]
+    PrincipalDisabled,
+}
+
+impl Denial {
+    /// Lower is nearer to a yes.
+    fn distance(&self) -> u8 {
+        match self {
+            Denial::NotInGrant { .. } => 0,
+            Denial::TooManySessions { .. } => 1,
+            Denial::SourceNotAllowed { .. } => 2,
+            Denial::NotYet { .. } => 3,
+            Denial::Revoked { .. } => 4,
+            Denial::Expired { .. } => 5,
+            Denial::LoginNotGranted => 6,
+            Denial::NoGrant => 7,
+            Denial::UnknownTarget => 8,
+            Denial::UnknownLogin => 9,
+            Denial::TargetDisabled => 10,
+            Denial::PrincipalDisabled => 11,
+        }
+    }
+
+    /// The grant that said no, where one did.
+    pub fn grant(&self) -> Option<GrantId> {
+        match self {
+            Denial::NotInGrant { grant, .. }
+            | Denial::TooManySessions { grant, .. }
+            | Denial::SourceNotAllowed { grant, .. }
+            | Denial::NotYet { grant, .. }
+            | Denial::Revoked { grant, .. }
+            | Denial::Expired { grant, .. } => Some(*grant),
+            Denial::LoginNotGranted
+            | Denial::NoGrant
+            | Denial::UnknownTarget
+            | Denial::UnknownLogin
+            | Denial::TargetDisabled
+            | Denial::PrincipalDisabled => None,
+        }
+    }
+}
+
+/// Decides `question` at `now`, given every grant that names the person. The grant that lasts longest wins; of two that
+/// end at once, the one with the smaller id, so that the answer does not depend on the order of `grants`.
+pub fn decide(question: &Question<'_>, grants: &[Grant], now: DateTime<Utc>) -> Result<Permit, Denial> {
+    if question.principal.disabled_at.is_some_and(|at| at <= now) {
+        return Err(Denial::PrincipalDisabled);
+    }
+    if question.target.disabled_at.is_some_and(|at| at <= now) {
+        return Err(Denial::TargetDisabled);
+    }
+    if question.target.login(question.login).is_none() {
+        return Err(Denial::UnknownLogin);
+    }
+    let mut best: Option<&Grant> = None;
+    let mut nearest = Denial::NoGrant;
+    for grant in grants {
+        match judge(question, grant, now) {
+            Ok(()) => {
+                let longer = |best: &Grant| {
+                    (grant.window.not_after(), best.id) > (best.window.not_after(), grant.id)
+                };
+                if best.is_none_or(longer) {
+                    best = Some(grant);
+                }
+            }
+            Err(denial) => {
+                if is_nearer(&denial, &nearest) {
+                    nearest = denial;
+                }
+            }
+        }
+    }
+    let grant = best.ok_or(nearest)?;
+    Ok(Permit {
+        grant: grant.id,
+        principal: question.principal.id,
+        target: question.target.id,
+        login: question.login.clone(),
+        not_after: grant.window.not_after(),
+        terms: grant.terms.clone(),
+    })
+}
+
+/// Whether one grant answers the question with yes, and if not, why.
+fn judge(question: &Question<'_>, grant: &Grant, now: DateTime<Utc>) -> Result<(), Denial> {
+    if !grant.people.contains(&question.principal.id) || !grant.terms.covers(question.target) {
+        return Err(Denial::NoGrant);
+    }
+    if !grant.terms.logins.contains(question.login) {
+        return Err(Denial::LoginNotGranted);
+    }
+    if grant.window.not_after() <= now {
+        return Err(Denial::Expired { grant: grant.id, at: grant.window.not_after() });
+    }
+    if let Some(revocation) = grant.revoked.as_ref().filter(|revocation| revocation.at <= now) {
+        return Err(Denial::Revoked { grant: grant.id, at: revocation.at });
+    }
+    if now < grant.window.not_before() {
+        return Err(Denial::NotYet { grant: grant.id, opens_at: grant.window.not_before() });
+    }
+    if !grant.terms.admits(question.source) {
+        return Err(Denial::SourceNotAllowed { grant: grant.id, source_address: question.source });
+    }
+    if let Some(most) = grant.terms.max_sessions {
+        if question.open_sessions.get(&grant.id).copied().unwrap_or(0) >= most {
+            return Err(Denial::TooManySessions { grant: grant.id, most });
+        }
+    }
+    Ok(())
+}
+
+/// Orders denials for telling the person: the kind first, then the instant that helps most.
+fn is_nearer(new: &Denial, old: &Denial) -> bool {
+    match (new, old) {
+        (Denial::NotYet { opens_at: new, .. }, Denial::NotYet { opens_at: old, .. }) => new < old,
+        (Denial::Expired { at: new, .. }, Denial::Expired { at: old, .. }) => new > old,
+        (Denial::Revoked { at: new, .. }, Denial::Revoked { at: old, .. }) => new > old,
+        _ => new.distance() < old.distance(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use chrono::TimeDelta;
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::grant::{Revocation, Window};
+    use crate::principal::Role;
+    use crate::target::{CredentialKind, HostKey, HostKeyTrust, TargetLogin};
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(seconds, 0).unwrap()
+    }
+
+    fn alice() -> Principal {
+        Principal {
+            id: PrincipalId::from_uuid(Uuid::from_u128(1)),
+            name: "alice".parse().unwrap(),
+            organisation: None,
+            roles: vec![Role::Engineer],
+            created_at: at(0),
+            disabled_at: None,
+        }
+    }
+
+    fn web_1() -> Target {
+        Target {
+            id: TargetId::from_uuid(Uuid::from_u128(2)),
+            name: "web-1".parse().unwrap(),
+            aliases: vec!["www".parse().unwrap()],
+            address: "127.0.0.1:22".parse().unwrap(),
+            jump: None,
+            logins: ["root", "deploy"]
+                .map(|login| TargetLogin { login: login.parse().unwrap(), credential: CredentialKind::Certificate })
+                .to_vec(),
+            labels: BTreeMap::from([("env".to_owned(), "prod".to_owned())]),
+            host_keys: vec![HostKey { trust: HostKeyTrust::Host, public_key: "ssh-ed25519 AAAA".to_owned() }],
+            created_at: at(0),
+            disabled_at: None,
+        }
+    }
+
+    fn grant(id: u128, from: i64, until: i64) -> Grant {
+        Grant {
+            id: GrantId::from_uuid(Uuid::from_u128(id)),
+            people: vec![alice().id],
+            terms: Terms {
+                targets: vec!["web-*".parse().unwrap()],
+                logins: vec!["root".parse().unwrap()],
+                capabilities: Capabilities { shell: true, ..Capabilities::default() },
+                source_networks: vec![],
+                max_sessions: None,
+            },
+            window: Window::new(at(from), at(until)).unwrap(),
+            reason: "INC-7".to_owned(),
+            ticket: None,
+            created_by: None,
+            created_at: at(0),
+            revoked: None,
+        }
+    }
+
+    fn ask(grants: &[Grant], now: i64) -> Result<Permit, Denial> {
+        ask_as("root", &HashMap::new(), grants, now)
+    }
+
+    fn ask_as(login: &str, open: &HashMap<GrantId, u32>, grants: &[Grant], now: i64) -> Result<Permit, Denial> {
+        let (principal, target, login) = (alice(), web_1(), login.parse().unwrap());
+        let source = "203.0.113.9".parse().unwrap();
+        let question = Question { principal: &principal, target: &target, login: &login, source, open_sessions: open };
+        decide(&question, grants, at(now))
+    }
+
+    #[test]
+    fn the_window_is_half_open() {
+        let grants = [grant(7, 10, 20)];
+        assert!(matches!(ask(&grants, 9), Err(Denial::NotYet { .. })));
+        assert_eq!(ask(&grants, 10).map(|permit| permit.not_after()), Ok(at(20)));
+        assert!(ask(&grants, 19).is_ok());
+        assert!(matches!(ask(&grants, 20), Err(Denial::Expired { .. })));
+    }
+
+    #[test]
+    fn the_grant_that_lasts_longest_wins() {
+        let grants = [grant(7, 0, 20), grant(8, 0, 30), grant(9, 0, 25)];
+        assert_eq!(ask(&grants, 5).map(|permit| permit.grant()), Ok(grants[1].id));
+    }
+
+    #[test]
+    fn a_revoked_grant_is_no_grant_but_another_still_counts() {
+        let mut first = grant(7, 0, 30);
+        first.revoked = Some(Revocation { at: at(5), by: None, reason: "done".to_owned() });
+        assert!(ask(&[first.clone()], 4).is_ok());
+        assert_eq!(ask(&[first.clone()], 5), Err(Denial::Revoked { grant: first.id, at: at(5) }));
+        assert!(ask(&[first, grant(8, 0, 20)], 5).is_ok());
+    }
+
+    #[test]
+    fn the_person_is_told_the_denial_nearest_to_a_yes() {
+        let (past, coming) = (grant(7, 0, 10), grant(8, 40, 50));
+        assert!(matches!(ask(&[past, coming, grant(9, 30, 35)], 20), Err(Denial::NotYet { opens_at, .. }) if opens_at == at(30)));
+        assert_eq!(ask_as("deploy", &HashMap::new(), &[grant(7, 0, 90)], 20), Err(Denial::LoginNotGranted));
+        assert_eq!(ask_as("nobody", &HashMap::new(), &[grant(7, 0, 90)], 20), Err(Denial::UnknownLogin));
+        assert_eq!(ask(&[], 20), Err(Denial::NoGrant));
+    }
+
+    #[test]
+    fn a_full_grant_denies_one_session_more() {
+        let mut limited = grant(7, 0, 90);
+        limited.terms.max_sessions = Some(2);
+        let open = |count| HashMap::from([(limited.id, count)]);
+        assert!(ask_as("root", &open(1), &[limited.clone()], 20).is_ok());
+        assert_eq!(
+            ask_as("root", &open(2), &[limited.clone()], 20),
+            Err(Denial::TooManySessions { grant: limited.id, most: 2 })
+        );
+    }
+
+    #[test]
+    fn a_permit_allows_the_programs_of_its_grant_only() {
+        let permit = ask(&[grant(7, 0, 90)], 20).unwrap();
+        assert!(permit.allows(&Program::Shell).is_ok());
+        let exec = Program::Exec { command: b"id".to_vec() };
+        assert!(matches!(permit.allows(&exec), Err(Denial::NotInGrant { capability: Capability::Exec, .. })));
+        let sftp = Program::Subsystem { name: "sftp".to_owned() };
+        assert!(matches!(permit.allows(&sftp), Err(Denial::NotInGrant { capability: Capability::Files, .. })));
+    }
+
+    prop_compose! {
+        fn any_grant()(
+            id in 1_u128..50, from in 0_i64..100, length in 1_i64..100,
+            revoked in prop::option::of(0_i64..200), mine: bool, covers: bool, root: bool,
+            network in prop::sample::select(vec![None, Some("203.0.113.0/24"), Some("198.51.100.0/24")]),
+            most in prop::option::of(0_u32..3),
+        ) -> Grant {
+            let mut grant = grant(id, from, from + length);
+            grant.revoked = revoked.map(|seconds| Revocation { at: at(seconds), by: None, reason: String::new() });
+            if !mine { grant.people = vec![PrincipalId::from_uuid(Uuid::from_u128(99))]; }
+            if !covers { grant.terms.targets = vec!["db-*".parse().unwrap()]; }
+            if !root { grant.terms.logins = vec!["deploy".parse().unwrap()]; }
+            grant.terms.source_networks = network.map(|text| text.parse().unwrap()).into_iter().collect();
+            grant.terms.max_sessions = most;
+            grant
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_permit_always_rests_on_a_grant_that_holds_now(
+            grants in prop::collection::vec(any_grant(), 0..8), now in 0_i64..220, open in 0_u32..3,
+        ) {
+            let open: HashMap<_, _> = grants.iter().map(|grant| (grant.id, open)).collect();
+            if let Ok(permit) = ask_as("root", &open, &grants, now) {
+                prop_assert!(grants.iter().any(|grant| grant.id == permit.grant()
+                    && grant.window.not_after() == permit.not_after()
+                    && grant.window.contains(at(now))
+                    && grant.people.contains(&permit.principal())
+                    && grant.terms.logins.contains(permit.login())
+                    && grant.terms.covers(&web_1())
+                    && grant.revoked.as_ref().is_none_or(|revocation| revocation.at > at(now))));
+            }
+        }
+
+        #[test]
+        fn the_order_of_the_grants_does_not_matter(
+            grants in prop::collection::vec(any_grant(), 0..8), now in 0_i64..220, seed in any::<prop::sample::Index>(),
+        ) {
+            let mut unique = grants;
+            unique.sort_by_key(|grant| grant.id);
+            unique.dedup_by_key(|grant| grant.id);
+            let mut turned = unique.clone();
+            if !turned.is_empty() { let middle = seed.index(turned.len()); turned.rotate_left(middle); }
+            let told = |answer: Result<Permit, Denial>| answer.map_err(|denial| denial.distance());
+            prop_assert_eq!(told(ask(&unique, now)), told(ask(&turned, now)));
+        }
+
+        #[test]
+        fn time_alone_never_turns_an_ended_grant_back_on(grant in any_grant(), now in 0_i64..220, later in 1_i64..100) {
+            let grants = [grant];
+            if matches!(ask(&grants, now), Err(Denial::Expired { .. } | Denial::Revoked { .. })) {
+                prop_assert!(ask(&grants, now + later).is_err());
+            }
+        }
+
+        #[test]
+        fn the_permit_ends_when_its_grant_does(until in 1_i64..100) {
+            let permit = ask(&[grant(7, 0, until)], 0).unwrap();
+            prop_assert_eq!(permit.not_after() - at(0), TimeDelta::seconds(until));
+        }
+    }
+}

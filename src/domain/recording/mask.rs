@@ -1,0 +1,1 @@
+//! Which typed bytes the terminal did not echo.
