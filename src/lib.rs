@@ -1,1 +1,6 @@
-//! x
+//! Sallyport, an audited SSH bastion.
+
+#[doc(hidden)]
+pub mod app;
+#[doc(hidden)]
+pub mod store;

@@ -1,0 +1,58 @@
+//! Use cases: what people and the doors ask for. Each takes [`App`], and an `Actor` where it changes something; one
+//! transaction holds the change and the event that tells of it.
+//!
+//! Knows no russh, axum or clap. What could turn a yes into a no also raises the policy version in its transaction and,
+//! once that is committed, tells the sessions of this process through [`Changes`]; other nodes find out at their sweep.
+
+pub mod clock;
+
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, watch};
+
+use crate::app::clock::Clock;
+use crate::store::blob::Blobs;
+use crate::store::db::Db;
+use crate::store::seal::MasterKey;
+
+/// What every use case needs. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct App {
+    pub db: Db,
+    pub blobs: Blobs,
+    pub clock: Clock,
+    pub master: MasterKey,
+    pub changes: Changes,
+    /// Turns at hashing passwords: each takes 19 MiB and some 20 ms of a core, and strangers can ask for it.
+    pub(crate) password_turns: Arc<Semaphore>,
+}
+
+impl App {
+    /// Puts the parts together. The database must be migrated.
+    pub fn new(db: Db, blobs: Blobs, clock: Clock, master: MasterKey) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let password_turns = Arc::new(Semaphore::new(cores.min(4)));
+        Self { db, blobs, clock, master, changes: Changes::new(), password_turns }
+    }
+}
+
+/// Wakes the sessions of this process when the policy may have changed. Whoever is woken looks at the state; the
+/// message says nothing.
+#[derive(Debug, Clone)]
+pub struct Changes(Arc<watch::Sender<u64>>);
+
+impl Changes {
+    fn new() -> Self {
+        Self(Arc::new(watch::Sender::new(0)))
+    }
+
+    /// Tells everybody. Call it after the commit.
+    pub fn notify(&self) {
+        self.0.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// A receiver whose `changed()` returns after each later [`Changes::notify`], many at once counting as one.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.0.subscribe()
+    }
+}

@@ -1,0 +1,315 @@
+//! The database: PostgreSQL for several nodes, SQLite for one.
+//!
+//! The SQL is written once, as constants beside the row structs, and [`on_either!`] runs one text on both. Functions
+//! of this module's children take `&mut Tx`, so the use case owns the transaction. Every call has a deadline: a
+//! database that does not answer is an error that says so ([`DbError::is_unreachable`]), never a wait without end.
+
+use std::borrow::Cow;
+use std::fs::OpenOptions;
+use std::future::Future;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Where the database is and how hard it may be used: `[database]` in `sallyport.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DatabaseSettings {
+    /// `sqlite:/path/to/file.db` or `postgres://user@host/database`. Empty means `sallyport.db` in the data folder.
+    pub url: String,
+    /// Connections that this node opens at most.
+    pub max_connections: u32,
+    /// How long a caller waits for a free connection.
+    #[serde(with = "crate::store::duration")]
+    pub acquire_timeout: Duration,
+}
+
+impl Default for DatabaseSettings {
+    fn default() -> Self {
+        Self { url: String::new(), max_connections: 16, acquire_timeout: Duration::from_secs(5) }
+    }
+}
+
+/// What went wrong at the database. The chain's next link is the database's own words.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// It does not answer, or cannot take more at present. Nothing is known about the change; a caller may try again,
+    /// and must take it for a no where it asks for leave.
+    #[error("cannot {doing}: the database cannot be reached")]
+    Unreachable { doing: Cow<'static, str>, source: sqlx::Error },
+    /// A row like this exists already.
+    #[error("cannot {doing}: it exists already ({constraint})")]
+    Conflict { doing: Cow<'static, str>, constraint: String, source: sqlx::Error },
+    /// A row does not read as what it should be: the database was changed by another hand, or by a newer version.
+    #[error("cannot {doing}: the database holds something that this version cannot read: {message}")]
+    Corrupt { doing: Cow<'static, str>, message: String },
+    /// The setting `database.url` names no database that can be used.
+    #[error("`database.url` is not usable: {message} (write `sqlite:/path/to/file.db` or `postgres://user@host/name`)")]
+    Address { message: String },
+    #[error("cannot {doing}")]
+    Other { doing: Cow<'static, str>, source: sqlx::Error },
+}
+
+impl DbError {
+    /// Whether the database was away, busy or full: the same call may succeed later.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, DbError::Unreachable { .. })
+    }
+
+    /// A row of `doing` does not parse.
+    pub(crate) fn corrupt(doing: &'static str, message: impl ToString) -> Self {
+        DbError::Corrupt { doing: doing.into(), message: message.to_string() }
+    }
+}
+
+/// Turns sqlx's error into ours and says what was being done: `.map_err(doing("revoke grant"))`.
+pub fn doing(what: &'static str) -> impl FnOnce(sqlx::Error) -> DbError {
+    move |source| {
+        let doing = Cow::Borrowed(what);
+        if is_away(&source) {
+            return DbError::Unreachable { doing, source };
+        }
+        match &source {
+            sqlx::Error::Database(error) if error.is_unique_violation() => {
+                let constraint = match error.constraint() {
+                    Some(constraint) => constraint.to_owned(),
+                    // SQLite says it in words only: "UNIQUE constraint failed: targets.name".
+                    None => error.message().rsplit(": ").next().unwrap_or_default().to_owned(),
+                };
+                DbError::Conflict { doing, constraint, source }
+            }
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
+                DbError::Corrupt { doing, message: source.to_string() }
+            }
+            _ => DbError::Other { doing, source },
+        }
+    }
+}
+
+/// Whether the error says "not now" rather than "not this".
+fn is_away(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::BeginFailed => true,
+        sqlx::Error::Database(error) => {
+            let code = error.code().unwrap_or_default();
+            match error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() {
+                // Connection exceptions; too many connections, no memory, disk full; shutting down, crashed, starting,
+                // a statement's time is up; a lock's time is up; deadlock and serialization; a standby that only reads.
+                Some(_) => {
+                    ["08", "53", "57"].iter().any(|class| code.starts_with(class))
+                        || matches!(&*code, "55P03" | "40001" | "40P01" | "25006")
+                }
+                // The low byte of SQLite's extended code: BUSY, LOCKED, READONLY, IOERR, FULL, CANTOPEN.
+                None => code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 8 | 10 | 13 | 14)),
+            }
+        }
+        _ => false,
+    }
+}
+
+/// The longest that one statement may take before the database is told to give up.
+const STATEMENT_DEADLINE: Duration = Duration::from_secs(10);
+/// The longest that we wait for an answer. Longer than [`STATEMENT_DEADLINE`], so that a database that is alive gives
+/// its own reason; this one is for a machine or a network that went silent.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(15);
+
+/// Waits for the database's answer, but not for ever.
+pub(crate) async fn answer<T>(asked: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    match tokio::time::timeout(ANSWER_DEADLINE, asked).await {
+        Ok(answered) => answered,
+        Err(_) => Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "the database did not answer in time"))),
+    }
+}
+
+/// The database. Cheap to clone.
+#[derive(Debug, Clone)]
+pub enum Db {
+    Postgres(PgPool),
+    /// SQLite takes one writer at a time. `writer` is the queue in front of it, first come, first served; SQLite's own
+    /// waiting is a lottery in which some callers lose for seconds.
+    Sqlite { pool: SqlitePool, writer: Arc<Semaphore>, patience: Duration },
+}
+
+/// A transaction. Dropped without [`Tx::commit`], it changes nothing.
+#[derive(Debug)]
+pub enum Tx {
+    Postgres(Transaction<'static, Postgres>),
+    Sqlite { tx: Transaction<'static, Sqlite>, turn: Option<OwnedSemaphorePermit> },
+}
+
+/// Runs one query on whichever database the transaction is on, with a deadline; gives `Result<_, sqlx::Error>`.
+///
+/// `on_either!(tx, |c| sqlx::query_as(FIND).bind(id).fetch_optional(c))`
+macro_rules! on_either {
+    ($tx:expr, |$connection:ident| $query:expr) => {
+        match $tx {
+            $crate::store::db::Tx::Postgres(tx) => {
+                let $connection = &mut **tx;
+                $crate::store::db::answer($query).await
+            }
+            $crate::store::db::Tx::Sqlite { tx, .. } => {
+                let $connection = &mut **tx;
+                $crate::store::db::answer($query).await
+            }
+        }
+    };
+}
+
+/// Like [`on_either!`] for a statement that returns no rows: gives how many rows it changed.
+macro_rules! change_either {
+    ($tx:expr, |$connection:ident| $query:expr) => {
+        match $tx {
+            $crate::store::db::Tx::Postgres(tx) => {
+                let $connection = &mut **tx;
+                $crate::store::db::answer($query.execute($connection)).await.map(|done| done.rows_affected())
+            }
+            $crate::store::db::Tx::Sqlite { tx, .. } => {
+                let $connection = &mut **tx;
+                $crate::store::db::answer($query.execute($connection)).await.map(|done| done.rows_affected())
+            }
+        }
+    };
+}
+
+pub(crate) use {change_either, on_either};
+
+impl Db {
+    /// Opens the database that the settings name. SQLite's file is created, readable by its owner alone, if it does not
+    /// exist; a PostgreSQL that is away is an error.
+    pub async fn connect(settings: &DatabaseSettings) -> Result<Self, DbError> {
+        if let Some(path) = settings.url.strip_prefix("sqlite:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            return Self::open_sqlite(Path::new(path), settings).await;
+        }
+        if !settings.url.starts_with("postgres://") && !settings.url.starts_with("postgresql://") {
+            // The address may hold a password, so it is not repeated.
+            return Err(DbError::Address { message: "it names neither SQLite nor PostgreSQL".to_owned() });
+        }
+        let options = PgConnectOptions::from_str(&settings.url)
+            .map_err(|error| DbError::Address { message: error.to_string() })?
+            .application_name("sallyport")
+            .options([
+                ("statement_timeout", STATEMENT_DEADLINE.as_millis().to_string()),
+                ("lock_timeout", STATEMENT_DEADLINE.as_millis().to_string()),
+                // A node that froze with rows locked must not hold up the others for long.
+                ("idle_in_transaction_session_timeout", "30000".to_owned()),
+            ]);
+        let pool = PgPoolOptions::new()
+            .max_connections(settings.max_connections)
+            .acquire_timeout(settings.acquire_timeout)
+            .connect_with(options)
+            .await
+            .map_err(doing("connect to the database"))?;
+        Ok(Db::Postgres(pool))
+    }
+
+    async fn open_sqlite(path: &Path, settings: &DatabaseSettings) -> Result<Self, DbError> {
+        if path.as_os_str().is_empty() {
+            return Err(DbError::Address { message: "it names no file".to_owned() });
+        }
+        let owned: PathBuf = path.to_owned();
+        // SQLite would create the file for everybody to read; its -wal and -shm take after it.
+        let created = tokio::task::spawn_blocking(move || {
+            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(owned).map(drop)
+        })
+        .await
+        .unwrap_or_else(|stopped| Err(io::Error::other(stopped)));
+        created.map_err(sqlx::Error::Io).map_err(doing("open the database file"))?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .foreign_keys(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // NORMAL would lose the last transactions in a power cut: a grant revoked, and open again after it.
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(settings.acquire_timeout);
+        let pool = SqlitePoolOptions::new()
+            .max_connections(settings.max_connections)
+            .acquire_timeout(settings.acquire_timeout)
+            .connect_with(options)
+            .await
+            .map_err(doing("open the database file"))?;
+        Ok(Db::Sqlite { pool, writer: Arc::new(Semaphore::new(1)), patience: settings.acquire_timeout })
+    }
+
+    /// Brings the tables up to this version. Nodes that start at once take turns.
+    pub async fn migrate(&self) -> Result<(), DbError> {
+        let migrated = match self {
+            Db::Postgres(pool) => sqlx::migrate!("migrations/postgres").run(pool).await,
+            Db::Sqlite { pool, .. } => sqlx::migrate!("migrations/sqlite").run(pool).await,
+        };
+        migrated.map_err(sqlx::Error::from).map_err(doing("bring the database's tables up to this version"))
+    }
+
+    /// Begins a transaction that may write.
+    pub async fn write(&self) -> Result<Tx, DbError> {
+        match self {
+            Db::Postgres(pool) => {
+                let tx = answer(pool.begin()).await.map_err(doing("begin a transaction"))?;
+                Ok(Tx::Postgres(tx))
+            }
+            Db::Sqlite { pool, writer, patience } => {
+                let turn = tokio::time::timeout(*patience, writer.clone().acquire_owned()).await;
+                let turn = match turn {
+                    Ok(Ok(turn)) => turn,
+                    Ok(Err(_closed)) => return Err(doing("begin a transaction")(sqlx::Error::PoolClosed)),
+                    Err(_elapsed) => return Err(doing("begin a transaction")(sqlx::Error::PoolTimedOut)),
+                };
+                // IMMEDIATE: a transaction that reads first and then wants to write would fail if another wrote meanwhile.
+                let tx = answer(pool.begin_with("BEGIN IMMEDIATE")).await.map_err(doing("begin a transaction"))?;
+                Ok(Tx::Sqlite { tx, turn: Some(turn) })
+            }
+        }
+    }
+
+    /// Begins a transaction that reads, and sees one state of the database from its first query to its last.
+    pub async fn read(&self) -> Result<Tx, DbError> {
+        match self {
+            Db::Postgres(pool) => {
+                let begin = pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+                Ok(Tx::Postgres(answer(begin).await.map_err(doing("begin a transaction"))?))
+            }
+            Db::Sqlite { pool, .. } => {
+                let tx = answer(pool.begin()).await.map_err(doing("begin a transaction"))?;
+                Ok(Tx::Sqlite { tx, turn: None })
+            }
+        }
+    }
+
+    /// Closes every connection, after the transactions under way.
+    pub async fn close(&self) {
+        match self {
+            Db::Postgres(pool) => pool.close().await,
+            Db::Sqlite { pool, .. } => pool.close().await,
+        }
+    }
+}
+
+impl Tx {
+    /// Makes the changes last. After an error it is not known whether they do.
+    pub async fn commit(self) -> Result<(), DbError> {
+        let committed = match self {
+            Tx::Postgres(tx) => answer(tx.commit()).await,
+            Tx::Sqlite { tx, turn } => {
+                let committed = answer(tx.commit()).await;
+                drop(turn); // only now: the next writer must find the database free
+                committed
+            }
+        };
+        committed.map_err(doing("commit"))
+    }
+}
