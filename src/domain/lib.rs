@@ -14,6 +14,7 @@ pub mod target;
 
 pub mod channel;
 pub mod login_name;
+pub mod terminal;
 
 pub mod event;
 
