@@ -4,6 +4,19 @@
 //! of this module's children take `&mut Tx`, so the use case owns the transaction. Every call has a deadline: a
 //! database that does not answer is an error that says so ([`DbError::is_unreachable`]), never a wait without end.
 
+pub mod bastion_keys;
+pub mod events;
+pub mod grants;
+pub mod policy_version;
+pub mod principals;
+pub mod recordings;
+pub mod sessions;
+pub mod targets;
+pub mod tokens;
+
+#[cfg(test)]
+pub(crate) mod testing;
+
 use std::borrow::Cow;
 use std::fs::OpenOptions;
 use std::future::Future;
@@ -14,11 +27,37 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Reads a column that holds JSON.
+fn from_json<T: DeserializeOwned>(what: &'static str, text: &str) -> Result<T, DbError> {
+    serde_json::from_str(text).map_err(|error| DbError::corrupt(what, error))
+}
+
+/// Writes a column that holds JSON. Our types always serialise; that they do is not worth a panic.
+fn to_json<T: Serialize>(what: &'static str, value: &T) -> Result<String, DbError> {
+    serde_json::to_string(value).map_err(|error| DbError::corrupt(what, error))
+}
+
+/// Reads a name or an address.
+fn from_text<T>(what: &'static str, text: &str) -> Result<T, DbError>
+where
+    T: FromStr,
+    T::Err: std::fmt::Display,
+{
+    text.parse().map_err(|error: T::Err| DbError::corrupt(what, error))
+}
+
+/// Reads a count that is stored in a signed column.
+fn to_count<T: TryFrom<i64>>(what: &'static str, value: impl Into<i64>) -> Result<T, DbError> {
+    let value = value.into();
+    T::try_from(value).map_err(|_| DbError::corrupt(what, format!("{value} is not a count")))
+}
 
 /// Where the database is and how hard it may be used: `[database]` in `sallyport.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
