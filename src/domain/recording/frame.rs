@@ -133,7 +133,7 @@ impl Body {
         }
     }
 
-    fn parse(kind: u8, body: Bytes) -> Result<Self, FrameError> {
+    pub(crate) fn parse(kind: u8, body: Bytes) -> Result<Self, FrameError> {
         let misfit = || FrameError::Body { kind };
         let number = |body: &[u8]| body.try_into().map(u32::from_be_bytes).map_err(|_| misfit());
         let text = |body: &[u8]| std::str::from_utf8(body).map(str::to_owned).map_err(|_| misfit());
