@@ -348,8 +348,10 @@ pub(super) async fn carry(
     }
 }
 
-/// Tells how the program ended (RFC 4254 §6.10). Whatever still arrives is taken meanwhile: the connection's loop may be
-/// waiting for room in this channel's queue, and would then not take our messages.
+/// Tells how the program ended (RFC 4254 §6.10), then the end of its output, then closes. The status goes first: a client
+/// whose own input has ended closes the channel as soon as it sees our end of file, and russh then forgets the channel with
+/// all that we still have to say on it. Whatever still arrives is taken meanwhile: the connection's loop may be waiting
+/// for room in this channel's queue, and would then not take our messages.
 async fn say_goodbye(
     incoming: ChannelReadHalf,
     outgoing: &ChannelWriteHalf<Msg>,
@@ -357,33 +359,26 @@ async fn say_goodbye(
     status: io::Result<ExitStatus>,
 ) {
     let goodbye = async {
-        let id = outgoing.id();
-        let told = outgoing.eof().await.is_ok()
-            && match status
-                .as_ref()
-                .ok()
-                .map(|status| (status.code(), status.signal()))
-            {
-                Some((Some(code), _)) => outgoing
-                    .exit_status(u32::from_ne_bytes(code.to_ne_bytes()))
+        let told = match status
+            .as_ref()
+            .ok()
+            .map(|status| (status.code(), status.signal()))
+        {
+            Some((Some(code), _)) => outgoing
+                .exit_status(u32::from_ne_bytes(code.to_ne_bytes()))
+                .await
+                .is_ok(),
+            Some((None, Some(number))) => {
+                let dumped = status.as_ref().is_ok_and(ExitStatusExt::core_dumped);
+                let (id, signal) = (outgoing.id(), from_signal(number));
+                handle
+                    .exit_signal_request(id, signal, dumped, String::new(), String::new())
                     .await
-                    .is_ok(),
-                Some((None, Some(number))) => {
-                    let dumped = status.as_ref().is_ok_and(ExitStatusExt::core_dumped);
-                    handle
-                        .exit_signal_request(
-                            id,
-                            from_signal(number),
-                            dumped,
-                            String::new(),
-                            String::new(),
-                        )
-                        .await
-                        .is_ok()
-                }
-                _ => true,
-            };
-        if !told || outgoing.close().await.is_err() {
+                    .is_ok()
+            }
+            _ => true,
+        };
+        if !told || outgoing.eof().await.is_err() || outgoing.close().await.is_err() {
             debug!("The connection ended before its program's end was told");
         }
     };
