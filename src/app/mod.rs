@@ -4,7 +4,9 @@
 //! Knows no russh, axum or clap. What could turn a yes into a no also raises the policy version in its transaction and,
 //! once that is committed, tells the sessions of this process through [`Changes`]; other nodes find out at their sweep.
 
+pub mod access;
 pub mod clock;
+pub mod recordings;
 
 use std::sync::Arc;
 
