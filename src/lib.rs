@@ -4,3 +4,5 @@
 pub mod app;
 #[doc(hidden)]
 pub mod store;
+#[doc(hidden)]
+pub mod toy_target;

@@ -15,6 +15,7 @@ pub mod target;
 
 pub mod channel;
 pub mod login_name;
+pub mod terminal;
 
 pub mod event;
 

@@ -65,6 +65,26 @@ impl std::fmt::Debug for Hash {
     }
 }
 
+impl std::str::FromStr for Hash {
+    type Err = HashError;
+
+    fn from_str(text: &str) -> Result<Self, HashError> {
+        let mut hash = [0; 32];
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(HashError);
+        }
+        for (place, byte) in hash.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * place..2 * place + 2], 16).map_err(|_| HashError)?;
+        }
+        Ok(Self(hash))
+    }
+}
+
+/// The text is not a hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not 64 hexadecimal digits")]
+pub struct HashError;
+
 /// Why bytes are not a segment.
 #[derive(Debug, thiserror::Error)]
 pub enum SegmentError {

@@ -1,0 +1,309 @@
+//! Access: a proved person becomes a session, and a session stays only as long as the rule says so.
+//!
+//! [`open`] gathers the facts, asks `policy::decide`, and writes the session and its event in one transaction. [`review`]
+//! asks the same rule again for a live session, on every change and at every end of a window. Told or swept, it looks at
+//! the state, never at the message.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sallyport_domain::event::{Act, Actor, CutReason, Event, SessionEnd};
+use sallyport_domain::grant::Grant;
+use sallyport_domain::id::{EventId, GrantId, SessionId};
+use sallyport_domain::login_name::Destination;
+use sallyport_domain::name::{Login, TargetName};
+use sallyport_domain::policy::{self, Denial, Permit, Question};
+use sallyport_domain::principal::Principal;
+use sallyport_domain::target::Target;
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::store::db::{self, DbError, Tx};
+
+/// A session that the rule has allowed and the books hold.
+#[derive(Debug, Clone)]
+pub struct OpenSession {
+    pub id: SessionId,
+    pub permit: Permit,
+    pub principal: Principal,
+    pub target: Target,
+    /// The targets to go through, the first to dial first; empty for a target that is dialled directly.
+    pub jumps: Vec<Target>,
+    pub source: SocketAddr,
+    pub reason: String,
+}
+
+/// Why no session was opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The rule said no; `reference` is the event that says why.
+    #[error("{denial}")]
+    Denied { denial: Denial, reference: EventId },
+    /// The user name leaves open where to go; these are the places to choose from.
+    #[error("the user name does not say where to go")]
+    Unclear { choices: Vec<Choice> },
+    /// A target's jump hosts lead in a circle, or one is missing.
+    #[error("the way to target `{target}` is not complete: check its jump hosts")]
+    NoWay { target: TargetName },
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+/// A place that a person may go to now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    pub login: Login,
+    pub target: TargetName,
+    pub not_after: DateTime<Utc>,
+}
+
+/// Who asks, and from where.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    pub principal: Principal,
+    pub source: SocketAddr,
+    /// The client's identification string (RFC 4253 §4.2), made printable.
+    pub client_version: String,
+}
+
+/// How long ago a grant may have ended for the person still to be told of it.
+const REMEMBERED: TimeDelta = TimeDelta::days(30);
+
+/// Through how many hosts a target may be reached.
+const MOST_JUMPS: usize = 4;
+
+/// Opens a session to `destination` on `node`, if the rule says yes.
+pub async fn open(app: &App, node: &str, arrival: &Arrival, destination: &Destination) -> Result<OpenSession, OpenError> {
+    let now = app.clock.now();
+    let mut tx = app.db.write().await?;
+    let facts = Facts::load(&mut tx, arrival, now).await?;
+    let (target, login) = match facts.resolve(&mut tx, destination).await? {
+        Resolved::Account(target, login) => (*target, login),
+        Resolved::Unknown(denial) => return refuse(tx, arrival, destination, denial, now).await,
+        Resolved::Unclear(choices) => return Err(OpenError::Unclear { choices }),
+    };
+    for grant in facts.grants.iter().filter(|grant| grant.terms.max_sessions.is_some()) {
+        db::grants::hold(&mut tx, grant.id).await?;
+    }
+    let open_sessions = db::sessions::open_counts(&mut tx, arrival.principal.id, None).await?;
+    let permit = match facts.decide(&target, &login, &open_sessions) {
+        Ok(permit) => permit,
+        Err(denial) => return refuse(tx, arrival, destination, denial, now).await,
+    };
+    let jumps = find_jumps(&mut tx, &target).await?;
+    let id = SessionId::from_uuid(Uuid::now_v7());
+    let session = db::sessions::NewSession {
+        id,
+        principal: arrival.principal.id,
+        principal_name: arrival.principal.name.clone(),
+        target: target.id,
+        target_name: target.name.clone(),
+        login: login.clone(),
+        grant: permit.grant(),
+        terms: permit.terms().clone(),
+        node: node.to_owned(),
+        client_address: arrival.source,
+        client_version: arrival.client_version.clone(),
+        started_at: now,
+    };
+    db::sessions::insert(&mut tx, &session).await?;
+    let act = Act::SessionOpened {
+        session: id,
+        grant: permit.grant(),
+        target: target.id,
+        login,
+        address: arrival.source,
+    };
+    let actor = Actor::Principal { id: arrival.principal.id, name: arrival.principal.name.clone() };
+    db::events::append(&mut tx, &event(now, actor, act)).await?;
+    tx.commit().await?;
+    let reason = facts.grants.iter().find(|grant| grant.id == permit.grant()).map(|grant| grant.reason.clone());
+    Ok(OpenSession {
+        id,
+        permit,
+        principal: arrival.principal.clone(),
+        target,
+        jumps,
+        source: arrival.source,
+        reason: reason.unwrap_or_default(),
+    })
+}
+
+/// What the rule says of a live session by now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may go on, until the permit's end.
+    Stay(Permit),
+    Cut(CutReason),
+}
+
+/// Asks the rule again for a live session. An error means that it cannot be asked; the caller decides how long that is
+/// borne.
+pub async fn review(app: &App, session: &OpenSession) -> Result<Verdict, DbError> {
+    let now = app.clock.now();
+    let mut tx = app.db.read().await?;
+    let record = db::sessions::find(&mut tx, session.id).await?;
+    if let Some(reason) = record.and_then(|record| record.cut_requested) {
+        return Ok(Verdict::Cut(reason));
+    }
+    let cut = |denial| Ok(Verdict::Cut(CutReason::Denied { denial }));
+    let Some(principal) = db::principals::find_by_id(&mut tx, session.principal.id).await? else {
+        return cut(Denial::PrincipalDisabled);
+    };
+    let principal = principal.principal;
+    let Some(target) = db::targets::find_by_id(&mut tx, session.target.id).await? else {
+        return cut(Denial::UnknownTarget);
+    };
+    let arrival = Arrival { principal, source: session.source, client_version: String::new() };
+    let facts = Facts::load(&mut tx, &arrival, now).await?;
+    let others = db::sessions::open_counts(&mut tx, session.principal.id, Some(session.id)).await?;
+    match facts.decide(&target, session.permit.login(), &others) {
+        Ok(permit) => Ok(Verdict::Stay(permit)),
+        Err(denial) => cut(denial),
+    }
+}
+
+/// Writes that a session was cut, and why.
+pub async fn note_cut(app: &App, session: SessionId, reason: &CutReason) -> Result<(), DbError> {
+    let mut tx = app.db.write().await?;
+    let act = Act::SessionCut { session, reason: reason.clone() };
+    db::events::append(&mut tx, &event(app.clock.now(), Actor::Bastion, act)).await?;
+    tx.commit().await
+}
+
+/// Writes a session's end. Writing it twice writes it once.
+pub async fn close(app: &App, session: SessionId, ended_at: DateTime<Utc>, end: &SessionEnd) -> Result<(), DbError> {
+    let mut tx = app.db.write().await?;
+    if db::sessions::end(&mut tx, session, ended_at, end).await? {
+        let act = Act::SessionEnded { session, end: end.clone() };
+        db::events::append(&mut tx, &event(ended_at, Actor::Bastion, act)).await?;
+    }
+    tx.commit().await
+}
+
+/// Writes that a request inside a session was refused; gives back the reference that the engineer is shown.
+pub async fn note_refusal(app: &App, session: SessionId, request: &str, reason: &str) -> Result<EventId, DbError> {
+    let mut tx = app.db.write().await?;
+    let act = Act::RequestRefused { session, request: request.to_owned(), reason: reason.to_owned() };
+    let event = event(app.clock.now(), Actor::Bastion, act);
+    db::events::append(&mut tx, &event).await?;
+    tx.commit().await?;
+    Ok(event.id)
+}
+
+async fn refuse(
+    mut tx: Tx,
+    arrival: &Arrival,
+    destination: &Destination,
+    denial: Denial,
+    now: DateTime<Utc>,
+) -> Result<OpenSession, OpenError> {
+    let wanted = match destination {
+        Destination::Unsaid => String::new(),
+        Destination::Target(target) => target.to_string(),
+        Destination::Account { login, target } => format!("{login}@{target}"),
+    };
+    let actor = Actor::Principal { id: arrival.principal.id, name: arrival.principal.name.clone() };
+    let act = Act::Denied { person: arrival.principal.id, address: arrival.source, wanted, denial: denial.clone() };
+    let event = event(now, actor, act);
+    db::events::append(&mut tx, &event).await?;
+    tx.commit().await?;
+    Err(OpenError::Denied { denial, reference: event.id })
+}
+
+fn event(at: DateTime<Utc>, actor: Actor, act: Act) -> Event {
+    Event { id: EventId::from_uuid(Uuid::now_v7()), at, actor, act }
+}
+
+/// What the rule needs to know about a person.
+struct Facts<'a> {
+    arrival: &'a Arrival,
+    grants: Vec<Grant>,
+    now: DateTime<Utc>,
+}
+
+enum Resolved {
+    Account(Box<Target>, Login),
+    Unknown(Denial),
+    Unclear(Vec<Choice>),
+}
+
+impl<'a> Facts<'a> {
+    async fn load(tx: &mut Tx, arrival: &'a Arrival, now: DateTime<Utc>) -> Result<Self, DbError> {
+        let grants = db::grants::of_principal(tx, arrival.principal.id, now - REMEMBERED).await?;
+        Ok(Self { arrival, grants, now })
+    }
+
+    fn decide(&self, target: &Target, login: &Login, open_sessions: &HashMap<GrantId, u32>) -> Result<Permit, Denial> {
+        let source = self.arrival.source.ip();
+        let question = Question { principal: &self.arrival.principal, target, login, source, open_sessions };
+        policy::decide(&question, &self.grants, self.now)
+    }
+
+    /// Fills in what the user name left out, where only one answer is possible.
+    async fn resolve(&self, tx: &mut Tx, destination: &Destination) -> Result<Resolved, DbError> {
+        let targets = match destination {
+            Destination::Account { login, target } => {
+                return Ok(match db::targets::find(tx, target).await? {
+                    Some(target) => Resolved::Account(Box::new(target), login.clone()),
+                    None => Resolved::Unknown(Denial::UnknownTarget),
+                });
+            }
+            Destination::Target(name) => match db::targets::find(tx, name).await? {
+                Some(target) => vec![target],
+                None => return Ok(Resolved::Unknown(Denial::UnknownTarget)),
+            },
+            Destination::Unsaid => db::targets::list(tx).await?,
+        };
+        let mut choices = self.choices(&targets);
+        if choices.len() == 1 {
+            let choice = choices.remove(0);
+            let target = targets.into_iter().find(|target| target.name == choice.target);
+            return Ok(match target {
+                Some(target) => Resolved::Account(Box::new(target), choice.login),
+                None => Resolved::Unknown(Denial::UnknownTarget),
+            });
+        }
+        if let (true, Destination::Target(_), [target]) = (choices.is_empty(), destination, targets.as_slice()) {
+            // Nothing is open: the rule says why for a login that a grant names, else for the target's first one.
+            let named = self.grants.iter().filter(|grant| grant.terms.covers(target)).flat_map(|grant| &grant.terms.logins);
+            let known = named.into_iter().find(|login| target.login(login).is_some());
+            let login = known.or_else(|| target.logins.first().map(|login| &login.login));
+            if let Some(login) = login {
+                return Ok(Resolved::Account(Box::new(target.clone()), login.clone()));
+            }
+        }
+        if choices.is_empty() { Ok(Resolved::Unknown(Denial::NoGrant)) } else { Ok(Resolved::Unclear(choices)) }
+    }
+
+    /// Every account among `targets` that the person may reach now.
+    fn choices(&self, targets: &[Target]) -> Vec<Choice> {
+        let nobody = HashMap::new(); // how many sessions are open is asked once the place is known
+        let mut choices = Vec::new();
+        for target in targets {
+            for account in &target.logins {
+                if let Ok(permit) = self.decide(target, &account.login, &nobody) {
+                    let (login, target) = (account.login.clone(), target.name.clone());
+                    choices.push(Choice { login, target, not_after: permit.not_after() });
+                }
+            }
+        }
+        choices
+    }
+}
+
+async fn find_jumps(tx: &mut Tx, target: &Target) -> Result<Vec<Target>, OpenError> {
+    let mut jumps = Vec::new();
+    let mut next = target.jump;
+    while let Some(id) = next {
+        let no_way = || OpenError::NoWay { target: target.name.clone() };
+        if jumps.len() == MOST_JUMPS {
+            return Err(no_way());
+        }
+        let jump = db::targets::find_by_id(tx, id).await?.filter(|jump| jump.disabled_at.is_none()).ok_or_else(no_way)?;
+        next = jump.jump;
+        jumps.insert(0, jump);
+    }
+    Ok(jumps)
+}

@@ -1,0 +1,548 @@
+//! Journals on local disk: written before a byte goes out on the wire.
+//!
+//! ```text
+//! <journal_dir>/<recording id>/00000000000000000000.spj      records from position 0
+//!                              00000000000067108901.spj      records from this position
+//! ```
+//!
+//! A *position* counts the bytes of a journal's records over all its files (each file's four magic bytes apart), so
+//! a file's name says where it starts, and a file goes when everything in it is at rest elsewhere.
+//!
+//! All writing is done by one thread, [`Disk`], and all flushing by another: a slow disk stalls those who wait for
+//! their record, never the runtime. Whoever waits holds at most one batch, so the queue is bounded by its users.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IoSlice, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use sallyport_domain::recording::frame::{Body, Frame};
+use sallyport_domain::recording::journal::{self, JournalError, MAGIC, RECORD_HEAD_BYTES};
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+use tracing::{debug, error};
+
+/// A journal file is closed and the next one begun when it has grown to this, so that long recordings give back
+/// their disk while they run.
+const FILE_BYTES: u64 = 64 << 20;
+
+/// As many frames as one `writev` takes (two buffers a frame, 1024 at most).
+pub const MOST_FRAMES: usize = 256;
+
+/// When a record counts as written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// When the kernel has it: survives the death of the process.
+    Process,
+    /// When the disk has it: survives the loss of power.
+    Power,
+}
+
+/// Why a record could not be written. The recording has failed with it: its later appends fail too.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum JournalWriteError {
+    /// The disk is full, or failed.
+    #[error("cannot write the journal: {0}")]
+    Disk(String),
+    /// An earlier write failed.
+    #[error("the journal failed earlier: {0}")]
+    Failed(String),
+    /// The writing thread is gone; the program is ending.
+    #[error("the journal's writer has stopped")]
+    Stopped,
+}
+
+/// The journals' disk: one thread that writes, one that flushes. Cheap to clone; the threads end with the last clone.
+#[derive(Clone)]
+pub struct Disk {
+    jobs: mpsc::Sender<Job>,
+}
+
+struct Job {
+    journal: Arc<Journal>,
+    bodies: Vec<Body>,
+    done: oneshot::Sender<Result<Written, JournalWriteError>>,
+}
+
+/// Where a batch ended up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// The position behind the batch.
+    pub end: u64,
+    /// The instant that was written on its frames, in microseconds since the recording began.
+    pub at: u64,
+}
+
+/// One recording's journal, open for writing.
+pub struct Journal {
+    dir: PathBuf,
+    started: Instant,
+    state: Mutex<State>,
+    /// Set by the flusher, which has no one to tell.
+    flush_failed: AtomicBool,
+}
+
+struct State {
+    file: Arc<File>,
+    /// The position of the file's first record.
+    file_start: u64,
+    /// Behind the last whole record.
+    end: u64,
+    last_at: u64,
+    failure: Option<String>,
+}
+
+type Dirty = Arc<Mutex<HashMap<PathBuf, (Arc<Journal>, Arc<File>)>>>;
+
+impl Disk {
+    /// Starts the threads.
+    pub fn start(durability: Durability, flush_interval: Duration) -> io::Result<Self> {
+        let (jobs, queue) = mpsc::channel();
+        let dirty = Dirty::default();
+        let written = dirty.clone();
+        thread::Builder::new().name("journal".to_owned()).spawn(move || write_jobs(&queue, durability, &written))?;
+        if durability == Durability::Process {
+            let weak = Arc::downgrade(&dirty);
+            thread::Builder::new().name("journal-flush".to_owned()).spawn(move || {
+                while let Some(dirty) = weak.upgrade() {
+                    flush(&dirty);
+                    drop(dirty);
+                    thread::sleep(flush_interval);
+                }
+            })?;
+        }
+        Ok(Self { jobs })
+    }
+
+    /// Appends `bodies` (at most [`MOST_FRAMES`]) as one write. When it returns, they are as durable as was configured.
+    /// Not cancel-safe in the sense that matters: a dropped call may or may not have been written.
+    pub async fn append(&self, journal: &Arc<Journal>, bodies: Vec<Body>) -> Result<Written, JournalWriteError> {
+        let (done, answer) = oneshot::channel();
+        let job = Job { journal: journal.clone(), bodies, done };
+        self.jobs.send(job).map_err(|_| JournalWriteError::Stopped)?;
+        answer.await.map_err(|_| JournalWriteError::Stopped)?
+    }
+}
+
+fn write_jobs(queue: &mpsc::Receiver<Job>, durability: Durability, dirty: &Dirty) {
+    while let Ok(job) = queue.recv() {
+        match durability {
+            Durability::Process => {
+                let result = job.journal.write(&job.bodies);
+                if result.is_ok() {
+                    let file = job.journal.state().file.clone();
+                    lock(dirty).insert(job.journal.dir.clone(), (job.journal.clone(), file));
+                }
+                let _ = job.done.send(result); // whoever no longer waits has ended
+            }
+            Durability::Power => {
+                // Everything that waits by now shares one flush of each file.
+                let mut group = vec![job];
+                group.extend(queue.try_iter().take(255));
+                let written: Vec<_> = group.iter().map(|job| job.journal.write(&job.bodies)).collect();
+                let mut flushed: HashMap<&Path, Result<(), JournalWriteError>> = HashMap::new();
+                for job in &group {
+                    flushed.entry(&job.journal.dir).or_insert_with(|| job.journal.flush());
+                }
+                let results: Vec<_> = group
+                    .iter()
+                    .zip(written)
+                    .map(|(job, written)| flushed.get(job.journal.dir.as_path()).cloned().unwrap_or(Ok(())).and(written))
+                    .collect();
+                for (job, result) in group.into_iter().zip(results) {
+                    let _ = job.done.send(result);
+                }
+            }
+        }
+    }
+}
+
+fn flush(dirty: &Dirty) {
+    let files = std::mem::take(&mut *lock(dirty));
+    for (journal, file) in files.into_values() {
+        if let Err(error) = file.sync_data() {
+            error!(%error, journal = %journal.dir.display(), "The journal could not be flushed; its session ends.");
+            journal.flush_failed.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Journal {
+    /// Creates the journal of a recording in a directory of its own.
+    pub fn create(dir: PathBuf, header: &str) -> io::Result<Arc<Self>> {
+        fs::create_dir_all(&dir)?;
+        let file = open_file(&dir, 0)?;
+        let journal = Self {
+            dir,
+            started: Instant::now(),
+            state: Mutex::new(State { file: Arc::new(file), file_start: 0, end: 0, last_at: 0, failure: None }),
+            flush_failed: AtomicBool::new(false),
+        };
+        journal.write(&[Body::Header(header.to_owned())]).map_err(io::Error::other)?;
+        Ok(Arc::new(journal))
+    }
+
+    /// The journal's directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Microseconds since the recording began.
+    pub fn elapsed_us(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Behind the last whole record.
+    pub fn end(&self) -> u64 {
+        self.state().end
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    fn flush(&self) -> Result<(), JournalWriteError> {
+        let file = self.state().file.clone();
+        file.sync_data().map_err(|error| {
+            self.state().failure.get_or_insert(error.to_string());
+            JournalWriteError::Disk(error.to_string())
+        })
+    }
+
+    fn write(&self, bodies: &[Body]) -> Result<Written, JournalWriteError> {
+        let mut state = self.state();
+        if self.flush_failed.load(Ordering::Relaxed) {
+            state.failure.get_or_insert_with(|| "the disk did not take a flush".to_owned());
+        }
+        if let Some(failure) = &state.failure {
+            return Err(JournalWriteError::Failed(failure.clone()));
+        }
+        let outcome = self.write_to(&mut state, bodies);
+        outcome.map_err(|error| {
+            // A torn record must not be followed by others; the disk may be full, but truncating needs no room.
+            let keep = MAGIC.len() as u64 + state.end - state.file_start;
+            if let Err(error) = state.file.set_len(keep) {
+                debug!(%error, "A torn record could not be cut off; recovery will stop at it.");
+            }
+            state.failure = Some(error.to_string());
+            JournalWriteError::Disk(error.to_string())
+        })
+    }
+
+    fn write_to(&self, state: &mut State, bodies: &[Body]) -> io::Result<Written> {
+        if state.end - state.file_start >= FILE_BYTES {
+            state.file = Arc::new(open_file(&self.dir, state.end)?);
+            state.file_start = state.end;
+        }
+        let at = self.elapsed_us().max(state.last_at);
+        let bodies: Vec<(u8, Bytes)> = bodies.iter().map(|body| (body.kind(), body.to_bytes())).collect();
+        let heads: Vec<[u8; RECORD_HEAD_BYTES]> =
+            bodies.iter().map(|(kind, body)| journal::record_head(at, *kind, body)).collect();
+        let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(2 * bodies.len());
+        let mut total = 0;
+        for (head, (_, body)) in heads.iter().zip(&bodies) {
+            slices.push(IoSlice::new(head));
+            slices.push(IoSlice::new(body));
+            total += head.len() + body.len();
+        }
+        write_all_vectored(&mut &*state.file, &mut slices)?;
+        state.end += total as u64;
+        state.last_at = at;
+        Ok(Written { end: state.end, at })
+    }
+}
+
+fn write_all_vectored(file: &mut &File, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+    IoSlice::advance_slices(&mut slices, 0); // drops empty ones at the front
+    while !slices.is_empty() {
+        match file.write_vectored(slices) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => IoSlice::advance_slices(&mut slices, count),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn file_name(start: u64) -> String {
+    format!("{start:020}.spj")
+}
+
+fn open_file(dir: &Path, start: u64) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(dir.join(file_name(start)))?;
+    if let Err(error) = file.write_all(MAGIC) {
+        // A file without its magic would stop a later recovery.
+        let _ = fs::remove_file(dir.join(file_name(start)));
+        return Err(error);
+    }
+    Ok(file)
+}
+
+/// The starts of a journal's files, in order.
+pub fn file_starts(dir: &Path) -> io::Result<Vec<u64>> {
+    let mut starts = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let start = name.to_str().and_then(|name| name.strip_suffix(".spj"));
+        starts.extend(start.and_then(|start| start.parse::<u64>().ok()));
+    }
+    starts.sort_unstable();
+    Ok(starts)
+}
+
+/// Removes the files of which every record lies before `position`, the last file apart. Gives back how many went.
+pub fn remove_before(dir: &Path, position: u64) -> io::Result<usize> {
+    let starts = file_starts(dir)?;
+    let mut removed = 0;
+    for pair in starts.windows(2) {
+        if pair[1] <= position {
+            fs::remove_file(dir.join(file_name(pair[0])))?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// Why a journal cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalReadError {
+    #[error("cannot read the journal")]
+    Io(#[from] io::Error),
+    #[error("the journal is damaged at position {position}")]
+    Damaged { position: u64, source: JournalError },
+    #[error("the journal's records from position {position} on are not there")]
+    Missing { position: u64 },
+}
+
+/// Reads a journal's frames from a position on, also while it is being written.
+pub struct JournalReader {
+    dir: PathBuf,
+    position: u64,
+    /// The open file and the position of its first record.
+    file: Option<(File, u64)>,
+    /// Bytes that were read behind `position`.
+    ahead: BytesMut,
+}
+
+impl JournalReader {
+    /// A reader that starts at `position`, which must be where a record starts.
+    pub fn new(dir: PathBuf, position: u64) -> Self {
+        Self { dir, position, file: None, ahead: BytesMut::new() }
+    }
+
+    /// Where the next frame starts.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Appends to `frames` the whole frames between here and position `end`, at least one if there is one, then no more
+    /// than `most_bytes` of them. `end` must lie between records. Blocks on the disk.
+    pub fn read(&mut self, end: u64, most_bytes: usize, frames: &mut Vec<Frame>) -> Result<(), JournalReadError> {
+        let mut taken = 0;
+        while self.position < end && taken < most_bytes {
+            let wanted = usize::try_from(end - self.position).unwrap_or(usize::MAX).min(most_bytes - taken + (64 << 10));
+            if self.fill(wanted)? == 0 && self.ahead.is_empty() {
+                return Err(JournalReadError::Missing { position: self.position });
+            }
+            let mut bytes = self.ahead.split().freeze();
+            let before = self.position;
+            while let Some((frame, used)) = take(&mut bytes, self.position)? {
+                self.position += used as u64;
+                taken += used;
+                frames.push(frame);
+            }
+            self.ahead = BytesMut::from(bytes);
+            if self.position == before && self.fill(self.ahead.len() + (1 << 20))? == 0 {
+                return Err(JournalReadError::Missing { position: self.position });
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`JournalReader::read`] up to whatever is whole on disk, for a journal that nobody writes any more. The answer
+    /// says how the journal ends.
+    pub fn read_rest(&mut self, most_bytes: usize, frames: &mut Vec<Frame>) -> Result<Rest, JournalReadError> {
+        let mut taken = 0;
+        loop {
+            let fresh = self.fill(self.ahead.len() + (256 << 10))?;
+            let mut bytes = self.ahead.split().freeze();
+            let mut found = false;
+            while let Some((frame, used)) = take(&mut bytes, self.position)? {
+                self.position += used as u64;
+                taken += used;
+                frames.push(frame);
+                found = true;
+            }
+            self.ahead = BytesMut::from(bytes);
+            if !found && fresh == 0 {
+                return Ok(if self.ahead.is_empty() { Rest::Whole } else { Rest::Torn { bytes: self.ahead.len() } });
+            }
+            if taken >= most_bytes {
+                return Ok(Rest::More);
+            }
+        }
+    }
+
+    /// Reads until `ahead` holds `wanted` bytes, or the files end. Gives back how many bytes came.
+    fn fill(&mut self, wanted: usize) -> Result<usize, JournalReadError> {
+        let mut came = 0;
+        while self.ahead.len() < wanted {
+            if self.file.is_none() && !self.open_at(self.position + self.ahead.len() as u64)? {
+                break;
+            }
+            let Some((file, _)) = &mut self.file else { break };
+            let before = self.ahead.len();
+            self.ahead.resize(wanted, 0);
+            let count = file.read(&mut self.ahead[before..])?;
+            self.ahead.truncate(before + count);
+            came += count;
+            if count == 0 {
+                // The end of this file for now, or for good if the next one is there.
+                let next = self.position + self.ahead.len() as u64;
+                if !self.dir.join(file_name(next)).exists() || self.file.as_ref().is_some_and(|(_, start)| *start == next) {
+                    break;
+                }
+                self.file = None;
+            }
+        }
+        Ok(came)
+    }
+
+    fn open_at(&mut self, position: u64) -> Result<bool, JournalReadError> {
+        let starts = match file_starts(&self.dir) {
+            Ok(starts) => starts,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        let Some(&start) = starts.iter().rev().find(|&&start| start <= position) else {
+            return if starts.is_empty() { Ok(false) } else { Err(JournalReadError::Missing { position }) };
+        };
+        let mut file = File::open(self.dir.join(file_name(start)))?;
+        let mut magic = [0; 4];
+        match file.read_exact(&mut magic) {
+            Ok(()) if &magic == MAGIC => {}
+            Ok(()) => return Err(JournalReadError::Damaged { position: start, source: JournalError::Magic }),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+        file.seek(SeekFrom::Start(MAGIC.len() as u64 + position - start))?;
+        self.file = Some((file, start));
+        Ok(true)
+    }
+}
+
+/// How a journal ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// There is more to read.
+    More,
+    /// With a whole record.
+    Whole,
+    /// In the middle of one.
+    Torn { bytes: usize },
+}
+
+fn take(bytes: &mut Bytes, position: u64) -> Result<Option<(Frame, usize)>, JournalReadError> {
+    journal::take_record(bytes).map_err(|source| JournalReadError::Damaged { position, source })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is inside is whole after every statement, so a panic elsewhere leaves it usable.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output(bytes: Vec<u8>) -> Body {
+        Body::Output(Bytes::from(bytes))
+    }
+
+    async fn written(dir: &Path, durability: Durability) -> (Arc<Journal>, Vec<Body>) {
+        let disk = Disk::start(durability, Duration::from_millis(10)).unwrap();
+        let journal = Journal::create(dir.join("r-1"), "{}").unwrap();
+        let mut all = vec![Body::Header("{}".to_owned())];
+        for number in 0..2_200_u32 {
+            let bodies = vec![output(vec![number as u8; 40_000]), Body::Input(Bytes::from(number.to_string()))];
+            all.extend(bodies.clone());
+            disk.append(&journal, bodies).await.unwrap();
+        }
+        (journal, all)
+    }
+
+    #[tokio::test]
+    async fn what_was_appended_is_read_back_across_files_while_writing_goes_on() {
+        for durability in [Durability::Process, Durability::Power] {
+            let dir = tempfile::tempdir().unwrap();
+            let (journal, all) = written(dir.path(), durability).await;
+            assert!(file_starts(journal.dir()).unwrap().len() >= 2, "the journal was not rotated");
+            let mut reader = JournalReader::new(journal.dir().to_owned(), 0);
+            let mut frames = Vec::new();
+            while reader.position() < journal.end() {
+                reader.read(journal.end(), 1 << 20, &mut frames).unwrap();
+            }
+            assert!(frames.iter().map(|frame| &frame.body).eq(all.iter()));
+            assert!(frames.is_sorted_by_key(|frame| frame.at));
+
+            let mut again = Vec::new();
+            let mut reader = JournalReader::new(journal.dir().to_owned(), 0);
+            while reader.read_rest(1 << 20, &mut again).unwrap() == Rest::More {}
+            assert_eq!(again, frames);
+        }
+    }
+
+    #[tokio::test]
+    async fn files_go_once_everything_in_them_is_elsewhere_and_reading_goes_on_behind_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, all) = written(dir.path(), Durability::Process).await;
+        let second = file_starts(journal.dir()).unwrap()[1];
+        assert_eq!(remove_before(journal.dir(), second - 1).unwrap(), 0);
+        assert_eq!(remove_before(journal.dir(), second).unwrap(), 1);
+        let mut frames = Vec::new();
+        let mut reader = JournalReader::new(journal.dir().to_owned(), second);
+        while reader.read_rest(1 << 20, &mut frames).unwrap() == Rest::More {}
+        assert!(frames.iter().map(|frame| &frame.body).eq(&all[all.len() - frames.len()..]));
+        let error = JournalReader::new(journal.dir().to_owned(), 0).read_rest(1, &mut Vec::new()).unwrap_err();
+        assert!(matches!(error, JournalReadError::Missing { position: 0 }));
+    }
+
+    #[tokio::test]
+    async fn a_torn_tail_is_told_and_not_guessed_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::start(Durability::Process, Duration::from_millis(10)).unwrap();
+        let journal = Journal::create(dir.path().join("r-1"), "{}").unwrap();
+        disk.append(&journal, vec![output(vec![b'x'; 100])]).await.unwrap();
+        let path = journal.dir().join(file_name(0));
+        let length = fs::metadata(&path).unwrap().len();
+        OpenOptions::new().write(true).open(&path).unwrap().set_len(length - 7).unwrap();
+        let mut frames = Vec::new();
+        let rest = JournalReader::new(journal.dir().to_owned(), 0).read_rest(1 << 20, &mut frames).unwrap();
+        assert_eq!(rest, Rest::Torn { bytes: RECORD_HEAD_BYTES + 100 - 7 });
+        assert_eq!(frames.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_fails_the_append_and_every_later_one_but_keeps_what_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::start(Durability::Process, Duration::from_millis(10)).unwrap();
+        let journal = Journal::create(dir.path().join("r-1"), "{}").unwrap();
+        disk.append(&journal, vec![output(vec![b'x'; 100])]).await.unwrap();
+        // "/dev/full" is a disk without room.
+        journal.state().file = Arc::new(OpenOptions::new().append(true).open("/dev/full").unwrap());
+        let append = || disk.append(&journal, vec![output(vec![b'y'; 100])]);
+        assert!(matches!(append().await, Err(JournalWriteError::Disk(_))));
+        assert!(matches!(append().await, Err(JournalWriteError::Failed(_))));
+        let mut frames = Vec::new();
+        JournalReader::new(journal.dir().to_owned(), 0).read(journal.end(), 1 << 20, &mut frames).unwrap();
+        assert_eq!(frames.len(), 2);
+    }
+}

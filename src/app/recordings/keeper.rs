@@ -1,0 +1,394 @@
+//! One task a recording: it reads the journal, seals segments, stores them, and gives back what is at rest.
+//!
+//! ```text
+//! wait for bytes, age or the end ──► seal (a blocking thread, one turn at a time)
+//!      ▲                                  │
+//!      └── forget the journal ◄── row in the database ◄── object in the store
+//! ```
+//!
+//! The order keeps everything in two places until it is at rest in one: an object is written before the row that names
+//! it, the row before the live tail and the journal go. Whatever is away is tried again, for as long as it takes.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::{StreamExt, TryStreamExt};
+use sallyport_domain::event::Act;
+use sallyport_domain::id::{RecordingId, SessionId};
+use sallyport_domain::recording::frame::{Body, Frame};
+use tracing::{error, warn};
+
+use super::journal::{self, JournalReadError, JournalReader, Rest};
+use super::seal::{Resume, SealSettings, Sealed, Sealer};
+use super::{Ending, NewRecording, Recordings, Shared, event};
+use crate::store::blob::{BlobError, Blobs};
+use crate::store::db::{self, DbError};
+
+/// Journal bytes that one turn of sealing takes, so that turns are short.
+const TURN_BYTES: usize = 8 << 20;
+
+/// New journal bytes for which the keeper does not wait out its interval.
+const EAGER_BYTES: u64 = 1 << 20;
+
+/// Objects of one recording that are written at once.
+const PUTS_AT_ONCE: usize = 4;
+
+/// The longest pause between tries while the database or the store is away.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Carries one recording to rest.
+pub(super) struct Keeper {
+    recordings: Recordings,
+    recording: RecordingId,
+    session: SessionId,
+    started_at: DateTime<Utc>,
+    source: Source,
+    work: Option<Work>,
+    /// Counts the runs of the live tail.
+    tails: u64,
+    exit: Option<String>,
+}
+
+/// Where the frames come from.
+enum Source {
+    /// A journal that is being written.
+    Live(Arc<Shared>),
+    /// A journal that a crash left behind, and which start of the machine wrote it.
+    Left { dir: PathBuf, same_boot: bool },
+}
+
+/// What a turn of sealing works on; moves to a blocking thread and back.
+struct Work {
+    reader: JournalReader,
+    sealer: Sealer,
+    frames: Vec<Frame>,
+}
+
+/// What a turn brought.
+#[derive(Default)]
+struct Turn {
+    sealed: Vec<Sealed>,
+    tail: Option<Bytes>,
+    /// The last "exit-status" or "exit-signal", as JSON.
+    exit: Option<String>,
+    /// Nothing more will come.
+    done: bool,
+}
+
+/// Why a recording could not be taken to rest now.
+#[derive(Debug, thiserror::Error)]
+enum KeepError {
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    #[error(transparent)]
+    Db(#[from] DbError),
+    #[error("the program is ending")]
+    Stopped,
+}
+
+impl Keeper {
+    pub(super) fn new(recordings: Recordings, new: &NewRecording, started_at: DateTime<Utc>, shared: Arc<Shared>) -> Self {
+        let resume = Resume::start(new.pty.as_ref().map(|pty| pty.size));
+        let dir = shared.journal.dir().to_owned();
+        Self::with(recordings, new.id, new.session, started_at, Source::Live(shared), dir, resume)
+    }
+
+    /// A keeper for a journal that a crash left behind.
+    pub(super) fn left(
+        recordings: Recordings,
+        recording: RecordingId,
+        session: SessionId,
+        started_at: DateTime<Utc>,
+        dir: PathBuf,
+        same_boot: bool,
+        resume: Resume,
+    ) -> Self {
+        let source = Source::Left { dir: dir.clone(), same_boot };
+        Self::with(recordings, recording, session, started_at, source, dir, resume)
+    }
+
+    fn with(
+        recordings: Recordings,
+        recording: RecordingId,
+        session: SessionId,
+        started_at: DateTime<Utc>,
+        source: Source,
+        dir: PathBuf,
+        resume: Resume,
+    ) -> Self {
+        let settings = SealSettings {
+            segment_bytes: recordings.0.settings.segment_bytes.as_u64(),
+            segment_us: u64::try_from(recordings.0.settings.segment_time.as_micros()).unwrap_or(u64::MAX),
+        };
+        let reader = JournalReader::new(dir, resume.position);
+        let work = Some(Work { reader, sealer: Sealer::new(settings, resume), frames: Vec::new() });
+        Self { recordings, recording, session, started_at, source, work, tails: 0, exit: None }
+    }
+
+    /// Runs until the recording is at rest, or the program ends. Gives back the last instant in the recording, in
+    /// microseconds since its start, if it came to rest.
+    pub(super) async fn run(mut self) -> Option<u64> {
+        loop {
+            self.wait().await;
+            let turn = match self.turn().await {
+                Ok(turn) => turn,
+                Err(error) => {
+                    error!(recording = %self.recording, %error, "A recording's keeper failed; the journal is kept.");
+                    return None;
+                }
+            };
+            if turn.exit.is_some() {
+                self.exit.clone_from(&turn.exit);
+            }
+            match self.bring_to_rest(&turn).await {
+                Ok(()) => {}
+                Err(KeepError::Stopped) => return None,
+                Err(error) => {
+                    error!(recording = %self.recording, %error, "A recording could not be stored; the journal is kept.");
+                    return None;
+                }
+            }
+            if turn.done {
+                self.forget_journal().await;
+                return self.work.as_ref().map(|work| work.sealer.progress().1);
+            }
+        }
+    }
+
+    /// Waits until there is something to do.
+    async fn wait(&self) {
+        let (Source::Live(shared), Some(work)) = (&self.source, &self.work) else {
+            return;
+        };
+        let position = work.sealer.position();
+        let interval = self.recordings.0.settings.ship_interval;
+        let more = |from: u64| shared.journal.end() > from || shared.ending.get().is_some();
+        // Until anything is new, or something pending grows old.
+        shared.wake_at.store(position + 1, Ordering::Release);
+        while !more(position) {
+            let age = self.recordings.0.settings.segment_time;
+            if tokio::time::timeout(age, shared.wake.notified()).await.is_err() {
+                return;
+            }
+        }
+        // Then a moment more, so that key-strokes share a turn; not while much comes.
+        let eager = position + EAGER_BYTES;
+        shared.wake_at.store(eager, Ordering::Release);
+        let deadline = tokio::time::sleep(interval / 2);
+        tokio::pin!(deadline);
+        while shared.journal.end() < eager && shared.ending.get().is_none() {
+            tokio::select! {
+                () = &mut deadline => return,
+                () = shared.wake.notified() => {}
+            }
+        }
+    }
+
+    /// Reads and seals for a while, away from the runtime's threads.
+    async fn turn(&mut self) -> Result<Turn, tokio::task::JoinError> {
+        // The semaphore is never closed.
+        let _turn = self.recordings.0.sealing.acquire().await;
+        let Some(mut work) = self.work.take() else {
+            return Ok(Turn { done: true, ..Turn::default() });
+        };
+        let source = match &self.source {
+            Source::Live(shared) => {
+                // Looked at in this order: what was written before the end was set is read before the end counts.
+                let ending = shared.ending.get().cloned();
+                Feed::Live { end: shared.journal.end(), now_us: shared.journal.elapsed_us(), ending }
+            }
+            Source::Left { same_boot, .. } => Feed::Left { same_boot: *same_boot },
+        };
+        let (work, turn) = tokio::task::spawn_blocking(move || {
+            let turn = work.turn(source);
+            (work, turn)
+        })
+        .await?;
+        self.work = Some(work);
+        Ok(turn)
+    }
+
+    async fn bring_to_rest(&mut self, turn: &Turn) -> Result<(), KeepError> {
+        if turn.sealed.is_empty() && turn.tail.is_none() && !turn.done {
+            return Ok(());
+        }
+        let inner = self.recordings.0.clone();
+        let mut pause = Duration::from_millis(100);
+        loop {
+            let error = match self.try_bring_to_rest(turn).await {
+                Ok(()) => break,
+                Err(error) => error,
+            };
+            if pause >= LONGEST_PAUSE {
+                warn!(recording = %self.recording, %error, "A recording waits in its journal; trying again.");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+                () = inner.stop.cancelled() => return Err(KeepError::Stopped),
+            }
+        }
+        if turn.tail.is_some() {
+            self.tails += 1;
+        }
+        if let (Source::Live(shared), Some(last)) = (&self.source, turn.sealed.last()) {
+            shared.at_rest.store(last.resume.position, Ordering::Release);
+            shared.room.notify_waiters();
+            let position = last.resume.position.min(shared.keep_from.load(Ordering::Acquire));
+            let dir = shared.journal.dir().to_owned();
+            // A file that could not be removed now goes with the directory at the end.
+            let _ = tokio::task::spawn_blocking(move || journal::remove_before(&dir, position)).await;
+        }
+        Ok(())
+    }
+
+    async fn try_bring_to_rest(&self, turn: &Turn) -> Result<(), KeepError> {
+        let inner = &self.recordings.0;
+        let puts: Vec<_> = turn.sealed.iter().map(|sealed| put(&inner.app.blobs, self.recording, sealed)).collect();
+        futures::stream::iter(puts).buffer_unordered(PUTS_AT_ONCE).try_collect::<()>().await?;
+        let mut tx = inner.app.db.write().await?;
+        for sealed in &turn.sealed {
+            let segment = db::recordings::SegmentRecord {
+                number: sealed.number,
+                start_us: sealed.start_us,
+                end_us: sealed.end_us,
+                bytes: sealed.bytes,
+                stored_bytes: sealed.stored.len() as u64,
+                sha256: sealed.sha256,
+                chain: sealed.resume.chain,
+                object: object_key(self.recording, sealed.number),
+            };
+            db::recordings::insert_segment(&mut tx, self.recording, &segment).await?;
+        }
+        if let (Some(tail), Some(work)) = (&turn.tail, &self.work) {
+            db::recordings::insert_tail(&mut tx, self.recording, self.tails, work.sealer.number(), tail).await?;
+        }
+        if let Some(last) = turn.sealed.last() {
+            db::recordings::delete_tail(&mut tx, self.recording, last.number).await?;
+        }
+        if let Some(work) = &self.work {
+            let (counters, last_us) = work.sealer.progress();
+            let resume = work.sealer.resume();
+            let ended_at = turn.done.then(|| self.started_at + TimeDelta::microseconds(last_us.cast_signed()));
+            let progress = db::recordings::Progress {
+                duration_us: last_us,
+                segments: resume.number,
+                chain: resume.chain,
+                bytes_in: counters.bytes_in,
+                bytes_out: counters.bytes_out,
+                gaps: counters.gaps,
+                exit: self.exit.clone(),
+                // A resume point is where a segment ended; one without a new segment would tell lies about the rest.
+                resume: turn.sealed.last().and_then(|last| serde_json::to_string(&last.resume).ok()),
+                ended_at,
+            };
+            // After a commit whose answer was lost the second try finds the end written, and its event with it.
+            let fresh = db::recordings::update(&mut tx, self.recording, &progress).await?;
+            if turn.done && fresh {
+                let act = Act::RecordingEnded {
+                    session: self.session,
+                    recording: self.recording,
+                    segments: resume.number,
+                    chain: resume.chain.to_string(),
+                    gaps: counters.gaps,
+                };
+                db::events::append(&mut tx, &event(inner.app.clock.now(), act)).await?;
+            }
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn forget_journal(&self) {
+        let dir = match &self.source {
+            Source::Live(shared) => shared.journal.dir().to_owned(),
+            Source::Left { dir, .. } => dir.clone(),
+        };
+        let shown = dir.display().to_string();
+        let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(dir)).await;
+        if let Ok(Err(error)) = removed {
+            warn!(%error, journal = shown, "A journal that is at rest could not be removed.");
+        }
+    }
+}
+
+/// The key of a segment in the object store.
+fn object_key(recording: RecordingId, number: u32) -> String {
+    format!("recordings/{recording}/{number:08}.sps.zst")
+}
+
+async fn put(blobs: &Blobs, recording: RecordingId, sealed: &Sealed) -> Result<(), BlobError> {
+    blobs.put(&object_key(recording, sealed.number), sealed.stored.clone()).await
+}
+
+/// What a turn may read.
+enum Feed {
+    Live { end: u64, now_us: u64, ending: Option<Ending> },
+    Left { same_boot: bool },
+}
+
+impl Work {
+    fn turn(&mut self, feed: Feed) -> Turn {
+        let mut turn = Turn::default();
+        match feed {
+            Feed::Live { end, now_us, ending } => {
+                let read = self.reader.read(end, TURN_BYTES, &mut self.frames);
+                self.push_frames(&mut turn);
+                if let Err(error) = read {
+                    // Everything before it counts; what is behind it cannot be told from noise.
+                    error!(%error, "A journal could not be read back.");
+                    self.end(now_us, Some(&error), &Ending { how: "crashed".to_owned(), reason: None }, &mut turn);
+                } else if let Some(ending) = ending.filter(|_| self.reader.position() >= end) {
+                    self.end(now_us, None, &ending, &mut turn);
+                } else {
+                    self.sealer.tick(now_us, &mut turn.sealed);
+                    turn.tail = self.sealer.take_tail();
+                }
+            }
+            Feed::Left { same_boot } => {
+                let rest = self.reader.read_rest(TURN_BYTES, &mut self.frames);
+                self.push_frames(&mut turn);
+                let ending = Ending { how: "crashed".to_owned(), reason: Some("the bastion died".to_owned()) };
+                let last_us = self.sealer.progress().1;
+                match rest {
+                    Ok(Rest::More) => {}
+                    Ok(Rest::Whole | Rest::Torn { .. }) => {
+                        if !same_boot {
+                            let gap = "the machine stopped: what came in the last moments before it may be missing";
+                            self.sealer.push_own(Frame { at: last_us, body: Body::Gap(gap.to_owned()) });
+                        }
+                        self.end(last_us, None, &ending, &mut turn);
+                    }
+                    Err(error) => self.end(last_us, Some(&error), &ending, &mut turn),
+                }
+            }
+        }
+        turn
+    }
+
+    fn push_frames(&mut self, turn: &mut Turn) {
+        for frame in self.frames.drain(..) {
+            match &frame.body {
+                Body::ExitStatus(status) => turn.exit = Some(serde_json::json!({ "status": status }).to_string()),
+                Body::ExitSignal { name, .. } => turn.exit = Some(serde_json::json!({ "signal": name }).to_string()),
+                _ => {}
+            }
+            self.sealer.push(frame, &mut turn.sealed);
+        }
+    }
+
+    fn end(&mut self, now_us: u64, hole: Option<&JournalReadError>, ending: &Ending, turn: &mut Turn) {
+        let at = now_us.max(self.sealer.progress().1);
+        if let Some(hole) = hole {
+            self.sealer.push_own(Frame { at, body: Body::Gap(hole.to_string()) });
+        }
+        // Two strings always serialise.
+        let text = serde_json::to_string(ending).unwrap_or_default();
+        self.sealer.push_own(Frame { at, body: Body::End(text) });
+        self.sealer.finish(&mut turn.sealed);
+        turn.done = true;
+    }
+}

@@ -1,0 +1,186 @@
+//! A recording's frames, wherever they are: segments in the object store, the live tail in the database. A reader of
+//! frames does not know which.
+//!
+//! Each segment is checked against its hash, and the hash against the chain, before a frame of it is given out.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use sallyport_domain::id::RecordingId;
+use sallyport_domain::recording::frame::{Frame, FrameError};
+use sallyport_domain::recording::segment::{self, Hash, SegmentError, Snapshot};
+
+use super::seal;
+use crate::app::App;
+use crate::store::blob::BlobError;
+use crate::store::db::recordings::{RecordingRecord, SegmentRecord};
+use crate::store::db::{self, DbError};
+
+/// How often a reader that follows a live recording looks for more.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// Runs of the live tail that are fetched at once.
+const RUNS_AT_ONCE: u32 = 64;
+
+/// Why a recording cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("no such recording")]
+    Unknown,
+    #[error("segment {number} is not what was stored: it hashes to {found}, {expected} is on record")]
+    Altered { number: u32, expected: Hash, found: Hash },
+    #[error("segment {number} does not follow from the one before it: the chain is {found}, {expected} is on record")]
+    BrokenChain { number: u32, expected: Hash, found: Hash },
+    #[error("segment {number} is missing from the database")]
+    MissingSegment { number: u32 },
+    #[error("segment {number} cannot be decompressed")]
+    Compression { number: u32, source: std::io::Error },
+    #[error("segment {number} cannot be read")]
+    Segment { number: u32, source: SegmentError },
+    #[error("the live tail cannot be read")]
+    Tail(#[from] FrameError),
+    #[error("segment {number} cannot be fetched")]
+    Fetch { number: u32, source: BlobError },
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+/// Looks a recording up.
+pub async fn find(app: &App, recording: RecordingId) -> Result<RecordingRecord, ReadError> {
+    let mut tx = app.db.read().await?;
+    db::recordings::find(&mut tx, recording).await?.ok_or(ReadError::Unknown)
+}
+
+/// The segments of a recording from `first` on, in order.
+pub async fn segments(app: &App, recording: RecordingId, first: u32) -> Result<Vec<SegmentRecord>, ReadError> {
+    let mut tx = app.db.read().await?;
+    Ok(db::recordings::segments(&mut tx, recording, first).await?)
+}
+
+/// Fetches one segment, checks its hash and opens it.
+pub async fn open_segment(app: &App, row: &SegmentRecord) -> Result<(Snapshot, Vec<Frame>), ReadError> {
+    let number = row.number;
+    let stored = app.blobs.get(&row.object).await.map_err(|source| ReadError::Fetch { number, source })?;
+    let (expected, most) = (row.sha256, row.bytes);
+    tokio::task::spawn_blocking(move || {
+        let found = Hash::of(&stored);
+        if found != expected {
+            return Err(ReadError::Altered { number, expected, found });
+        }
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let bytes = seal::decompress(&stored, most).map_err(|source| ReadError::Compression { number, source })?;
+        segment::parse(Bytes::from(bytes)).map_err(|source| ReadError::Segment { number, source })
+    })
+    .await
+    .unwrap_or_else(|error| Err(ReadError::Compression { number, source: std::io::Error::other(error) }))
+}
+
+/// Reads a recording from its start, a batch of frames at a time.
+pub struct Reader {
+    app: App,
+    recording: RecordingId,
+    /// Stay at the end of a live recording and wait for more.
+    follow: bool,
+    rows: VecDeque<SegmentRecord>,
+    /// The next segment to be read, and the chain before it.
+    next: u32,
+    chain: Hash,
+    /// The next run of the live tail.
+    next_tail: u64,
+    /// Frames of segment `next` that the live tail already gave; that many are left out when it is sealed.
+    given_early: HashMap<Frame, usize>,
+    finished: bool,
+}
+
+impl Reader {
+    /// A reader from the start; with `follow` it waits at the end of a live recording until that ends.
+    pub fn new(app: App, recording: RecordingId, follow: bool) -> Self {
+        Self {
+            app,
+            recording,
+            follow,
+            rows: VecDeque::new(),
+            next: 0,
+            chain: Hash::ZERO,
+            next_tail: 0,
+            given_early: HashMap::new(),
+            finished: false,
+        }
+    }
+
+    /// The next frames, or `None` at the end. Cancel safe between batches only.
+    pub async fn next(&mut self) -> Result<Option<Vec<Frame>>, ReadError> {
+        while !self.finished {
+            if self.rows.is_empty() {
+                self.rows = segments(&self.app, self.recording, self.next).await?.into();
+            }
+            if let Some(row) = self.rows.pop_front() {
+                let frames = self.read_segment(&row).await?;
+                if !frames.is_empty() {
+                    return Ok(Some(frames));
+                }
+                continue;
+            }
+            let frames = self.read_tail().await?;
+            if !frames.is_empty() {
+                return Ok(Some(frames));
+            }
+            // Nothing new in the tail: it is over, or sealed by now, or more is to come.
+            let row = find(&self.app, self.recording).await?;
+            if row.progress.segments > self.next {
+                continue;
+            }
+            if row.progress.ended_at.is_some() || !self.follow {
+                self.finished = true;
+            } else {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        }
+        Ok(None)
+    }
+
+    async fn read_segment(&mut self, row: &SegmentRecord) -> Result<Vec<Frame>, ReadError> {
+        if row.number != self.next {
+            return Err(ReadError::MissingSegment { number: self.next });
+        }
+        let found = self.chain.extended_by(row.sha256);
+        if found != row.chain {
+            return Err(ReadError::BrokenChain { number: row.number, expected: row.chain, found });
+        }
+        let (_, mut frames) = open_segment(&self.app, row).await?;
+        self.chain = found;
+        self.next += 1;
+        let early = &mut self.given_early;
+        frames.retain(|frame| match early.get_mut(frame) {
+            Some(count) if *count > 0 => {
+                *count -= 1;
+                false
+            }
+            _ => true,
+        });
+        early.clear();
+        Ok(frames)
+    }
+
+    async fn read_tail(&mut self) -> Result<Vec<Frame>, ReadError> {
+        let mut tx = self.app.db.read().await?;
+        let runs = db::recordings::tail(&mut tx, self.recording, self.next_tail, RUNS_AT_ONCE).await?;
+        drop(tx);
+        let mut frames = Vec::new();
+        for run in runs {
+            if run.segment != self.next {
+                break; // the segment before it was sealed meanwhile; it is read first
+            }
+            self.next_tail = run.number + 1;
+            let mut bytes = Bytes::from(run.frames);
+            while let Some(frame) = Frame::take(&mut bytes)? {
+                frames.push(frame);
+            }
+        }
+        for frame in &frames {
+            *self.given_early.entry(frame.clone()).or_default() += 1;
+        }
+        Ok(frames)
+    }
+}

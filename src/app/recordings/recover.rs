@@ -1,0 +1,126 @@
+//! Journals that a crash left behind are carried to rest at the next start, before anybody is let in.
+//!
+//! Every byte that an engineer saw was in the journal first, so what the journal holds is the whole truth but for power
+//! failures, which a gap frame admits to. A session whose node died has its end written here.
+
+use std::path::PathBuf;
+
+use chrono::TimeDelta;
+use sallyport_domain::channel::TerminalSize;
+use sallyport_domain::event::{Act, SessionEnd};
+use sallyport_domain::id::RecordingId;
+use tracing::{info, warn};
+
+use super::journal::{JournalReader, Rest};
+use super::keeper::Keeper;
+use super::seal::Resume;
+use super::{Header, Recordings, boot_id, event};
+use crate::store::db::{self, DbError};
+
+/// Why the journals of an earlier run could not be recovered. The server must not start then: it would let people in
+/// while it cannot tell what it owes.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    #[error("cannot read the journal directory `{path}`")]
+    Directory { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+/// What recovery did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recovered {
+    pub recordings: usize,
+    pub sessions: usize,
+}
+
+impl Recordings {
+    /// Takes to rest what an earlier run of `node` left behind and closes its sessions in the books.
+    pub async fn recover(&self, node: &str) -> Result<Recovered, RecoverError> {
+        let mut recovered = Recovered::default();
+        for (dir, recording) in self.left_behind().await? {
+            if self.recover_one(dir, recording).await? {
+                recovered.recordings += 1;
+            }
+        }
+        recovered.sessions = self.close_sessions(node).await?;
+        Ok(recovered)
+    }
+
+    async fn left_behind(&self) -> Result<Vec<(PathBuf, RecordingId)>, RecoverError> {
+        let path = self.0.settings.journal_dir.clone();
+        let failed = |source| RecoverError::Directory { path: path.clone(), source };
+        let mut entries = tokio::fs::read_dir(&path).await.map_err(failed)?;
+        let mut found = Vec::new();
+        while let Some(entry) = entries.next_entry().await.map_err(failed)? {
+            match entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+                Some(recording) => found.push((entry.path(), recording)),
+                None => warn!(path = %entry.path().display(), "Something in the journal directory is no journal; it is left alone."),
+            }
+        }
+        Ok(found)
+    }
+
+    async fn recover_one(&self, dir: PathBuf, recording: RecordingId) -> Result<bool, RecoverError> {
+        let mut tx = self.0.app.db.read().await?;
+        let row = db::recordings::find(&mut tx, recording).await?;
+        drop(tx);
+        let Some(row) = row.filter(|row| row.progress.ended_at.is_none()) else {
+            // Without a row its program was never started; with an end it is at rest already.
+            info!(%recording, "A journal that is not needed any more is removed.");
+            if let Err(error) = tokio::fs::remove_dir_all(&dir).await {
+                warn!(%error, journal = %dir.display(), "A journal could not be removed.");
+            }
+            return Ok(false);
+        };
+        let size = row.recording.cols.zip(row.recording.rows).map(|(cols, rows)| TerminalSize { cols, rows });
+        let resume = row.progress.resume.as_deref().and_then(|resume| serde_json::from_str(resume).ok());
+        let resume: Resume = resume.unwrap_or_else(|| Resume::start(size));
+        let same_boot = same_boot(dir.clone()).await;
+        let (session, started_at) = (row.recording.session, row.recording.started_at);
+        let keeper = Keeper::left(self.clone(), recording, session, started_at, dir, same_boot, resume);
+        if let Some(last_us) = keeper.run().await {
+            info!(%recording, seconds = last_us / 1_000_000, "A recording was recovered from its journal.");
+        }
+        Ok(true)
+    }
+
+    /// Sessions of this node that have no end ended when their last recording did.
+    async fn close_sessions(&self, node: &str) -> Result<usize, RecoverError> {
+        let app = &self.0.app;
+        let mut tx = app.db.write().await?;
+        let open = db::sessions::live_on(&mut tx, node).await?;
+        for open in &open {
+            let session = &open.session;
+            let last = db::recordings::of_session(&mut tx, session.id)
+                .await?
+                .into_iter()
+                .map(|found| found.recording.started_at + TimeDelta::microseconds(found.progress.duration_us.cast_signed()))
+                .max();
+            let ended_at = last.unwrap_or(session.started_at).max(session.started_at);
+            if db::sessions::end(&mut tx, session.id, ended_at, &SessionEnd::Crashed).await? {
+                let act = Act::SessionEnded { session: session.id, end: SessionEnd::Crashed };
+                db::events::append(&mut tx, &event(app.clock.now(), act)).await?;
+            }
+        }
+        tx.commit().await?;
+        Ok(open.len())
+    }
+}
+
+/// Whether the machine has run on since the journal was written. If its first file is gone, its header is too; then the
+/// answer is the careful one.
+async fn same_boot(dir: PathBuf) -> bool {
+    let read = move || {
+        let mut frames = Vec::new();
+        let rest = JournalReader::new(dir, 0).read_rest(1, &mut frames);
+        let first = frames.into_iter().next();
+        match (rest, first.map(|frame| frame.body)) {
+            (Ok(Rest::More | Rest::Whole | Rest::Torn { .. }), Some(sallyport_domain::recording::frame::Body::Header(header))) => {
+                serde_json::from_str::<Header>(&header).is_ok_and(|header| header.boot == boot_id())
+            }
+            _ => false,
+        }
+    };
+    tokio::task::spawn_blocking(read).await.unwrap_or(false)
+}

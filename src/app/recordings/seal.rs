@@ -1,0 +1,459 @@
+//! Sealing: a journal's frames become segments.
+//!
+//! A [`Sealer`] is fed every frame in journal order. It masks what the terminal did not echo, keeps a terminal going so
+//! that each segment starts with a snapshot, and cuts a segment when it is large or old enough, only where time strictly
+//! increases. It computes; reading the journal, storing segments and telling the database are `keeper`'s.
+
+use avt::Terminal;
+use bytes::Bytes;
+use sallyport_domain::channel::TerminalSize;
+use sallyport_domain::recording::frame::{Body, Frame};
+use sallyport_domain::recording::mask::Masker;
+use sallyport_domain::recording::segment::{self, Hash, Snapshot};
+use serde::{Deserialize, Serialize};
+use tracing::error;
+
+/// What stands before each frame in a journal but not in a segment: the CRC.
+const CRC_BYTES: u64 = 4;
+
+/// When a segment is cut.
+#[derive(Debug, Clone, Copy)]
+pub struct SealSettings {
+    /// Bytes of frames. A recording without a terminal takes [`PLAIN_FACTOR`] times as many: nobody seeks in it by the
+    /// screen, and a bulk transfer should not become thousands of objects.
+    pub segment_bytes: u64,
+    pub segment_us: u64,
+}
+
+/// See [`SealSettings::segment_bytes`].
+pub const PLAIN_FACTOR: u64 = 16;
+
+/// What was counted so far. "in" is towards the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counters {
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub gaps: u32,
+}
+
+/// A segment, ready to be stored.
+#[derive(Debug, Clone)]
+pub struct Sealed {
+    pub number: u32,
+    pub start_us: u64,
+    pub end_us: u64,
+    /// Before compression.
+    pub bytes: u64,
+    pub stored: Bytes,
+    pub sha256: Hash,
+    /// Where a sealer goes on after this segment.
+    pub resume: Resume,
+}
+
+/// Everything that a new sealer needs to go on where another stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resume {
+    /// The journal position behind the last sealed frame.
+    pub position: u64,
+    /// The number of the next segment.
+    pub number: u32,
+    #[serde(with = "hash_as_hex")]
+    pub chain: Hash,
+    pub counters: Counters,
+    pub snapshot: Snapshot,
+    pub last_us: u64,
+}
+
+impl Resume {
+    /// The start of a recording.
+    pub fn start(terminal: Option<TerminalSize>) -> Self {
+        let size = terminal.map(TerminalSize::drawable);
+        Self {
+            position: 0,
+            number: 0,
+            chain: Hash::ZERO,
+            counters: Counters::default(),
+            snapshot: Snapshot { size, init: String::new() },
+            last_us: 0,
+        }
+    }
+}
+
+mod hash_as_hex {
+    use sallyport_domain::recording::segment::Hash;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(hash: &Hash, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(hash)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Hash, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Turns the frames of one recording into segments.
+pub struct Sealer {
+    settings: SealSettings,
+    screen: Option<Screen>,
+    masker: Option<Masker>,
+    resume: Resume,
+    /// The journal position behind the last frame that came in.
+    position: u64,
+    /// Frames of the segment being made, as they came.
+    pending: Vec<Frame>,
+    pending_bytes: u64,
+    /// How many of `pending` went to the live tail.
+    tailed: usize,
+}
+
+impl Sealer {
+    /// A sealer that goes on from `resume`.
+    pub fn new(settings: SealSettings, resume: Resume) -> Self {
+        let screen = resume.snapshot.size.and_then(|size| Screen::restore(size, &resume.snapshot.init));
+        let plain = resume.snapshot.size.is_none();
+        let factor = if plain { PLAIN_FACTOR } else { 1 };
+        Self {
+            settings: SealSettings { segment_bytes: settings.segment_bytes * factor, ..settings },
+            screen,
+            masker: (!plain).then(Masker::new),
+            position: resume.position,
+            resume,
+            pending: Vec::new(),
+            pending_bytes: 0,
+            tailed: 0,
+        }
+    }
+
+    /// The journal position behind the last frame that came in.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The number of the segment being made.
+    pub fn number(&self) -> u32 {
+        self.resume.number
+    }
+
+    /// What was counted up to the last sealed segment.
+    pub fn resume(&self) -> &Resume {
+        &self.resume
+    }
+
+    /// Takes the next frame of the journal; a segment that became due is appended to `sealed`.
+    pub fn push(&mut self, frame: Frame, sealed: &mut Vec<Sealed>) {
+        if self.is_due(frame.at) && self.pending.last().is_some_and(|last| last.at < frame.at) {
+            self.cut(sealed);
+        }
+        self.position += CRC_BYTES + frame.encoded_bytes() as u64;
+        if matches!(frame.body, Body::Header(_)) {
+            return; // says what the database says better
+        }
+        self.take(frame);
+    }
+
+    /// Takes a frame that is in no journal, such as the end or a gap found in recovery.
+    pub fn push_own(&mut self, frame: Frame) {
+        self.take(frame);
+    }
+
+    /// Time passes without frames: what has waited for an echo is decided, and an old segment is cut.
+    pub fn tick(&mut self, now_us: u64, sealed: &mut Vec<Sealed>) {
+        if let Some(masker) = &mut self.masker {
+            masker.tick(now_us, &mut self.pending);
+        }
+        if self.is_due(now_us) {
+            self.cut(sealed);
+        }
+    }
+
+    /// The recording ends here.
+    pub fn finish(&mut self, sealed: &mut Vec<Sealed>) {
+        self.cut(sealed);
+    }
+
+    /// Frames that no segment and no earlier tail holds, encoded; `None` if there are none.
+    pub fn take_tail(&mut self) -> Option<Bytes> {
+        let fresh = &self.pending[self.tailed..];
+        if fresh.is_empty() {
+            return None;
+        }
+        let mut bytes = Vec::with_capacity(fresh.iter().map(Frame::encoded_bytes).sum());
+        fresh.iter().for_each(|frame| frame.encode(&mut bytes));
+        self.tailed = self.pending.len();
+        Some(bytes.into())
+    }
+
+    /// Counters and time up to the last frame that came in, sealed or not.
+    pub fn progress(&self) -> (Counters, u64) {
+        (self.resume.counters, self.resume.last_us)
+    }
+
+    fn take(&mut self, frame: Frame) {
+        self.pending_bytes += frame.encoded_bytes() as u64;
+        self.resume.last_us = self.resume.last_us.max(frame.at);
+        let counters = &mut self.resume.counters;
+        match &frame.body {
+            Body::Output(bytes) | Body::ErrorOutput(bytes) => counters.bytes_out += bytes.len() as u64,
+            Body::Input(bytes) => counters.bytes_in += bytes.len() as u64,
+            Body::Gap(_) => counters.gaps += 1,
+            _ => {}
+        }
+        if let Some(screen) = &mut self.screen {
+            if !screen.show(&frame.body) {
+                error!("The terminal that makes snapshots failed; the recording goes on without them.");
+                self.screen = None;
+            }
+        }
+        match &mut self.masker {
+            Some(masker) => masker.push(frame, &mut self.pending),
+            None => self.pending.push(frame),
+        }
+    }
+
+    fn is_due(&self, now_us: u64) -> bool {
+        let oldest = self.pending.first().map(|frame| frame.at);
+        oldest.is_some_and(|oldest| {
+            self.pending_bytes >= self.settings.segment_bytes || now_us.saturating_sub(oldest) >= self.settings.segment_us
+        })
+    }
+
+    fn cut(&mut self, sealed: &mut Vec<Sealed>) {
+        if let Some(masker) = &mut self.masker {
+            masker.flush(&mut self.pending);
+        }
+        if self.pending.is_empty() {
+            return;
+        }
+        let mut frames = std::mem::take(&mut self.pending);
+        self.pending_bytes = 0;
+        self.tailed = 0;
+        // Input that waited for its echo came out late, with the time at which it was typed.
+        frames.sort_by_key(|frame| frame.at);
+        let mut bytes = segment::begin(&self.resume.snapshot);
+        bytes.reserve(frames.iter().map(Frame::encoded_bytes).sum());
+        frames.iter().for_each(|frame| frame.encode(&mut bytes));
+        let stored = compress(&bytes);
+        let sha256 = Hash::of(&stored);
+        let number = self.resume.number;
+        self.resume.position = self.position;
+        self.resume.number += 1;
+        self.resume.chain = self.resume.chain.extended_by(sha256);
+        if let Some(size) = self.resume.snapshot.size {
+            self.resume.snapshot = match &self.screen {
+                Some(screen) => screen.snapshot(),
+                None => Snapshot { size: Some(size), init: String::new() },
+            };
+        }
+        sealed.push(Sealed {
+            number,
+            start_us: frames.first().map_or(0, |frame| frame.at),
+            end_us: frames.last().map_or(0, |frame| frame.at),
+            bytes: bytes.len() as u64,
+            stored: stored.into(),
+            sha256,
+            resume: self.resume.clone(),
+        });
+    }
+}
+
+/// Compresses a segment as one zstd frame with a checksum.
+fn compress(bytes: &[u8]) -> Vec<u8> {
+    /// Text shrinks eightfold at this level for a seventh of a second per 20 MB.
+    const LEVEL: i32 = 1;
+    /// What does not shrink in a sample (archives, ciphertext) is passed through by zstd's fastest level.
+    const LEVEL_INCOMPRESSIBLE: i32 = -50;
+    let sample = &bytes[..bytes.len().min(16 << 10)];
+    let shrinks = zstd::bulk::compress(sample, LEVEL).is_ok_and(|small| small.len() < sample.len() / 10 * 9);
+    let level = if shrinks { LEVEL } else { LEVEL_INCOMPRESSIBLE };
+    let compressor = zstd::bulk::Compressor::new(level).and_then(|mut compressor| {
+        compressor.include_checksum(true)?;
+        compressor.compress(bytes)
+    });
+    // zstd fails only for want of memory, and then a Rust program has aborted already.
+    compressor.unwrap_or_default()
+}
+
+/// Decompresses a stored segment of at most `most` bytes.
+pub fn decompress(stored: &[u8], most: usize) -> std::io::Result<Vec<u8>> {
+    zstd::bulk::decompress(stored, most)
+}
+
+/// A terminal that is kept going beside a recording, so that each segment can start with what it showed.
+struct Screen {
+    terminal: Terminal,
+    /// The first bytes of a character whose rest is in the next packet.
+    partial: Vec<u8>,
+}
+
+impl Screen {
+    fn restore(size: TerminalSize, init: &str) -> Option<Self> {
+        let mut terminal = Terminal::new(size.cols.into(), size.rows.into()).ok()?;
+        terminal.feed(init);
+        Some(Self { terminal, partial: Vec::new() })
+    }
+
+    /// Shows a frame. False if the terminal could not stand it: its input is hostile, and it is not our code.
+    fn show(&mut self, body: &Body) -> bool {
+        let terminal = &mut self.terminal;
+        let partial = &mut self.partial;
+        let shown = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match body {
+            Body::Output(bytes) | Body::ErrorOutput(bytes) | Body::Notice(bytes) => feed(terminal, partial, bytes),
+            Body::Resize(size) => {
+                let size = size.drawable();
+                terminal.resize(size.cols.into(), size.rows.into());
+            }
+            _ => {}
+        }));
+        shown.is_ok()
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let (cols, rows) = self.terminal.size();
+        // Both came from a TerminalSize.
+        let size = TerminalSize { cols: cols as u16, rows: rows as u16 };
+        Snapshot { size: Some(size), init: self.terminal.dump() }
+    }
+}
+
+/// Feeds bytes as UTF-8, holding back a character that is not complete yet.
+fn feed(terminal: &mut Terminal, partial: &mut Vec<u8>, bytes: &[u8]) {
+    let joined;
+    let mut rest = if partial.is_empty() {
+        bytes
+    } else {
+        partial.extend_from_slice(bytes);
+        joined = std::mem::take(partial);
+        &joined[..]
+    };
+    while !rest.is_empty() {
+        match std::str::from_utf8(rest) {
+            Ok(text) => {
+                terminal.feed(text);
+                return;
+            }
+            Err(error) => {
+                let (valid, bad) = rest.split_at(error.valid_up_to());
+                terminal.feed(std::str::from_utf8(valid).unwrap_or_default());
+                let Some(length) = error.error_len() else {
+                    partial.extend_from_slice(bad);
+                    return;
+                };
+                terminal.feed("\u{fffd}");
+                rest = &bad[length..];
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETTINGS: SealSettings = SealSettings { segment_bytes: 4096, segment_us: 120_000_000 };
+
+    fn output(at: u64, text: &str) -> Frame {
+        Frame { at, body: Body::Output(Bytes::copy_from_slice(text.as_bytes())) }
+    }
+
+    fn seal(resume: Resume, frames: &[Frame]) -> (Sealer, Vec<Sealed>) {
+        let mut sealer = Sealer::new(SETTINGS, resume);
+        let mut sealed = Vec::new();
+        frames.iter().for_each(|frame| sealer.push(frame.clone(), &mut sealed));
+        (sealer, sealed)
+    }
+
+    fn open(sealed: &Sealed) -> (Snapshot, Vec<Frame>) {
+        assert_eq!(Hash::of(&sealed.stored), sealed.sha256);
+        segment::parse(decompress(&sealed.stored, 1 << 24).unwrap().into()).unwrap()
+    }
+
+    fn lines() -> Vec<Frame> {
+        (0..1000).map(|number| output(number * 1000, &format!("line {number} \u{1f980}\r\n"))).collect()
+    }
+
+    #[test]
+    fn segments_hold_every_frame_once_and_chain() {
+        let (mut sealer, mut sealed) = seal(Resume::start(Some(TerminalSize { cols: 80, rows: 24 })), &lines());
+        sealer.finish(&mut sealed);
+        assert!(sealed.len() > 3);
+        let frames: Vec<Frame> = sealed.iter().flat_map(|segment| open(segment).1).collect();
+        assert_eq!(frames, lines());
+        let mut chain = Hash::ZERO;
+        for segment in &sealed {
+            chain = chain.extended_by(segment.sha256);
+            assert_eq!(segment.resume.chain, chain);
+        }
+        for pair in sealed.windows(2) {
+            assert!(pair[0].end_us < pair[1].start_us);
+        }
+    }
+
+    #[test]
+    fn each_segment_starts_with_the_screen_as_it_was() {
+        let (mut sealer, mut sealed) = seal(Resume::start(Some(TerminalSize { cols: 40, rows: 5 })), &lines());
+        sealer.finish(&mut sealed);
+        let mut whole = Terminal::new(40, 5).unwrap();
+        for segment in &sealed {
+            let (snapshot, frames) = open(segment);
+            let mut restored = Terminal::new(40, 5).unwrap();
+            restored.feed(snapshot.init.as_str());
+            assert_eq!(restored.screen().text(), whole.screen().text());
+            for frame in frames {
+                if let Body::Output(bytes) = frame.body {
+                    whole.feed(std::str::from_utf8(&bytes).unwrap());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_sealer_that_resumes_makes_the_same_segments() {
+        let frames = lines();
+        let (mut straight, mut expected) = seal(Resume::start(Some(TerminalSize { cols: 80, rows: 24 })), &frames);
+        straight.finish(&mut expected);
+        let (_, first) = seal(Resume::start(Some(TerminalSize { cols: 80, rows: 24 })), &frames[..500]);
+        let resume = first.last().unwrap().resume.clone();
+        let sealed_frames: usize = first.iter().map(|segment| open(segment).1.len()).sum();
+        let resume = serde_json::from_str(&serde_json::to_string(&resume).unwrap()).unwrap();
+        let (mut second, mut rest) = seal(resume, &frames[sealed_frames..]);
+        second.finish(&mut rest);
+        let hashes = |segments: &[Sealed]| segments.iter().map(|segment| segment.sha256).collect::<Vec<_>>();
+        assert_eq!([hashes(&first), hashes(&rest)].concat(), hashes(&expected));
+    }
+
+    #[test]
+    fn a_quiet_recording_is_cut_by_age() {
+        let (mut sealer, mut sealed) = seal(Resume::start(None), &[output(5, "x")]);
+        sealer.tick(119_000_000, &mut sealed);
+        assert!(sealed.is_empty());
+        sealer.tick(121_000_000, &mut sealed);
+        assert_eq!(sealed.len(), 1);
+    }
+
+    #[test]
+    fn the_tail_gives_each_frame_once_until_it_is_sealed() {
+        let (mut sealer, mut sealed) = seal(Resume::start(None), &[output(1, "a"), output(2, "b")]);
+        assert!(sealer.take_tail().is_some_and(|tail| tail.windows(1).any(|byte| byte == b"b")));
+        assert_eq!(sealer.take_tail(), None);
+        sealer.push(output(3, "c"), &mut sealed);
+        let tail = sealer.take_tail().unwrap();
+        assert!(tail.ends_with(b"c") && !tail.windows(1).any(|byte| byte == b"b"));
+        sealer.finish(&mut sealed);
+        assert_eq!(sealer.take_tail(), None);
+    }
+
+    #[test]
+    fn what_does_not_shrink_is_stored_all_the_same() {
+        let mut noise = vec![0_u8; 300_000];
+        let mut state = 1_u64;
+        for byte in &mut noise {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            *byte = (state >> 56) as u8;
+        }
+        let stored = compress(&noise);
+        assert!(stored.len() < noise.len() + noise.len() / 100);
+        assert_eq!(decompress(&stored, 1 << 20).unwrap(), noise);
+    }
+}

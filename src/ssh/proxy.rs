@@ -1,0 +1,417 @@
+//! One session channel between a client and a target: record, then send on.
+//!
+//! ```text
+//! client ──► input pump ──► journal ──► input queue ──► feeder ──► target
+//! client ◄─────────────── journal ◄────────── output pump ◄─────── target
+//! ```
+//!
+//! The two directions are independent tasks, or 64 MB echoed both ways would wait for each other. The input pump takes at
+//! once whatever arrives. The output pump stops reading a target whose client does not take its output; each channel has a
+//! connection to the target for itself, so that stalls nobody else.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use russh::server::{self, Handle};
+use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig, client};
+use sallyport_domain::channel::{Program, Pty, TerminalSize};
+use sallyport_domain::event::CutReason;
+use sallyport_domain::recording::frame::Body;
+use sallyport_domain::terminal::TerminalWatch;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use super::input::{InputQueue, Next, OverBudget};
+use super::notice::Warning;
+use crate::app::recordings::journal::{JournalReadError, MOST_FRAMES};
+use crate::app::recordings::{RecordError, Recorder};
+
+/// As many bytes as are recorded in one write: enough to hide the journal behind the wire, small enough to be prompt.
+const BATCH_BYTES: usize = 256 << 10;
+
+/// The exit status when the bastion itself ends or refuses a program.
+pub const EXIT_REFUSED: u32 = 254;
+
+/// What a client asks of a running program, already found legal by `domain::channel`.
+#[derive(Debug)]
+pub enum Request {
+    Resize { size: TerminalSize, pixels: (u32, u32) },
+    Signal(Sig),
+}
+
+/// Where output goes: the client's side of the channel.
+pub struct ClientSide {
+    pub write: ChannelWriteHalf<server::Msg>,
+    pub handle: Handle,
+}
+
+/// What is to be started.
+pub struct Start {
+    pub program: Program,
+    pub pty: Option<Pty>,
+    pub env: Vec<(String, String)>,
+}
+
+/// What the session tells its channels.
+#[derive(Clone)]
+pub struct Orders {
+    /// Ends the channel: the client has gone, or the session was cut.
+    pub stop: CancellationToken,
+    /// Why the session was cut, if it was.
+    pub cut: Arc<OnceLock<CutReason>>,
+    /// Warnings before the end of the window.
+    pub warnings: watch::Receiver<Option<Warning>>,
+}
+
+/// Why a channel's session must be cut.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
+    #[error("what the client sent could not be read back")]
+    ReadBack(#[from] JournalReadError),
+}
+
+impl From<&ProxyError> for CutReason {
+    fn from(error: &ProxyError) -> Self {
+        match error {
+            ProxyError::OverBudget(OverBudget { bytes }) => CutReason::TargetStalled { bytes: *bytes },
+            ProxyError::Record(_) | ProxyError::ReadBack(_) => CutReason::RecordingFailed { message: chain(error) },
+        }
+    }
+}
+
+/// An error and its causes in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+/// The client's side is closed, or its connection is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientClosed;
+
+/// Takes whatever the client sends, journals it and queues it for the target, until the client closes the channel. It
+/// goes on after the client's EOF, to see the close.
+pub async fn pump_input(
+    mut client: ChannelReadHalf,
+    recorder: Arc<Recorder>,
+    queue: Arc<InputQueue>,
+) -> Result<ClientClosed, ProxyError> {
+    let mut ended = false;
+    while let Some(first) = client.wait().await {
+        let mut batch = Vec::new();
+        let (mut bytes, mut eof, mut closed) = (0, false, false);
+        let mut next = Some(first);
+        while let Some(message) = next.take() {
+            match message {
+                // After its EOF a client sends nothing; what comes all the same is dropped, as OpenSSH does.
+                ChannelMsg::Data { data } if !ended && !data.is_empty() => {
+                    bytes += data.len();
+                    batch.push(data);
+                }
+                ChannelMsg::Eof => eof = true,
+                ChannelMsg::Close => closed = true,
+                // Requests come by way of the handler, which has answered them.
+                _ => {}
+            }
+            if !eof && !closed && bytes < BATCH_BYTES && batch.len() < MOST_FRAMES {
+                next = client.wait().now_or_never().flatten();
+            }
+        }
+        if !batch.is_empty() {
+            queue.before_recording();
+            let written = recorder.record(batch.iter().cloned().map(Body::Input).collect()).await?;
+            queue.offer(&batch, written)?;
+        }
+        if eof && !ended {
+            ended = true;
+            recorder.record(vec![Body::InputEnd]).await?;
+            queue.end();
+        }
+        if closed {
+            break;
+        }
+    }
+    Ok(ClientClosed)
+}
+
+/// Feeds the target from the queue. Returns when everything was fed, or the target is gone.
+pub async fn feed(queue: Arc<InputQueue>, target: Arc<ChannelWriteHalf<client::Msg>>) -> Result<(), ProxyError> {
+    loop {
+        match queue.next().await? {
+            Next::Bytes(batch) => {
+                for bytes in batch {
+                    let length = bytes.len();
+                    if target.data_bytes(bytes).await.is_err() {
+                        return Ok(()); // the output pump sees why
+                    }
+                    queue.taken(length);
+                }
+            }
+            Next::End => {
+                let _ = target.eof().await; // as above
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Records and passes on what the client asks of the running program.
+pub async fn pass_requests(
+    mut requests: mpsc::Receiver<Request>,
+    target: Arc<ChannelWriteHalf<client::Msg>>,
+    recorder: Arc<Recorder>,
+) -> Result<(), ProxyError> {
+    while let Some(request) = requests.recv().await {
+        let passed = match request {
+            Request::Resize { size, pixels } => {
+                recorder.record(vec![Body::Resize(size)]).await?;
+                target.window_change(size.cols.into(), size.rows.into(), pixels.0, pixels.1).await
+            }
+            Request::Signal(signal) => {
+                recorder.record(vec![Body::Signal(signal_name_text(&signal))]).await?;
+                target.signal(signal).await
+            }
+        };
+        if passed.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Sends what starts the program: terminal, environment, program, without waiting in between. The replies come in order
+/// to the output pump. False if the target's connection is gone.
+pub async fn start_program(target: &ChannelWriteHalf<client::Msg>, start: &Start) -> bool {
+    let send = async {
+        if let Some(pty) = &start.pty {
+            let modes: Vec<_> = pty.modes.iter().filter_map(|&(op, value)| Some((russh::Pty::from_u8(op)?, value))).collect();
+            let TerminalSize { cols, rows } = pty.size;
+            let pixels = (pty.pixel_width, pty.pixel_height);
+            target.request_pty(true, &pty.term, cols.into(), rows.into(), pixels.0, pixels.1, &modes).await?;
+        }
+        for (name, value) in &start.env {
+            target.set_env(false, name, value).await?;
+        }
+        match &start.program {
+            Program::Shell => target.request_shell(true).await,
+            Program::Exec { command } => target.exec(true, command.clone()).await,
+            Program::Subsystem { name } => target.request_subsystem(true, name).await,
+        }
+    };
+    send.await.is_ok()
+}
+
+/// How the target's side came to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OutputEnd {
+    /// The target closed the channel, as it does when the program has ended.
+    Closed,
+    /// The target did not start the program.
+    NotStarted,
+    /// The connection to the target is gone.
+    Lost,
+    /// The client does not take output any more.
+    ClientGone,
+}
+
+/// Carries a target's output to the client, and what the bastion itself has to say.
+pub struct OutputPump<'a> {
+    target: ChannelReadHalf,
+    client: &'a ClientSide,
+    recorder: &'a Recorder,
+    /// What the client's terminal is in the middle of; `None` without one.
+    terminal: Option<TerminalWatch>,
+    /// Replies that the target owes to what [`start_program`] sent.
+    replies_due: usize,
+    warning: Option<DueWarning>,
+}
+
+/// A warning on its way to the terminal.
+struct DueWarning {
+    warning: Warning,
+    title_shown: bool,
+}
+
+/// One message of the target after it was recorded.
+enum Onward {
+    Data(Bytes),
+    Extended(u32, Bytes),
+    Eof,
+    ExitStatus(u32),
+    ExitSignal { signal: Sig, core_dumped: bool, message: String, language: String },
+    FlowControl(bool),
+}
+
+impl<'a> OutputPump<'a> {
+    /// A pump from `target` to `client`; `has_pty` says whether a terminal was asked for.
+    pub fn new(target: ChannelReadHalf, client: &'a ClientSide, recorder: &'a Recorder, has_pty: bool) -> Self {
+        Self {
+            target,
+            client,
+            recorder,
+            terminal: has_pty.then(TerminalWatch::new),
+            replies_due: usize::from(has_pty) + 1,
+            warning: None,
+        }
+    }
+
+    /// What the client's terminal is in the middle of.
+    pub fn terminal(&self) -> Option<&TerminalWatch> {
+        self.terminal.as_ref()
+    }
+
+    /// Runs until the target's side ends. Cancelling it loses no byte that the client saw.
+    pub async fn run(&mut self, warnings: &mut watch::Receiver<Option<Warning>>) -> Result<OutputEnd, ProxyError> {
+        /// A line of ours waits until the terminal has been quiet for this long: then a program waits at its prompt.
+        const QUIET: Duration = Duration::from_millis(400);
+        let mut warned = self.terminal.is_some();
+        loop {
+            let line_due = self.warning.is_some() && self.may_interject();
+            tokio::select! {
+                message = self.target.wait() => {
+                    if let Some(end) = self.carry(message).await? {
+                        return Ok(end);
+                    }
+                }
+                changed = warnings.changed(), if warned => {
+                    warned = changed.is_ok();
+                    let warning = *warnings.borrow_and_update();
+                    self.warning = warning.map(|warning| DueWarning { warning, title_shown: false });
+                }
+                () = tokio::time::sleep(QUIET), if line_due => self.warn_line().await?,
+            }
+            self.warn_title().await?;
+        }
+    }
+
+    /// Records `text` as the bastion's own words and sends it to the client's terminal.
+    pub async fn say(&mut self, text: Vec<u8>) -> Result<(), ProxyError> {
+        if let Some(terminal) = &mut self.terminal {
+            terminal.watch(&text);
+        }
+        let text = Bytes::from(text);
+        self.recorder.record(vec![Body::Notice(text.clone())]).await?;
+        let _ = self.client.write.data_bytes(text).await; // whoever has gone needs no words
+        Ok(())
+    }
+
+    fn may_interject(&self) -> bool {
+        self.terminal.is_some_and(|terminal| terminal.is_ground() && !terminal.is_alternate())
+    }
+
+    async fn warn_title(&mut self) -> Result<(), ProxyError> {
+        let ground = self.terminal.is_some_and(|terminal| terminal.is_ground());
+        let title = match &mut self.warning {
+            Some(due) if ground && !due.title_shown => {
+                due.title_shown = true;
+                due.warning.title()
+            }
+            _ => return Ok(()),
+        };
+        self.say(title).await
+    }
+
+    async fn warn_line(&mut self) -> Result<(), ProxyError> {
+        let (Some(due), Some(terminal)) = (self.warning.take(), self.terminal) else {
+            return Ok(());
+        };
+        self.say(due.warning.line(&terminal)).await
+    }
+
+    /// Records a message and whatever else has come, in one write, and sends it on.
+    async fn carry(&mut self, first: Option<ChannelMsg>) -> Result<Option<OutputEnd>, ProxyError> {
+        let mut bodies = Vec::new();
+        let mut onward = Vec::new();
+        let (mut bytes, mut end) = (0, None);
+        let mut next = Some(first);
+        while let Some(message) = next.take() {
+            let Some(message) = message else {
+                end = Some(OutputEnd::Lost);
+                break;
+            };
+            match message {
+                ChannelMsg::Data { data } => {
+                    bytes += data.len();
+                    if let Some(terminal) = &mut self.terminal {
+                        terminal.watch(&data);
+                    }
+                    bodies.push(Body::Output(data.clone()));
+                    onward.push(Onward::Data(data));
+                }
+                ChannelMsg::ExtendedData { data, ext } => {
+                    bytes += data.len();
+                    bodies.push(Body::ErrorOutput(data.clone()));
+                    onward.push(Onward::Extended(ext, data));
+                }
+                ChannelMsg::Eof => {
+                    bodies.push(Body::OutputEnd);
+                    onward.push(Onward::Eof);
+                }
+                ChannelMsg::ExitStatus { exit_status } => {
+                    bodies.push(Body::ExitStatus(exit_status));
+                    onward.push(Onward::ExitStatus(exit_status));
+                }
+                ChannelMsg::ExitSignal { signal_name, core_dumped, error_message, lang_tag } => {
+                    let (name, message) = (signal_name_text(&signal_name), error_message.clone());
+                    bodies.push(Body::ExitSignal { name, core_dumped, message });
+                    let (signal, message, language) = (signal_name, error_message, lang_tag);
+                    onward.push(Onward::ExitSignal { signal, core_dumped, message, language });
+                }
+                ChannelMsg::XonXoff { client_can_do } => onward.push(Onward::FlowControl(client_can_do)),
+                ChannelMsg::Success => self.replies_due = self.replies_due.saturating_sub(1),
+                // The last reply is the program's. A terminal that was refused shows in the program's behaviour, as it
+                // does with OpenSSH's server.
+                ChannelMsg::Failure if self.replies_due == 1 => end = Some(OutputEnd::NotStarted),
+                ChannelMsg::Failure => self.replies_due = self.replies_due.saturating_sub(1),
+                ChannelMsg::Close => end = Some(OutputEnd::Closed),
+                // What only a client may ask for, and windows, which russh keeps.
+                _ => {}
+            }
+            if end.is_none() && bytes < BATCH_BYTES && bodies.len() < MOST_FRAMES {
+                next = self.target.wait().now_or_never();
+            }
+        }
+        if !bodies.is_empty() {
+            self.recorder.record(bodies).await?;
+        }
+        for message in onward {
+            if self.send(message).await.is_err() {
+                return Ok(Some(OutputEnd::ClientGone));
+            }
+        }
+        Ok(end)
+    }
+
+    async fn send(&self, message: Onward) -> Result<(), ()> {
+        let ClientSide { write, handle } = self.client;
+        let gone = |_| ();
+        match message {
+            Onward::Data(data) => write.data_bytes(data).await.map_err(gone),
+            Onward::Extended(ext, data) => write.extended_data_bytes(ext, data).await.map_err(gone),
+            Onward::Eof => write.eof().await.map_err(gone),
+            Onward::ExitStatus(status) => write.exit_status(status).await.map_err(gone),
+            Onward::ExitSignal { signal, core_dumped, message, language } => {
+                handle.exit_signal_request(write.id(), signal, core_dumped, message, language).await
+            }
+            Onward::FlowControl(client_can_do) => handle.xon_xoff_request(write.id(), client_can_do).await,
+        }
+    }
+}
+
+/// The name of a signal as it goes on the wire, without `SIG` (RFC 4254 §6.10).
+fn signal_name_text(signal: &Sig) -> String {
+    match signal {
+        Sig::Custom(name) => name.chars().take(32).filter(char::is_ascii_graphic).collect(),
+        known => format!("{known:?}"),
+    }
+}

@@ -1,0 +1,7 @@
+//! The bastion and its targets in one process, on either database.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod fixtures;
+mod toy_target;
