@@ -78,7 +78,8 @@ impl Clock {
     }
 }
 
-fn whole_microseconds(at: DateTime<Utc>) -> DateTime<Utc> {
+/// Drops what is finer than the database keeps.
+pub(crate) fn whole_microseconds(at: DateTime<Utc>) -> DateTime<Utc> {
     DateTime::from_timestamp_micros(at.timestamp_micros()).unwrap_or(at)
 }
 

@@ -55,6 +55,8 @@ pub enum Act {
     GrantMade { grant: GrantId, people: Vec<PrincipalId>, terms: Terms, window: Window, reason: String },
     GrantExtended { grant: GrantId, not_after: DateTime<Utc>, reason: String },
     GrantRevoked { grant: GrantId, reason: String },
+    /// The bastion made itself a key: `purpose` is host_key, user_ca or host_ca.
+    BastionKeyMade { purpose: String, public_key: String },
     TokenMade { token: TokenId, person: PrincipalId },
     TokenRevoked { token: TokenId, person: PrincipalId },
     LoggedIn { person: PrincipalId, address: SocketAddr, method: String },
@@ -63,6 +65,8 @@ pub enum Act {
     /// A proved person was refused.
     Denied { person: PrincipalId, address: SocketAddr, wanted: String, denial: Denial },
     SessionOpened { session: SessionId, grant: GrantId, target: TargetId, login: Login, address: SocketAddr },
+    /// An admin wants a session ended, on whichever node it is.
+    CutRequested { session: SessionId, reason: String },
     /// The bastion ended a session.
     SessionCut { session: SessionId, reason: CutReason },
     SessionEnded { session: SessionId, end: SessionEnd },

@@ -5,6 +5,7 @@
 
 pub mod id;
 pub mod name;
+pub mod ssh_key;
 pub mod secret;
 
 pub mod grant;

@@ -1,0 +1,53 @@
+//! Sessions: what there was, what there is, and the wish to cut one.
+
+use sallyport_domain::event::{Act, Actor, CutReason};
+use sallyport_domain::id::SessionId;
+
+use crate::app::text::{self, TextError};
+use crate::app::{App, audit};
+use crate::store::db::{DbError, policy_version, sessions};
+
+pub use crate::store::db::sessions::{SessionFilter, SessionRecord};
+
+/// The most sessions that one call lists.
+pub const MOST_SESSIONS: u32 = 1000;
+
+/// Why there is no answer about a session.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    #[error("there is no session {id}")]
+    Unknown { id: SessionId },
+    #[error("session {id} has ended")]
+    Ended { id: SessionId },
+    #[error(transparent)]
+    Text(#[from] TextError),
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+/// At most `limit` sessions, the latest first.
+pub async fn list(app: &App, filter: &SessionFilter, limit: u32) -> Result<Vec<SessionRecord>, SessionError> {
+    Ok(sessions::list(&mut app.db.read().await?, filter, limit.min(MOST_SESSIONS)).await?)
+}
+
+/// The session with this id.
+pub async fn find(app: &App, id: SessionId) -> Result<SessionRecord, SessionError> {
+    sessions::find(&mut app.db.read().await?, id).await?.ok_or(SessionError::Unknown { id })
+}
+
+/// Asks the node that serves the session to cut it; it does so at its next look, within a second. To ask again is no
+/// error, and the first reason stays.
+pub async fn request_cut(app: &App, actor: &Actor, id: SessionId, reason: &str) -> Result<(), SessionError> {
+    let reason = text::check("reason", reason, text::MOST_REASON)?;
+    let mut tx = app.db.write().await?;
+    let cut = CutReason::Admin { by: audit::name_of(actor), reason: reason.clone() };
+    if !sessions::request_cut(&mut tx, id, &cut).await? {
+        let record = sessions::find(&mut tx, id).await?.ok_or(SessionError::Unknown { id })?;
+        return if record.ended.is_some() { Err(SessionError::Ended { id }) } else { Ok(()) };
+    }
+    audit::append(&mut tx, app.clock.now(), actor, Act::CutRequested { session: id, reason }).await?;
+    policy_version::tell(&mut tx).await?;
+    tx.commit().await?;
+    app.changes.notify();
+    Ok(())
+}
