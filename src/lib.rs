@@ -1,5 +1,8 @@
 //! Sallyport, an audited SSH bastion.
 
+pub mod cli;
+#[doc(hidden)]
+pub mod api;
 #[doc(hidden)]
 pub mod app;
 #[doc(hidden)]
