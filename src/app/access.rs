@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sallyport_domain::event::{Act, Actor, CutReason, Event, SessionEnd};
 use sallyport_domain::grant::Grant;
 use sallyport_domain::id::{EventId, GrantId, SessionId};
@@ -67,6 +67,9 @@ pub struct Arrival {
     pub client_version: String,
 }
 
+/// How long ago a grant may have ended for the person still to be told of it.
+const REMEMBERED: TimeDelta = TimeDelta::days(30);
+
 /// Through how many hosts a target may be reached.
 const MOST_JUMPS: usize = 4;
 
@@ -74,30 +77,43 @@ const MOST_JUMPS: usize = 4;
 pub async fn open(app: &App, node: &str, arrival: &Arrival, destination: &Destination) -> Result<OpenSession, OpenError> {
     let now = app.clock.now();
     let mut tx = app.db.write().await?;
+    // As the person is now, not as the login found them.
+    let principal = db::principals::find_by_id(&mut tx, arrival.principal.id).await?;
+    let Some(principal) = principal.map(|record| record.principal) else {
+        return refuse(tx, arrival, destination, Denial::PrincipalDisabled, now).await;
+    };
+    let arrival = &Arrival { principal, ..arrival.clone() };
     let facts = Facts::load(&mut tx, arrival, now).await?;
     let (target, login) = match facts.resolve(&mut tx, destination).await? {
         Resolved::Account(target, login) => (*target, login),
         Resolved::Unknown(denial) => return refuse(tx, arrival, destination, denial, now).await,
         Resolved::Unclear(choices) => return Err(OpenError::Unclear { choices }),
     };
-    let open_sessions = db::sessions::open_per_grant(&mut tx, &facts.limited(), None).await?;
+    for grant in facts.grants.iter().filter(|grant| grant.terms.max_sessions.is_some()) {
+        db::grants::hold(&mut tx, grant.id).await?;
+    }
+    let open_sessions = db::sessions::open_counts(&mut tx, arrival.principal.id, None).await?;
     let permit = match facts.decide(&target, &login, &open_sessions) {
         Ok(permit) => permit,
         Err(denial) => return refuse(tx, arrival, destination, denial, now).await,
     };
     let jumps = find_jumps(&mut tx, &target).await?;
     let id = SessionId::from_uuid(Uuid::now_v7());
-    let row = db::sessions::NewRow {
+    let session = db::sessions::NewSession {
         id,
-        principal: &facts.arrival.principal,
-        target: &target,
-        permit: &permit,
-        node,
+        principal: arrival.principal.id,
+        principal_name: arrival.principal.name.clone(),
+        target: target.id,
+        target_name: target.name.clone(),
+        login: login.clone(),
+        grant: permit.grant(),
+        terms: permit.terms().clone(),
+        node: node.to_owned(),
         client_address: arrival.source,
-        client_version: &arrival.client_version,
+        client_version: arrival.client_version.clone(),
         started_at: now,
     };
-    db::sessions::insert(&mut tx, &row).await?;
+    db::sessions::insert(&mut tx, &session).await?;
     let act = Act::SessionOpened {
         session: id,
         grant: permit.grant(),
@@ -133,19 +149,21 @@ pub enum Verdict {
 pub async fn review(app: &App, session: &OpenSession) -> Result<Verdict, DbError> {
     let now = app.clock.now();
     let mut tx = app.db.read().await?;
-    if let Some(reason) = db::sessions::cut_requested(&mut tx, session.id).await? {
+    let record = db::sessions::find(&mut tx, session.id).await?;
+    if let Some(reason) = record.and_then(|record| record.cut_requested) {
         return Ok(Verdict::Cut(reason));
     }
     let cut = |denial| Ok(Verdict::Cut(CutReason::Denied { denial }));
-    let Some(principal) = db::principals::find(&mut tx, session.principal.id).await? else {
+    let Some(principal) = db::principals::find_by_id(&mut tx, session.principal.id).await? else {
         return cut(Denial::PrincipalDisabled);
     };
-    let Some(target) = db::targets::find(&mut tx, session.target.id).await? else {
+    let principal = principal.principal;
+    let Some(target) = db::targets::find_by_id(&mut tx, session.target.id).await? else {
         return cut(Denial::UnknownTarget);
     };
     let arrival = Arrival { principal, source: session.source, client_version: String::new() };
     let facts = Facts::load(&mut tx, &arrival, now).await?;
-    let others = db::sessions::open_per_grant(&mut tx, &facts.limited(), Some(session.id)).await?;
+    let others = db::sessions::open_counts(&mut tx, session.principal.id, Some(session.id)).await?;
     match facts.decide(&target, session.permit.login(), &others) {
         Ok(permit) => Ok(Verdict::Stay(permit)),
         Err(denial) => cut(denial),
@@ -219,13 +237,8 @@ enum Resolved {
 
 impl<'a> Facts<'a> {
     async fn load(tx: &mut Tx, arrival: &'a Arrival, now: DateTime<Utc>) -> Result<Self, DbError> {
-        let grants = db::grants::of_person(tx, arrival.principal.id).await?;
+        let grants = db::grants::of_principal(tx, arrival.principal.id, now - REMEMBERED).await?;
         Ok(Self { arrival, grants, now })
-    }
-
-    /// The grants that limit how many sessions may be open at once.
-    fn limited(&self) -> Vec<GrantId> {
-        self.grants.iter().filter(|grant| grant.terms.max_sessions.is_some()).map(|grant| grant.id).collect()
     }
 
     fn decide(&self, target: &Target, login: &Login, open_sessions: &HashMap<GrantId, u32>) -> Result<Permit, Denial> {
@@ -238,12 +251,12 @@ impl<'a> Facts<'a> {
     async fn resolve(&self, tx: &mut Tx, destination: &Destination) -> Result<Resolved, DbError> {
         let targets = match destination {
             Destination::Account { login, target } => {
-                return Ok(match db::targets::find_by_name(tx, target).await? {
+                return Ok(match db::targets::find(tx, target).await? {
                     Some(target) => Resolved::Account(Box::new(target), login.clone()),
                     None => Resolved::Unknown(Denial::UnknownTarget),
                 });
             }
-            Destination::Target(name) => match db::targets::find_by_name(tx, name).await? {
+            Destination::Target(name) => match db::targets::find(tx, name).await? {
                 Some(target) => vec![target],
                 None => return Ok(Resolved::Unknown(Denial::UnknownTarget)),
             },
@@ -294,7 +307,7 @@ async fn find_jumps(tx: &mut Tx, target: &Target) -> Result<Vec<Target>, OpenErr
         if jumps.len() == MOST_JUMPS {
             return Err(no_way());
         }
-        let jump = db::targets::find(tx, id).await?.filter(|jump| jump.disabled_at.is_none()).ok_or_else(no_way)?;
+        let jump = db::targets::find_by_id(tx, id).await?.filter(|jump| jump.disabled_at.is_none()).ok_or_else(no_way)?;
         next = jump.jump;
         jumps.insert(0, jump);
     }

@@ -4,12 +4,14 @@
 //! Knows no russh, axum or clap. What could turn a yes into a no also raises the policy version in its transaction and,
 //! once that is committed, tells the sessions of this process through [`Changes`]; other nodes find out at their sweep.
 
+pub mod access;
 pub mod audit;
 pub mod clock;
 pub mod grants;
 pub mod keys;
 pub mod passwords;
 pub mod people;
+pub mod recordings;
 pub mod sessions;
 pub mod targets;
 pub mod text;

@@ -291,8 +291,8 @@ pub fn file_starts(dir: &Path) -> io::Result<Vec<u64>> {
     let mut starts = Vec::new();
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();
-        let start = name.to_str().and_then(|name| name.strip_suffix(".spj")).and_then(|start| start.parse().ok());
-        starts.extend(start);
+        let start = name.to_str().and_then(|name| name.strip_suffix(".spj"));
+        starts.extend(start.and_then(|start| start.parse::<u64>().ok()));
     }
     starts.sort_unstable();
     Ok(starts)

@@ -49,7 +49,7 @@ pub(super) struct Keeper {
     source: Source,
     work: Option<Work>,
     /// Counts the runs of the live tail.
-    tails: i64,
+    tails: u64,
     exit: Option<String>,
 }
 
@@ -237,7 +237,8 @@ impl Keeper {
         if let (Source::Live(shared), Some(last)) = (&self.source, turn.sealed.last()) {
             shared.at_rest.store(last.resume.position, Ordering::Release);
             shared.room.notify_waiters();
-            let (dir, position) = (shared.journal.dir().to_owned(), last.resume.position);
+            let position = last.resume.position.min(shared.keep_from.load(Ordering::Acquire));
+            let dir = shared.journal.dir().to_owned();
             // A file that could not be removed now goes with the directory at the end.
             let _ = tokio::task::spawn_blocking(move || journal::remove_before(&dir, position)).await;
         }
@@ -246,15 +247,11 @@ impl Keeper {
 
     async fn try_bring_to_rest(&self, turn: &Turn) -> Result<(), KeepError> {
         let inner = &self.recordings.0;
-        futures::stream::iter(&turn.sealed)
-            .map(|sealed| put(&inner.app.blobs, self.recording, sealed))
-            .buffer_unordered(PUTS_AT_ONCE)
-            .try_collect::<()>()
-            .await?;
+        let puts: Vec<_> = turn.sealed.iter().map(|sealed| put(&inner.app.blobs, self.recording, sealed)).collect();
+        futures::stream::iter(puts).buffer_unordered(PUTS_AT_ONCE).try_collect::<()>().await?;
         let mut tx = inner.app.db.write().await?;
         for sealed in &turn.sealed {
-            let row = db::recordings::SegmentRow {
-                recording: self.recording,
+            let segment = db::recordings::SegmentRecord {
                 number: sealed.number,
                 start_us: sealed.start_us,
                 end_us: sealed.end_us,
@@ -264,13 +261,13 @@ impl Keeper {
                 chain: sealed.resume.chain,
                 object: object_key(self.recording, sealed.number),
             };
-            db::recordings::insert_segment(&mut tx, &row).await?;
+            db::recordings::insert_segment(&mut tx, self.recording, &segment).await?;
         }
         if let (Some(tail), Some(work)) = (&turn.tail, &self.work) {
             db::recordings::insert_tail(&mut tx, self.recording, self.tails, work.sealer.number(), tail).await?;
         }
         if let Some(last) = turn.sealed.last() {
-            db::recordings::delete_tail_before(&mut tx, self.recording, last.number + 1).await?;
+            db::recordings::delete_tail(&mut tx, self.recording, last.number).await?;
         }
         if let Some(work) = &self.work {
             let (counters, last_us) = work.sealer.progress();
@@ -288,8 +285,9 @@ impl Keeper {
                 resume: turn.sealed.last().and_then(|last| serde_json::to_string(&last.resume).ok()),
                 ended_at,
             };
-            db::recordings::advance(&mut tx, self.recording, &progress).await?;
-            if turn.done {
+            // After a commit whose answer was lost the second try finds the end written, and its event with it.
+            let fresh = db::recordings::update(&mut tx, self.recording, &progress).await?;
+            if turn.done && fresh {
                 let act = Act::RecordingEnded {
                     session: self.session,
                     recording: self.recording,

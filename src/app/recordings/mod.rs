@@ -190,13 +190,15 @@ impl Recordings {
 
     async fn write_start(&self, new: &NewRecording, started_at: DateTime<Utc>) -> Result<(), DbError> {
         let mut tx = self.0.app.db.write().await?;
-        let row = db::recordings::NewRow {
+        let size = new.pty.as_ref().map(|pty| pty.size.drawable());
+        let row = db::recordings::NewRecording {
             id: new.id,
             session: new.session,
             channel: new.channel,
             program: new.program.clone(),
             term: new.pty.as_ref().map(|pty| pty.term.clone()),
-            size: new.pty.as_ref().map(|pty| pty.size.drawable()),
+            cols: size.map(|size| size.cols),
+            rows: size.map(|size| size.rows),
             started_at,
         };
         db::recordings::insert(&mut tx, &row).await?;
@@ -262,6 +264,8 @@ struct Shared {
     at_rest: AtomicU64,
     /// Woken when `at_rest` moved.
     room: Notify,
+    /// The journal is not given back from here on: a slow target has not been sent it yet. `u64::MAX` if nothing waits.
+    keep_from: AtomicU64,
     ending: OnceLock<Ending>,
 }
 
@@ -273,6 +277,7 @@ impl Shared {
             wake: Notify::new(),
             at_rest: AtomicU64::new(0),
             room: Notify::new(),
+            keep_from: AtomicU64::new(u64::MAX),
             ending: OnceLock::new(),
         }
     }
@@ -303,6 +308,11 @@ impl Recorder {
             }
             moved.await;
         }
+    }
+
+    /// Keeps the journal from `position` on, though it may be at rest, until told otherwise.
+    pub fn keep_from(&self, position: Option<u64>) {
+        self.shared.keep_from.store(position.unwrap_or(u64::MAX), Ordering::Release);
     }
 
     /// The journal, to read back what a slow target has not been sent yet.

@@ -3,22 +3,25 @@
 //!
 //! Each segment is checked against its hash, and the hash against the chain, before a frame of it is given out.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 use sallyport_domain::id::RecordingId;
-use sallyport_domain::recording::frame::{Body, Frame, FrameError};
+use sallyport_domain::recording::frame::{Frame, FrameError};
 use sallyport_domain::recording::segment::{self, Hash, SegmentError, Snapshot};
 
 use super::seal;
 use crate::app::App;
 use crate::store::blob::BlobError;
-use crate::store::db::recordings::{RecordingRow, SegmentRow};
+use crate::store::db::recordings::{RecordingRecord, SegmentRecord};
 use crate::store::db::{self, DbError};
 
 /// How often a reader that follows a live recording looks for more.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// Runs of the live tail that are fetched at once.
+const RUNS_AT_ONCE: u32 = 64;
 
 /// Why a recording cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -44,19 +47,19 @@ pub enum ReadError {
 }
 
 /// Looks a recording up.
-pub async fn find(app: &App, recording: RecordingId) -> Result<RecordingRow, ReadError> {
+pub async fn find(app: &App, recording: RecordingId) -> Result<RecordingRecord, ReadError> {
     let mut tx = app.db.read().await?;
     db::recordings::find(&mut tx, recording).await?.ok_or(ReadError::Unknown)
 }
 
 /// The segments of a recording from `first` on, in order.
-pub async fn segments(app: &App, recording: RecordingId, first: u32) -> Result<Vec<SegmentRow>, ReadError> {
+pub async fn segments(app: &App, recording: RecordingId, first: u32) -> Result<Vec<SegmentRecord>, ReadError> {
     let mut tx = app.db.read().await?;
-    Ok(db::recordings::segments_from(&mut tx, recording, first).await?)
+    Ok(db::recordings::segments(&mut tx, recording, first).await?)
 }
 
 /// Fetches one segment, checks its hash and opens it.
-pub async fn open_segment(app: &App, row: &SegmentRow) -> Result<(Snapshot, Vec<Frame>), ReadError> {
+pub async fn open_segment(app: &App, row: &SegmentRecord) -> Result<(Snapshot, Vec<Frame>), ReadError> {
     let number = row.number;
     let stored = app.blobs.get(&row.object).await.map_err(|source| ReadError::Fetch { number, source })?;
     let (expected, most) = (row.sha256, row.bytes);
@@ -79,14 +82,14 @@ pub struct Reader {
     recording: RecordingId,
     /// Stay at the end of a live recording and wait for more.
     follow: bool,
-    rows: VecDeque<SegmentRow>,
+    rows: VecDeque<SegmentRecord>,
     /// The next segment to be read, and the chain before it.
     next: u32,
     chain: Hash,
     /// The next run of the live tail.
-    next_tail: i64,
+    next_tail: u64,
     /// Frames of segment `next` that the live tail already gave; that many are left out when it is sealed.
-    given_early: Vec<Frame>,
+    given_early: HashMap<Frame, usize>,
     finished: bool,
 }
 
@@ -101,7 +104,7 @@ impl Reader {
             next: 0,
             chain: Hash::ZERO,
             next_tail: 0,
-            given_early: Vec::new(),
+            given_early: HashMap::new(),
             finished: false,
         }
     }
@@ -125,10 +128,10 @@ impl Reader {
             }
             // Nothing new in the tail: it is over, or sealed by now, or more is to come.
             let row = find(&self.app, self.recording).await?;
-            if row.segments > self.next {
+            if row.progress.segments > self.next {
                 continue;
             }
-            if row.ended_at.is_some() || !self.follow {
+            if row.progress.ended_at.is_some() || !self.follow {
                 self.finished = true;
             } else {
                 tokio::time::sleep(LOOK_AGAIN).await;
@@ -137,7 +140,7 @@ impl Reader {
         Ok(None)
     }
 
-    async fn read_segment(&mut self, row: &SegmentRow) -> Result<Vec<Frame>, ReadError> {
+    async fn read_segment(&mut self, row: &SegmentRecord) -> Result<Vec<Frame>, ReadError> {
         if row.number != self.next {
             return Err(ReadError::MissingSegment { number: self.next });
         }
@@ -148,17 +151,21 @@ impl Reader {
         let (_, mut frames) = open_segment(&self.app, row).await?;
         self.chain = found;
         self.next += 1;
-        for early in std::mem::take(&mut self.given_early) {
-            if let Some(place) = frames.iter().position(|frame| *frame == early) {
-                frames.remove(place);
+        let early = &mut self.given_early;
+        frames.retain(|frame| match early.get_mut(frame) {
+            Some(count) if *count > 0 => {
+                *count -= 1;
+                false
             }
-        }
+            _ => true,
+        });
+        early.clear();
         Ok(frames)
     }
 
     async fn read_tail(&mut self) -> Result<Vec<Frame>, ReadError> {
         let mut tx = self.app.db.read().await?;
-        let runs = db::recordings::tail_from(&mut tx, self.recording, self.next_tail, self.next).await?;
+        let runs = db::recordings::tail(&mut tx, self.recording, self.next_tail, RUNS_AT_ONCE).await?;
         drop(tx);
         let mut frames = Vec::new();
         for run in runs {
@@ -171,7 +178,9 @@ impl Reader {
                 frames.push(frame);
             }
         }
-        self.given_early.extend(frames.iter().filter(|frame| !matches!(frame.body, Body::End(_))).cloned());
+        for frame in &frames {
+            *self.given_early.entry(frame.clone()).or_default() += 1;
+        }
         Ok(frames)
     }
 }

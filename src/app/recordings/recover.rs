@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use chrono::TimeDelta;
+use sallyport_domain::channel::TerminalSize;
 use sallyport_domain::event::{Act, SessionEnd};
 use sallyport_domain::id::RecordingId;
 use tracing::{info, warn};
@@ -64,7 +65,7 @@ impl Recordings {
         let mut tx = self.0.app.db.read().await?;
         let row = db::recordings::find(&mut tx, recording).await?;
         drop(tx);
-        let Some(row) = row.filter(|row| row.ended_at.is_none()) else {
+        let Some(row) = row.filter(|row| row.progress.ended_at.is_none()) else {
             // Without a row its program was never started; with an end it is at rest already.
             info!(%recording, "A journal that is not needed any more is removed.");
             if let Err(error) = tokio::fs::remove_dir_all(&dir).await {
@@ -72,11 +73,12 @@ impl Recordings {
             }
             return Ok(false);
         };
-        let resume = row.resume.as_deref().and_then(|resume| serde_json::from_str(resume).ok());
-        let resume: Resume = resume.unwrap_or_else(|| Resume::start(row.size));
+        let size = row.recording.cols.zip(row.recording.rows).map(|(cols, rows)| TerminalSize { cols, rows });
+        let resume = row.progress.resume.as_deref().and_then(|resume| serde_json::from_str(resume).ok());
+        let resume: Resume = resume.unwrap_or_else(|| Resume::start(size));
         let same_boot = same_boot(dir.clone()).await;
-        let keeper =
-            Keeper::left(self.clone(), recording, row.session, row.started_at, dir, same_boot, resume);
+        let (session, started_at) = (row.recording.session, row.recording.started_at);
+        let keeper = Keeper::left(self.clone(), recording, session, started_at, dir, same_boot, resume);
         if let Some(last_us) = keeper.run().await {
             info!(%recording, seconds = last_us / 1_000_000, "A recording was recovered from its journal.");
         }
@@ -87,12 +89,13 @@ impl Recordings {
     async fn close_sessions(&self, node: &str) -> Result<usize, RecoverError> {
         let app = &self.0.app;
         let mut tx = app.db.write().await?;
-        let open = db::sessions::open_on(&mut tx, node).await?;
-        for session in &open {
+        let open = db::sessions::live_on(&mut tx, node).await?;
+        for open in &open {
+            let session = &open.session;
             let last = db::recordings::of_session(&mut tx, session.id)
                 .await?
                 .into_iter()
-                .map(|recording| recording.started_at + TimeDelta::microseconds(recording.duration_us.cast_signed()))
+                .map(|found| found.recording.started_at + TimeDelta::microseconds(found.progress.duration_us.cast_signed()))
                 .max();
             let ended_at = last.unwrap_or(session.started_at).max(session.started_at);
             if db::sessions::end(&mut tx, session.id, ended_at, &SessionEnd::Crashed).await? {

@@ -30,7 +30,7 @@ pub const MOST_LENGTH: u32 = 1 << 20;
 pub const HEAD_BYTES: usize = 4 + 8 + 1;
 
 /// Something that happened on a recorded channel.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Frame {
     /// Microseconds since the recording began.
     pub at: u64,
@@ -38,7 +38,7 @@ pub struct Frame {
 }
 
 /// What happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Body {
     /// From the target to the client, "data" (RFC 4254 §5.2).
     Output(Bytes),

@@ -11,8 +11,9 @@ use super::{DbError, Tx, change_either, doing, from_json, on_either, to_count, t
 const INSERT: &str = "INSERT INTO recordings (id, session_id, channel, program, term, cols, rows, started_at, chain)
                       VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 const UPDATE: &str = "UPDATE recordings SET ended_at = $2, duration_us = $3, segments = $4, chain = $5, bytes_in = $6,
-                                            bytes_out = $7, gaps = $8, exit = $9, resume = $10
-                      WHERE id = $1";
+                                            bytes_out = $7, gaps = $8, exit = COALESCE($9, exit),
+                                            resume = COALESCE($10, resume)
+                      WHERE id = $1 AND ended_at IS NULL";
 const FIND: &str = "SELECT id, session_id, channel, program, term, cols, rows, started_at, ended_at, duration_us, segments,
                            chain, bytes_in, bytes_out, gaps, exit, resume
                     FROM recordings WHERE id = $1";
@@ -30,7 +31,7 @@ const UNFINISHED_ON: &str = "SELECT r.id, r.session_id, r.channel, r.program, r.
 const INSERT_SEGMENT: &str = "INSERT INTO segments (recording_id, number, start_us, end_us, bytes, stored_bytes, sha256, chain, object)
                               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (recording_id, number) DO NOTHING";
 const SEGMENTS: &str = "SELECT number, start_us, end_us, bytes, stored_bytes, sha256, chain, object
-                        FROM segments WHERE recording_id = $1 ORDER BY number";
+                        FROM segments WHERE recording_id = $1 AND number >= $2 ORDER BY number";
 const INSERT_TAIL: &str = "INSERT INTO live_tail (recording_id, number, segment, frames) VALUES ($1, $2, $3, $4)
                            ON CONFLICT (recording_id, number) DO NOTHING";
 const DELETE_TAIL: &str = "DELETE FROM live_tail WHERE recording_id = $1 AND segment <= $2";
@@ -241,8 +242,9 @@ pub async fn insert(tx: &mut Tx, recording: &NewRecording) -> Result<(), DbError
     inserted.map(drop).map_err(doing(START))
 }
 
-/// Notes how far the recording has come.
-pub async fn update(tx: &mut Tx, id: RecordingId, progress: &Progress) -> Result<(), DbError> {
+/// Notes how far the recording has come; `false` if it is unknown or has ended. An exit or a resume point that is not
+/// given stays as it was.
+pub async fn update(tx: &mut Tx, id: RecordingId, progress: &Progress) -> Result<bool, DbError> {
     let updated = change_either!(tx, |c| sqlx::query(UPDATE)
         .bind(id.as_uuid())
         .bind(progress.ended_at)
@@ -254,7 +256,7 @@ pub async fn update(tx: &mut Tx, id: RecordingId, progress: &Progress) -> Result
         .bind(small(progress.gaps))
         .bind(progress.exit.as_deref())
         .bind(progress.resume.as_deref()));
-    updated.map(drop).map_err(doing("note a recording's progress"))
+    Ok(updated.map_err(doing("note a recording's progress"))? == 1)
 }
 
 /// The recording with this id.
@@ -301,9 +303,9 @@ pub async fn insert_segment(tx: &mut Tx, id: RecordingId, segment: &SegmentRecor
     Ok(inserted.map_err(doing("add a segment"))? == 1)
 }
 
-/// The recording's sealed segments, in order.
-pub async fn segments(tx: &mut Tx, id: RecordingId) -> Result<Vec<SegmentRecord>, DbError> {
-    let rows = on_either!(tx, |c| sqlx::query_as(SEGMENTS).bind(id.as_uuid()).fetch_all(c));
+/// The recording's sealed segments from number `from` on, in order.
+pub async fn segments(tx: &mut Tx, id: RecordingId, from: u32) -> Result<Vec<SegmentRecord>, DbError> {
+    let rows = on_either!(tx, |c| sqlx::query_as(SEGMENTS).bind(id.as_uuid()).bind(small(from)).fetch_all(c));
     let rows: Vec<SegmentRow> = rows.map_err(doing("list a recording's segments"))?;
     rows.into_iter().map(SegmentRecord::try_from).collect()
 }
