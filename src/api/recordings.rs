@@ -12,7 +12,7 @@ use super::ApiState;
 use super::access::{Look, May};
 use super::error::{ApiError, Problem};
 use super::extract::Path;
-use crate::store::db::recordings::{self, RecordingRecord};
+use crate::app::catalogue::{self, RecordingRecord};
 
 /// What one session channel did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -53,9 +53,16 @@ pub struct Recording {
 }
 
 fn shape(record: RecordingRecord) -> Result<Recording, ApiError> {
-    let RecordingRecord { recording, progress } = record;
-    let exit: Option<serde_json::Value> =
-        progress.exit.as_deref().map(serde_json::from_str).transpose().map_err(ApiError::internal)?;
+    let RecordingRecord {
+        recording,
+        progress,
+    } = record;
+    let exit: Option<serde_json::Value> = progress
+        .exit
+        .as_deref()
+        .map(serde_json::from_str)
+        .transpose()
+        .map_err(ApiError::internal)?;
     Ok(Recording {
         id: recording.id,
         session_id: recording.session,
@@ -97,9 +104,15 @@ fn exit_text(exit: &serde_json::Value) -> String {
 }
 
 /// What the session's channels did, in the order in which they were opened.
-pub(super) async fn of_session(state: &ApiState, session: SessionId) -> Result<Vec<Recording>, ApiError> {
-    let mut tx = state.app.db.read().await?;
-    recordings::of_session(&mut tx, session).await?.into_iter().map(shape).collect()
+pub(super) async fn of_session(
+    state: &ApiState,
+    session: SessionId,
+) -> Result<Vec<Recording>, ApiError> {
+    catalogue::of_session(&state.app, session)
+        .await?
+        .into_iter()
+        .map(shape)
+        .collect()
 }
 
 /// One recording, without what was typed and printed.
@@ -113,8 +126,7 @@ pub(super) async fn show(
     State(state): State<ApiState>,
     Path(id): Path<RecordingId>,
 ) -> Result<Json<Recording>, ApiError> {
-    let mut tx = state.app.db.read().await?;
-    let found = recordings::find(&mut tx, id).await?;
+    let found = catalogue::find(&state.app, id).await?;
     let record = found.ok_or_else(|| ApiError::NotFound(format!("there is no recording {id}")))?;
     Ok(Json(shape(record)?))
 }

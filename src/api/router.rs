@@ -13,7 +13,9 @@ use utoipa_axum::routes;
 
 use super::error::ApiError;
 use super::extract::MOST_BODY_BYTES;
-use super::{ApiState, audit, bastion, error, grants, health, people, recordings, sessions, targets, tokens};
+use super::{
+    ApiState, audit, bastion, error, grants, health, people, recordings, sessions, targets, tokens,
+};
 
 /// A handler has this long until its answer begins; a stream may go on for longer.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
@@ -25,7 +27,7 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
         description = "The audited SSH bastion's API. Errors are `application/problem+json` (RFC 9457). Instants are RFC 3339 in UTC.",
         license(name = "Apache-2.0"),
     ),
-    components(schemas(error::Problem)),
+    components(schemas(error::Problem))
 )]
 struct Document;
 
@@ -72,8 +74,8 @@ pub(super) fn router(state: ApiState) -> Router {
     let (router, _document) = routes().split_for_parts();
     router
         .fallback(async || ApiError::NotFound("there is nothing at this path".to_owned()))
-        .method_not_allowed_fallback(async |request: Request| {
-            ApiError::MethodNotAllowed { method: request.method().to_string() }
+        .method_not_allowed_fallback(async |request: Request| ApiError::MethodNotAllowed {
+            method: request.method().to_string(),
         })
         .layer(DefaultBodyLimit::max(MOST_BODY_BYTES))
         .layer(from_fn(in_time))
@@ -87,7 +89,12 @@ async fn in_time(request: Request, next: Next) -> Response {
         Err(_elapsed) => ApiError::TimedOut.into_response(),
     };
     let headers = response.headers_mut();
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     response
 }

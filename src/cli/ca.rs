@@ -3,9 +3,9 @@
 use clap::Subcommand;
 use serde::Serialize;
 
+use super::Global;
 use super::failure::Failure;
 use super::output::{self, Format};
-use super::Global;
 use crate::api::bastion::Bastion;
 
 #[derive(Debug, Subcommand)]
@@ -31,12 +31,18 @@ pub(crate) async fn run(command: &CaCommand, global: &Global) -> Result<(), Fail
     let bastion: Bastion = global.client()?.get(&["bastion"], &()).await?;
     let (authority, talk) = match command {
         CaCommand::User => (
-            Authority { public_key: &bastion.user_ca, line: bastion.user_ca.clone() },
+            Authority {
+                public_key: &bastion.user_ca,
+                line: bastion.user_ca.clone(),
+            },
             "on each target: append this line to /etc/ssh/sallyport_user_ca.pub, put\n\
              `TrustedUserCAKeys /etc/ssh/sallyport_user_ca.pub` into sshd_config, and reload sshd",
         ),
         CaCommand::Host { hosts } => (
-            Authority { public_key: &bastion.host_ca, line: format!("@cert-authority {hosts} {}", bastion.host_ca) },
+            Authority {
+                public_key: &bastion.host_ca,
+                line: format!("@cert-authority {hosts} {}", bastion.host_ca),
+            },
             "append this line to ~/.ssh/known_hosts: every target is known through the bastion then",
         ),
     };
@@ -45,8 +51,12 @@ pub(crate) async fn run(command: &CaCommand, global: &Global) -> Result<(), Fail
         output::note(talk);
         return Ok(());
     }
-    output::one(global.format(), &authority, &[
-        ("public_key", authority.public_key.to_owned()),
-        ("line", authority.line.clone()),
-    ])
+    output::one(
+        global.format(),
+        &authority,
+        &[
+            ("public_key", authority.public_key.to_owned()),
+            ("line", authority.line.clone()),
+        ],
+    )
 }

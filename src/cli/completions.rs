@@ -20,5 +20,9 @@ pub(crate) fn run(args: &CompletionsArgs) -> Result<(), Failure> {
 }
 
 pub(crate) fn openapi() -> Result<(), Failure> {
-    output::text(&api::openapi().to_pretty_json().map_err(anyhow::Error::from)?)
+    output::text(
+        &api::openapi()
+            .to_pretty_json()
+            .map_err(anyhow::Error::from)?,
+    )
 }

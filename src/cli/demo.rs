@@ -6,5 +6,8 @@ use super::failure::{Failure, FailureKind};
 pub(crate) struct DemoArgs {}
 
 pub(crate) fn run(_args: DemoArgs) -> Result<(), Failure> {
-    Err(Failure::text(FailureKind::Failed, "the demo is not built into this program yet"))
+    Err(Failure::text(
+        FailureKind::Failed,
+        "the demo is not built into this program yet",
+    ))
 }

@@ -40,7 +40,13 @@ const TOKEN_VARIABLE: &str = "SALLYPORT_TOKEN";
 
 /// An audited SSH bastion for vendor access: time-boxed grants, everything recorded, everything replayed.
 #[derive(Debug, Parser)]
-#[command(name = "sallyport", version, propagate_version = true, disable_help_subcommand = true, max_term_width = 100)]
+#[command(
+    name = "sallyport",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
 pub(crate) struct Cli {
     #[command(flatten)]
     global: Global,
@@ -81,14 +87,20 @@ impl Global {
     }
 
     pub(crate) fn prompt(&self) -> Prompt {
-        Prompt { silent: self.no_input, assume_yes: self.yes }
+        Prompt {
+            silent: self.no_input,
+            assume_yes: self.yes,
+        }
     }
 
     /// A client of the API, through the door that the options name.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
         let door = match &self.url {
             None => Door::Socket(self.socket.clone()),
-            Some(url) => Door::Url { url: url.clone(), token: self.token()? },
+            Some(url) => Door::Url {
+                url: url.clone(),
+                token: self.token()?,
+            },
         };
         Client::new(door)
     }
@@ -163,8 +175,13 @@ pub fn main() -> ExitCode {
 }
 
 fn tell(failure: &Failure) {
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let (on, off) = if colour { ("\x1b[31m", "\x1b[0m") } else { ("", "") };
+    let colour = std::io::stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let (on, off) = if colour {
+        ("\x1b[31m", "\x1b[0m")
+    } else {
+        ("", "")
+    };
     let message = output::printable(&format!("{:#}", failure.error));
     eprintln!("{on}error:{off} {message}");
     if let Some(hint) = &failure.hint {
@@ -191,10 +208,31 @@ fn run(cli: Cli) -> Result<(), Failure> {
 
 /// Runs a client command; one thread is enough for it.
 fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(command)
 }
 
 /// The client's clock.
 pub(crate) fn now() -> chrono::DateTime<chrono::Local> {
     chrono::Local::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_commands_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn people_are_one_argument_and_targets_the_rest() {
+        let line = "sallyport grant new alice,bob web-1 env=prod --for 2h --reason INC-7 --allow shell,forward=db:5432";
+        assert!(Cli::try_parse_from(line.split(' ')).is_ok());
+    }
 }

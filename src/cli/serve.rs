@@ -7,10 +7,21 @@ use super::failure::{Failure, FailureKind};
 #[derive(Debug, clap::Args)]
 pub(crate) struct ServeArgs {
     /// The configuration file
-    #[arg(long, env = "SALLYPORT_CONFIG", value_name = "FILE", default_value = "/etc/sallyport/sallyport.toml")]
+    #[arg(
+        long,
+        env = "SALLYPORT_CONFIG",
+        value_name = "FILE",
+        default_value = "/etc/sallyport/sallyport.toml"
+    )]
     pub(crate) config: PathBuf,
 }
 
 pub(crate) fn run(args: ServeArgs) -> Result<(), Failure> {
-    Err(Failure::text(FailureKind::Failed, format!("serving with `{}` is not built into this program yet", args.config.display())))
+    Err(Failure::text(
+        FailureKind::Failed,
+        format!(
+            "serving with `{}` is not built into this program yet",
+            args.config.display()
+        ),
+    ))
 }
