@@ -12,7 +12,9 @@ mod when;
 mod audit;
 mod ca;
 mod completions;
+mod config;
 mod demo;
+mod doctor;
 mod grant;
 mod person;
 mod serve;
@@ -146,6 +148,11 @@ enum Command {
     /// The audit log
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// The configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Look for what keeps the bastion from working, and say what to do
+    Doctor(doctor::DoctorArgs),
     /// Print a shell's completion script
     Completions(completions::CompletionsArgs),
     /// Print the OpenAPI document of the API
@@ -194,6 +201,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match command {
         Command::Serve(args) => serve::run(args),
         Command::Demo(args) => demo::run(args),
+        Command::Config(command) => config::run(command, &global),
+        Command::Doctor(args) => block_on(doctor::run(args, &global)),
         Command::Completions(args) => completions::run(&args),
         Command::Openapi => completions::openapi(),
         Command::Person(command) => block_on(person::run(command, &global)),

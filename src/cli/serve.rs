@@ -11,7 +11,7 @@ pub(crate) struct ServeArgs {
         long,
         env = "SALLYPORT_CONFIG",
         value_name = "FILE",
-        default_value = "/etc/sallyport/sallyport.toml"
+        default_value = super::config::USUAL_FILE
     )]
     pub(crate) config: PathBuf,
 }
