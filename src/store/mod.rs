@@ -18,4 +18,14 @@ pub mod duration {
         humantime::parse_duration(&text)
             .map_err(|error| D::Error::custom(format!("`{text}` is not a duration such as `10s` or `5m`: {error}")))
     }
+
+    /// Durations that may be left out.
+    pub mod optional {
+        use super::{Deserializer, Duration};
+
+        /// Reads a duration with its unit.
+        pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+            super::deserialize(deserializer).map(Some)
+        }
+    }
 }

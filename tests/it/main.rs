@@ -3,5 +3,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cli;
 mod fixtures;
 mod toy_target;
