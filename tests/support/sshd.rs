@@ -120,6 +120,13 @@ impl Sshd {
         user.expect("the user who runs the tests").name
     }
 
+    /// Trusts one more user CA, given as a public key's text; the server reads the file at every login.
+    pub fn trust_user_ca(&self, line: &str) {
+        let path = self.folder.path().join("user_cas");
+        let text = read(&path) + line.trim() + "\n";
+        std::fs::write(path, text).expect("a file of keys");
+    }
+
     /// What it has logged so far, at level VERBOSE: keys, certificates with their ids, ends of connections.
     pub fn log(&self) -> String {
         read(&self.folder.path().join("log"))
