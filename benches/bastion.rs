@@ -194,7 +194,7 @@ fn main() {
             bench.idle_memory(sessions),
         );
     }
-    figures.print();
+    figures.print(options.json.as_deref() == Some(Path::new("-")));
     if let Some(path) = &options.json {
         figures.write_json(path);
     }
@@ -221,7 +221,8 @@ impl Figures {
         values.get(values.len() / 2).copied()
     }
 
-    fn print(&self) {
+    /// Prints the table, on standard error if standard output is taken.
+    fn print(&self, aside: bool) {
         let mut table = Table::new();
         table.set_header([
             "measure",
@@ -266,7 +267,11 @@ impl Figures {
             ];
             table.add_row(row);
         }
-        println!("{table}");
+        if aside {
+            eprintln!("{table}");
+        } else {
+            println!("{table}");
+        }
     }
 
     fn write_json(&self, path: &Path) {
@@ -409,7 +414,7 @@ impl Bench {
                 let took = self.timed(route, &["cat", path(&self.payload)], Stdio::null());
                 figures.add(Measure::ExecDown, route, speed(took, self.bytes));
                 if let Some((bastion, before)) = own.zip(before) {
-                    let spent = (bastion.cpu() - before).as_secs_f64();
+                    let spent = bastion.cpu() - before;
                     figures.add(
                         Measure::CpuPerGib,
                         route,
@@ -439,11 +444,10 @@ impl Bench {
             if wants(Measure::EchoP50) || wants(Measure::EchoP99) {
                 let mut delays = self.echo(route, if self.quick { 100 } else { 500 });
                 delays.sort();
-                let at = |part: f64| {
-                    delays[((delays.len() - 1) as f64 * part) as usize].as_secs_f64() * 1e3
-                };
-                figures.add(Measure::EchoP50, route, at(0.5));
-                figures.add(Measure::EchoP99, route, at(0.99));
+                let at =
+                    |percent: usize| delays[(delays.len() - 1) * percent / 100].as_secs_f64() * 1e3;
+                figures.add(Measure::EchoP50, route, at(50));
+                figures.add(Measure::EchoP99, route, at(99));
             }
             if wants(Measure::Login) || wants(Measure::CpuPerLogin) {
                 let (count, before) = (if self.quick { 5 } else { 20 }, own.map(Bastion::cpu));
@@ -452,7 +456,7 @@ impl Bench {
                     figures.add(Measure::Login, route, took.as_secs_f64() * 1e3);
                 }
                 if let Some((bastion, before)) = own.zip(before) {
-                    let spent = (bastion.cpu() - before).as_secs_f64();
+                    let spent = bastion.cpu() - before;
                     figures.add(Measure::CpuPerLogin, route, spent * 1e3 / f64::from(count));
                 }
             }
@@ -644,8 +648,10 @@ impl Bastion {
         let address = SocketAddr::from(([127, 0, 0, 1], support::free_port()));
         let config = folder.path().join("sallyport.toml");
         let text = format!(
-            "[server]\ndata_dir = {data:?}\n\n[ssh]\nlisten = \"{address}\"\n\n[api]\nsocket = {socket:?}\n\n\
+            "[server]\ndata_dir = \"{}\"\n\n[ssh]\nlisten = \"{address}\"\n\n[api]\nsocket = \"{}\"\n\n\
              [database]\nurl = \"{database}\"\n\n[blobs]\nurl = \"file://{}\"\n",
+            data.display(),
+            socket.display(),
             blobs.display()
         );
         std::fs::write(&config, text).expect("a configuration");
@@ -713,8 +719,8 @@ impl Bastion {
         )
     }
 
-    /// CPU time that it has used so far.
-    fn cpu(&self) -> Duration {
+    /// CPU time that it has used so far, in seconds.
+    fn cpu(&self) -> f64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.server.pid()))
             .expect("Sallyport runs");
         let fields: Vec<&str> = stat
@@ -727,7 +733,7 @@ impl Bastion {
         let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)
             .expect("a number")
             .expect("a number");
-        Duration::from_secs_f64((ticks(11) + ticks(12)) as f64 / per_second as f64)
+        (ticks(11) + ticks(12)) as f64 / per_second as f64
     }
 
     /// Its proportional set size, in KB.

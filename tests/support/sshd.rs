@@ -175,6 +175,8 @@ fn config(
         format!("Port {}", address.port()),
         format!("HostKey {}", host_key.display()),
         format!("PidFile {}", folder.join("pid").display()),
+        // The account's own start-up files may print, and may take longer than all that is measured.
+        format!("SetEnv HOME={}", folder.display()),
         format!("AuthorizedKeysFile {}", authorized_keys.display()),
         format!("TrustedUserCAKeys {}", user_cas.display()),
     ];
