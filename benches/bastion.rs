@@ -378,7 +378,7 @@ impl Bench {
                 .expect("a file of known hosts");
             bastion.0
         });
-        let lines = if options.quick { 200_000 } else { 2_000_000 };
+        let lines = if options.quick { 1_000_000 } else { 5_000_000 };
         Self {
             workstation,
             bastion,
