@@ -1,5 +1,6 @@
 //! Sallyport, an audited SSH bastion.
 
+pub mod cli;
 #[doc(hidden)]
 pub mod app;
 #[doc(hidden)]

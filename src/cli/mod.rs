@@ -1,0 +1,5 @@
+//! The command line.
+
+pub mod export;
+pub mod play;
+pub mod replay;
