@@ -7,8 +7,8 @@ use std::fmt::Write;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use avt::parser::Function;
-use avt::{Line, Observation, Observer, Operation, Terminal};
+use avt::parser::{EdScope, Function};
+use avt::{Line, Observation, Observer, Operation, ScreenKind, Terminal};
 use sallyport_domain::cast::utf8::{Piece, Utf8};
 use sallyport_domain::channel::TerminalSize;
 use sallyport_domain::recording::frame::{Body, Frame};
@@ -265,9 +265,20 @@ impl Observer for Lines {
     type Output = ();
 
     fn before(&mut self, context: &mut Observation<'_>, operation: &Operation) {
-        // A hard reset clears the screen without scrolling it off.
-        if matches!(operation, Operation::Function(Function::Ris)) {
-            self.take_rest(context.terminal());
+        // A hard reset clears the screen without scrolling it off, and so does clearing it from its first cell on, which
+        // is how `top` begins. Clearing all of it does scroll it off.
+        let terminal = context.terminal();
+        let cursor = terminal.cursor();
+        let clears = match operation {
+            Operation::Function(Function::Ris) => true,
+            Operation::Function(Function::Ed(EdScope::Below)) => {
+                (cursor.col, cursor.row) == (0, 0)
+                    && terminal.active_screen_kind() == ScreenKind::Primary
+            }
+            _ => false,
+        };
+        if clears {
+            self.take_rest(terminal);
         }
     }
 
@@ -315,6 +326,16 @@ mod tests {
             output("end\r\n\r\n"),
         ];
         assert_eq!(transcript(SMALL, &bodies), "one\nand two\nTHREE\nend\n");
+    }
+
+    #[test]
+    fn what_is_cleared_away_is_not_lost() {
+        let bodies = [
+            output("one\r\n$ top"),
+            output("\x1b[H\x1b[Jtop\x1b[K\r\n"),
+            output("\x1b[H\x1b[2Jend"),
+        ];
+        assert_eq!(transcript(SMALL, &bodies), "one\n$ top\ntop\nend\n");
     }
 
     #[test]
