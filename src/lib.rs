@@ -8,6 +8,8 @@ pub mod app;
 #[doc(hidden)]
 pub mod config;
 #[doc(hidden)]
+pub mod ssh;
+#[doc(hidden)]
 pub mod store;
 #[doc(hidden)]
 pub mod telemetry;

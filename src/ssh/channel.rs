@@ -139,7 +139,6 @@ async fn run_program(
 enum Outcome {
     Output(OutputEnd),
     ClientClosed,
-    Unreachable(DialError),
     Stopped,
 }
 
@@ -220,7 +219,6 @@ async fn run_recorded(
             Ending { how: "target closed".to_owned(), reason: Some("the connection to the target was lost".to_owned()) }
         }
         Outcome::Output(OutputEnd::ClientGone) | Outcome::ClientClosed => client_closed(),
-        Outcome::Unreachable(error) => unreachable(client, has_pty, &error).await,
         Outcome::Stopped => return finish_stopped(client, Some(&mut pump), recorder, &cut, has_pty).await,
     })
 }

@@ -178,7 +178,7 @@ async fn watch_over(door: &Door, live: &Live) -> CutReason {
         match access::review(&door.app, &live.open).await {
             Ok(Verdict::Stay(permit)) => {
                 unsure_since = None;
-                live.permit.send_replace(permit);
+                drop(live.permit.send_replace(permit));
             }
             Ok(Verdict::Cut(reason)) => return reason,
             Err(error) => {
