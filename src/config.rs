@@ -3,7 +3,6 @@
 //! [`Config::parse`] is pure and reports every fault at once, each with its key and place. The settings themselves
 //! belong to the floors; here they are brought together, and what is left out gets its place in the data folder.
 
-mod api;
 mod ssh;
 
 use std::collections::BTreeMap;
@@ -14,7 +13,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Spanned, Table, Value};
 
-pub use self::api::ApiSettings;
+pub use crate::api::ApiSettings;
 pub use self::ssh::{Failures, SshSettings};
 use crate::app::recordings::RecordingSettings;
 use crate::store::blob::BlobSettings;

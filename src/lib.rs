@@ -1,9 +1,14 @@
 //! Sallyport, an audited SSH bastion.
 
+pub mod cli;
+#[doc(hidden)]
+pub mod api;
 #[doc(hidden)]
 pub mod app;
 #[doc(hidden)]
 pub mod config;
+#[doc(hidden)]
+pub mod ssh;
 #[doc(hidden)]
 pub mod store;
 #[doc(hidden)]

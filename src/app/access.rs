@@ -77,6 +77,12 @@ const MOST_JUMPS: usize = 4;
 pub async fn open(app: &App, node: &str, arrival: &Arrival, destination: &Destination) -> Result<OpenSession, OpenError> {
     let now = app.clock.now();
     let mut tx = app.db.write().await?;
+    // As the person is now, not as the login found them.
+    let principal = db::principals::find_by_id(&mut tx, arrival.principal.id).await?;
+    let Some(principal) = principal.map(|record| record.principal) else {
+        return refuse(tx, arrival, destination, Denial::PrincipalDisabled, now).await;
+    };
+    let arrival = &Arrival { principal, ..arrival.clone() };
     let facts = Facts::load(&mut tx, arrival, now).await?;
     let (target, login) = match facts.resolve(&mut tx, destination).await? {
         Resolved::Account(target, login) => (*target, login),

@@ -6,9 +6,12 @@
 
 pub mod access;
 pub mod audit;
+pub mod catalogue;
 pub mod clock;
 pub mod grants;
+pub mod health;
 pub mod keys;
+pub mod logins;
 pub mod passwords;
 pub mod people;
 pub mod recordings;
@@ -25,6 +28,8 @@ use crate::app::clock::Clock;
 use crate::store::blob::Blobs;
 use crate::store::db::Db;
 use crate::store::seal::MasterKey;
+
+pub use crate::store::db::DbError;
 
 /// What every use case needs. Cheap to clone.
 #[derive(Debug, Clone)]

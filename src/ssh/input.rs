@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use sallyport_domain::recording::frame::Body;
+use sallyport_domain::recording::journal::RECORD_HEAD_BYTES;
 use tokio::sync::Notify;
 
 use crate::app::recordings::Recorder;
-use crate::app::recordings::journal::{JournalReadError, JournalReader, RECORD_HEAD_BYTES, Written};
+use crate::app::recordings::journal::{JournalReadError, JournalReader, Written};
 
 /// How much waits in memory.
 const MEMORY_BYTES: usize = 512 << 10;
@@ -75,8 +76,8 @@ impl InputQueue {
         if state.outstanding > self.budget {
             return Err(OverBudget { bytes: state.outstanding });
         }
-        match &mut state.spilled {
-            Some((_, to)) => *to = written.end,
+        match state.spilled {
+            Some((from, _)) => state.spilled = Some((from, written.end)),
             None if state.queued_bytes + bytes <= MEMORY_BYTES => {
                 state.queued_bytes += bytes;
                 state.queue.extend(batch.iter().cloned());
@@ -140,8 +141,8 @@ impl InputQueue {
             reader.read(to, READ_BYTES, &mut frames)?;
             Ok((reader.position(), frames))
         };
-        let (position, frames) =
-            tokio::task::spawn_blocking(read).await.unwrap_or_else(|error| Err(std::io::Error::other(error).into()))?;
+        let read = tokio::task::spawn_blocking(read).await;
+        let (position, frames) = read.unwrap_or_else(|error| Err(JournalReadError::Io(std::io::Error::other(error))))?;
         let mut state = self.state();
         // Meanwhile the end may have moved on; the start moves here alone.
         state.spilled = state.spilled.map(|(_, to)| (position, to)).filter(|(from, to)| from < to);

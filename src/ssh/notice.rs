@@ -7,6 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use sallyport_domain::event::CutReason;
 use sallyport_domain::grant::Capabilities;
+use sallyport_domain::policy::Denial;
 use sallyport_domain::terminal::TerminalWatch;
 
 use crate::app::access::OpenSession;
@@ -82,7 +83,10 @@ pub fn last_words(reason: &CutReason, watch: &TerminalWatch) -> Vec<u8> {
 
 /// Why the session was ended, in one line fit for any terminal.
 pub fn goodbye(reason: &CutReason) -> String {
-    printable(&reason.to_string())
+    match reason {
+        CutReason::Denied { denial } => denial_text(denial),
+        other => printable(&other.to_string()),
+    }
 }
 
 /// A text without control characters, whoever wrote it.
@@ -90,9 +94,24 @@ pub fn printable(text: &str) -> String {
     text.chars().map(|character| if character.is_control() { ' ' } else { character }).take(200).collect()
 }
 
-/// `14:00 UTC`, with the date if it is another day's.
-fn clock_time(at: DateTime<Utc>) -> String {
+/// `14:00 UTC`; an engineer's shell has no other zone that both sides would agree on.
+pub fn clock_time(at: DateTime<Utc>) -> String {
     at.format("%H:%M UTC").to_string()
+}
+
+/// `2026-11-22 14:00 UTC`
+pub fn date_time(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d %H:%M UTC").to_string()
+}
+
+/// What the rule said, as an engineer reads it.
+pub fn denial_text(denial: &Denial) -> String {
+    match denial {
+        Denial::NotYet { opens_at, .. } => format!("your access starts at {}", date_time(*opens_at)),
+        Denial::Expired { at, .. } => format!("your access ended at {}", date_time(*at)),
+        Denial::Revoked { at, .. } => format!("your access was taken back at {}", date_time(*at)),
+        other => printable(&other.to_string()),
+    }
 }
 
 /// `2 h 19 min`, `4 d 2 h`, `40 s`: the two largest units.

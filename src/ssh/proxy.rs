@@ -30,9 +30,6 @@ use crate::app::recordings::{RecordError, Recorder};
 /// As many bytes as are recorded in one write: enough to hide the journal behind the wire, small enough to be prompt.
 const BATCH_BYTES: usize = 256 << 10;
 
-/// The exit status when the bastion itself ends or refuses a program.
-pub const EXIT_REFUSED: u32 = 254;
-
 /// What a client asks of a running program, already found legal by `domain::channel`.
 #[derive(Debug)]
 pub enum Request {

@@ -34,6 +34,7 @@ use russh::server::{Handle, Msg};
 use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Pty, Sig};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
@@ -242,47 +243,12 @@ pub(super) async fn carry(
     let pumping = cancel.child_token();
     let _end_pumps = pumping.clone().drop_guard();
 
-    let feeding = spool.clone();
-    let (terminal, pumps) = match streams {
-        Streams::Terminal(reader, writer) => {
-            let writer = Arc::new(Mutex::new(writer));
-            let resizing = Arc::clone(&writer);
-            tasks.spawn(pumping.clone().run_until_cancelled_owned(feed(
-                feeding,
-                Terminal(writer),
-                false,
-            )));
-            let pump = tasks.spawn(pumping.clone().run_until_cancelled_owned(pump(
-                reader,
-                outgoing.clone(),
-                None,
-            )));
-            (Some(resizing), [Some(pump), None])
-        }
-        Streams::Pipes(stdin, stdout, stderr) => {
-            tasks.spawn(
-                pumping
-                    .clone()
-                    .run_until_cancelled_owned(feed(feeding, stdin, true)),
-            );
-            let stdout = tasks.spawn(pumping.clone().run_until_cancelled_owned(pump(
-                stdout,
-                outgoing.clone(),
-                None,
-            )));
-            let stderr = tasks.spawn(pumping.clone().run_until_cancelled_owned(pump(
-                stderr,
-                outgoing.clone(),
-                Some(STDERR),
-            )));
-            (None, [Some(stdout), Some(stderr)])
-        }
-    };
+    let (terminal, pumps) = start_pumps(streams, &spool, &outgoing, &pumping, &tasks);
 
     let end = {
         let ended = async {
             let status = child.wait().await;
-            for pump in pumps.into_iter().flatten() {
+            for pump in pumps {
                 if let Err(error) = pump.await {
                     debug!(%error, "A program's output could not be carried to its end");
                 }
@@ -344,6 +310,45 @@ pub(super) async fn carry(
                 () = drain(incoming) => {}
                 _ = closing => {}
             }
+        }
+    }
+}
+
+/// A terminal's writing half, and the tasks that carry output.
+type Pumps = (
+    Option<Arc<Mutex<OwnedWritePty>>>,
+    Vec<JoinHandle<Option<()>>>,
+);
+
+/// Starts the tasks that carry bytes to and from a program. They end with it, or with `pumping`.
+fn start_pumps(
+    streams: Streams,
+    spool: &Arc<Spool>,
+    outgoing: &Arc<ChannelWriteHalf<Msg>>,
+    pumping: &CancellationToken,
+    tasks: &TaskTracker,
+) -> Pumps {
+    let until_cancelled = || pumping.clone();
+    let (spool, out) = (Arc::clone(spool), Arc::clone(outgoing));
+    match streams {
+        Streams::Terminal(reader, writer) => {
+            let writer = Arc::new(Mutex::new(writer));
+            let input = feed(spool, Terminal(Arc::clone(&writer)), false);
+            tasks.spawn(until_cancelled().run_until_cancelled_owned(input));
+            let output = pump(reader, out, None);
+            let output = tasks.spawn(until_cancelled().run_until_cancelled_owned(output));
+            (Some(writer), vec![output])
+        }
+        Streams::Pipes(stdin, stdout, stderr) => {
+            let input = feed(spool, stdin, true);
+            tasks.spawn(until_cancelled().run_until_cancelled_owned(input));
+            let (output, errors) = (
+                pump(stdout, Arc::clone(&out), None),
+                pump(stderr, out, Some(STDERR)),
+            );
+            let output = tasks.spawn(until_cancelled().run_until_cancelled_owned(output));
+            let errors = tasks.spawn(until_cancelled().run_until_cancelled_owned(errors));
+            (None, vec![output, errors])
         }
     }
 }

@@ -69,7 +69,7 @@ async fn sshd_runs_a_command_for_a_key_and_for_a_certificate() {
         certified.public(),
         &[&login],
         "session-17",
-        std::time::Duration::from_secs(300),
+        std::time::Duration::from_mins(5),
     ));
     let server = Sshd::start(&Settings {
         authorized_keys: vec![key.public()],

@@ -1,7 +1,19 @@
 //! The bastion and its targets in one process, on either database.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    unreachable_pub,
+    reason = "a test fails by panicking, and has its own tasks and time"
+)]
+
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cli;
 mod fixtures;
 mod toy_target;

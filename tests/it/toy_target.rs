@@ -159,7 +159,7 @@ async fn a_hundred_megabytes_each_way_at_once_come_back_unchanged() {
         .ssh()
         .arg("cat")
         .input(&bytes)
-        .deadline(Duration::from_secs(180))
+        .deadline(Duration::from_mins(3))
         .run()
         .await
         .expect_success();
@@ -274,7 +274,7 @@ async fn a_certificate_opens_only_for_its_principal_its_ca_and_its_time() {
         ..Settings::default()
     };
     let target = ToyTarget::start(settings).await.unwrap();
-    let hour = Duration::from_secs(3600);
+    let hour = Duration::from_hours(1);
     let cases = [
         (&ca, "root", hour, Some(0)),
         (&ca, "alice", hour, Some(255)),

@@ -95,7 +95,7 @@ impl KeyPair {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .expect("a time after 1970");
-        let (from, to) = (now - Duration::from_secs(60), now + lifetime);
+        let (from, to) = (now.saturating_sub(Duration::from_mins(1)), now + lifetime);
         let mut builder = Builder::new_with_random_nonce(
             &mut safe_rng(),
             subject.clone(),

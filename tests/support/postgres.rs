@@ -174,7 +174,7 @@ fn is_root() -> bool {
 }
 
 /// PostgreSQL refuses to run as root: then its programs run as its own user.
-fn as_postgres<'a>(name: &str, arguments: &[&'a OsStr]) -> (OsString, Vec<OsString>) {
+fn as_postgres(name: &str, arguments: &[&OsStr]) -> (OsString, Vec<OsString>) {
     let program = binaries().join(name).into_os_string();
     let rest = arguments.iter().map(|&argument| argument.to_owned());
     if !is_root() {

@@ -120,6 +120,13 @@ impl Sshd {
         user.expect("the user who runs the tests").name
     }
 
+    /// Trusts one more user CA, given as a public key's text; the server reads the file at every login.
+    pub fn trust_user_ca(&self, line: &str) {
+        let path = self.folder.path().join("user_cas");
+        let text = read(&path) + line.trim() + "\n";
+        std::fs::write(path, text).expect("a file of keys");
+    }
+
     /// What it has logged so far, at level VERBOSE: keys, certificates with their ids, ends of connections.
     pub fn log(&self) -> String {
         read(&self.folder.path().join("log"))
@@ -168,6 +175,8 @@ fn config(
         format!("Port {}", address.port()),
         format!("HostKey {}", host_key.display()),
         format!("PidFile {}", folder.join("pid").display()),
+        // The account's own start-up files may print, and may take longer than all that is measured.
+        format!("SetEnv HOME={}", folder.display()),
         format!("AuthorizedKeysFile {}", authorized_keys.display()),
         format!("TrustedUserCAKeys {}", user_cas.display()),
     ];

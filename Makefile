@@ -1,0 +1,42 @@
+# Sallyport's house: what a developer, a reviewer and CI call. `make help` lists it.
+
+CARGO ?= cargo
+# More options for the benchmark: make bench BENCH="--quick --json figures.json"
+BENCH ?=
+# More options for the tests: make test TEST="--test e2e"
+TEST ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint fmt deps bench audit
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: ## Build Sallyport and try it: a bastion, a target, a person and a grant, nothing else needed
+	$(CARGO) run --release --quiet -- demo
+
+test: deps check ## Everything CI asks: installs what it lacks if it may, checks the code, runs all tests
+	$(CARGO) test --workspace $(TEST)
+
+check: ## What a reviewer would ask: formatting, clippy, the core built alone, licences and sources
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) check --package sallyport-domain
+	@if $(CARGO) deny --version >/dev/null 2>&1; \
+	then $(CARGO) deny check bans licenses sources; \
+	else echo "cargo-deny is not installed: licences and sources were not checked (cargo install --locked cargo-deny)"; fi
+
+lint: check ## The same as check
+
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+deps: ## Install what the tests need (Debian, as root or with sudo), or say what to install
+	@scripts/install-test-deps
+
+bench: deps ## Measure against OpenSSH, with recording on; BENCH="--quick" for a first look
+	$(CARGO) build --release
+	$(CARGO) bench --bench bastion -- $(BENCH)
+
+audit: ## Check dependencies for known vulnerabilities (needs cargo-deny and the advisory database)
+	$(CARGO) deny check advisories

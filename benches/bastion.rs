@@ -1,0 +1,752 @@
+//! Sallyport against OpenSSH, as an engineer feels it: stock `ssh` and `sftp` to one OpenSSH server, directly, through OpenSSH as
+//! a jump host (`ssh -J`), and through Sallyport with recording on and PostgreSQL behind it. The routes take turns within each
+//! round, so that whatever else the machine does falls on all of them alike; medians are printed, with their ratios.
+//!
+//! All routes use one cipher and one key exchange, the ones Sallyport itself would choose with this client, so that the ratios
+//! compare programs and not algorithms. `SALLYPORT_BIN` names another binary to measure.
+
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    clippy::panic,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a benchmark stops by panicking, has its own time, and its figures are not exact"
+)]
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::{Parser, ValueEnum};
+use comfy_table::Table;
+use support::clients::Workstation;
+use support::keys::KeyPair;
+use support::postgres::Postgres;
+use support::process::{Ending, Guarded};
+use support::sshd::{Settings, Sshd};
+
+/// Measures Sallyport against OpenSSH.
+#[derive(Parser)]
+struct Options {
+    /// Small sizes and few rounds, for a first look.
+    #[arg(long)]
+    quick: bool,
+    /// Rounds; each measures every route once [default: 5, quick: 2].
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// MiB moved by each bulk transfer [default: 256, quick: 32].
+    #[arg(long)]
+    mebibytes: Option<usize>,
+    /// Idle sessions held at once for the measure of memory [default: 100, quick: 20].
+    #[arg(long)]
+    idle: Option<usize>,
+    /// Only these routes.
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "direct,jump,sallyport"
+    )]
+    routes: Vec<Route>,
+    /// Only these measures.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Measure>,
+    /// The cipher of every connection that a client makes.
+    #[arg(long, default_value = "aes128-gcm@openssh.com")]
+    cipher: String,
+    /// Also writes the figures as JSON to this file, or to standard output for `-`.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// What cargo passes.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+enum Route {
+    Direct,
+    Jump,
+    Sallyport,
+}
+
+impl Route {
+    /// Its name in the client's configuration.
+    fn host(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Jump => "jump",
+            Self::Sallyport => "sallyport",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+enum Measure {
+    ExecDown,
+    ExecUp,
+    SftpGet,
+    SftpPut,
+    Flood,
+    EchoP50,
+    EchoP99,
+    Login,
+    Logins,
+    CpuPerGib,
+    CpuPerLogin,
+    IdleMemory,
+}
+
+/// What Sallyport is to reach, compared with the other routes in the same run.
+enum Goal {
+    /// At least so many times `ssh -J`, and so many times direct.
+    Speed { jump: f64, direct: f64 },
+    /// At most so many times `ssh -J`.
+    Slower { jump: f64 },
+    /// At most so much more than direct.
+    Above { direct: f64 },
+    /// At most so much, by itself.
+    AtMost(f64),
+}
+
+impl Measure {
+    fn unit(self) -> &'static str {
+        match self {
+            Self::ExecDown | Self::ExecUp | Self::SftpGet | Self::SftpPut | Self::Flood => "MiB/s",
+            Self::EchoP50 | Self::EchoP99 | Self::Login | Self::CpuPerLogin => "ms",
+            Self::Logins => "1/s",
+            Self::CpuPerGib => "s/GiB",
+            Self::IdleMemory => "KB",
+        }
+    }
+
+    fn goal(self) -> Goal {
+        match self {
+            Self::ExecDown | Self::ExecUp | Self::SftpGet | Self::SftpPut => Goal::Speed {
+                jump: 1.5,
+                direct: 0.65,
+            },
+            Self::Flood | Self::Logins => Goal::Speed {
+                jump: 1.0,
+                direct: 0.0,
+            },
+            Self::EchoP50 => Goal::Above { direct: 0.3 },
+            Self::EchoP99 => Goal::Slower { jump: 1.0 },
+            Self::Login => Goal::Slower { jump: 0.75 },
+            Self::CpuPerGib => Goal::AtMost(2.5),
+            Self::CpuPerLogin => Goal::AtMost(8.0),
+            Self::IdleMemory => Goal::AtMost(250.0),
+        }
+    }
+}
+
+impl Goal {
+    /// The goal in words, and whether it is met; `None` if a route to compare with was not measured.
+    fn judge(&self, direct: Option<f64>, jump: Option<f64>, own: f64) -> (String, Option<bool>) {
+        match *self {
+            Self::Speed {
+                jump: times_jump,
+                direct: times_direct,
+            } => (
+                format!("≥ {times_jump} × jump, ≥ {times_direct} × direct"),
+                jump.zip(direct)
+                    .map(|(jump, direct)| own >= jump * times_jump && own >= direct * times_direct),
+            ),
+            Self::Slower { jump: times } => (
+                format!("≤ {times} × jump"),
+                jump.map(|jump| own <= jump * times),
+            ),
+            Self::Above { direct: more } => (
+                format!("≤ direct + {more}"),
+                direct.map(|direct| own <= direct + more),
+            ),
+            Self::AtMost(limit) => (format!("≤ {limit}"), Some(own <= limit)),
+        }
+    }
+}
+
+fn main() {
+    let options = Options::parse();
+    let bench = Bench::start(&options);
+    let rounds = options.rounds.unwrap_or(if options.quick { 2 } else { 5 });
+    let mut figures = Figures::default();
+    for round in 0..rounds {
+        eprintln!("round {} of {rounds}", round + 1);
+        bench.round(round, &options, &mut figures);
+    }
+    if options.routes.contains(&Route::Sallyport) && options.wants(Measure::IdleMemory) {
+        let sessions = options.idle.unwrap_or(if options.quick { 20 } else { 100 });
+        figures.add(
+            Measure::IdleMemory,
+            Route::Sallyport,
+            bench.idle_memory(sessions),
+        );
+    }
+    figures.print(options.json.as_deref() == Some(Path::new("-")));
+    if let Some(path) = &options.json {
+        figures.write_json(path);
+    }
+}
+
+impl Options {
+    fn wants(&self, measure: Measure) -> bool {
+        self.only.is_empty() || self.only.contains(&measure)
+    }
+}
+
+/// Every figure measured, by measure and route.
+#[derive(Default)]
+struct Figures(BTreeMap<(Measure, Route), Vec<f64>>);
+
+impl Figures {
+    fn add(&mut self, measure: Measure, route: Route, value: f64) {
+        self.0.entry((measure, route)).or_default().push(value);
+    }
+
+    fn median(&self, measure: Measure, route: Route) -> Option<f64> {
+        let mut values = self.0.get(&(measure, route))?.clone();
+        values.sort_by(f64::total_cmp);
+        values.get(values.len() / 2).copied()
+    }
+
+    /// Prints the table, on standard error if standard output is taken.
+    fn print(&self, aside: bool) {
+        let mut table = Table::new();
+        table.set_header([
+            "measure",
+            "unit",
+            "direct",
+            "ssh -J",
+            "sallyport",
+            "× direct",
+            "× ssh -J",
+            "goal",
+            "",
+        ]);
+        let show =
+            |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.2}"));
+        for &measure in Measure::value_variants() {
+            let of = |route| self.median(measure, route);
+            let (direct, jump, own) = (of(Route::Direct), of(Route::Jump), of(Route::Sallyport));
+            if direct.or(jump).or(own).is_none() {
+                continue;
+            }
+            let (goal, met) = measure.goal().judge(direct, jump, own.unwrap_or(f64::NAN));
+            let met = own
+                .and(met)
+                .map_or("", |met| if met { "met" } else { "missed" });
+            let ratio = |to: Option<f64>| show(own.zip(to).map(|(own, to)| own / to));
+            let name = measure
+                .to_possible_value()
+                .expect("a name")
+                .get_name()
+                .to_owned();
+            let (over_direct, over_jump) = (ratio(direct), ratio(jump));
+            let row = [
+                name,
+                measure.unit().to_owned(),
+                show(direct),
+                show(jump),
+                show(own),
+                over_direct,
+                over_jump,
+                goal,
+                met.to_owned(),
+            ];
+            table.add_row(row);
+        }
+        if aside {
+            eprintln!("{table}");
+        } else {
+            println!("{table}");
+        }
+    }
+
+    fn write_json(&self, path: &Path) {
+        let entries: Vec<_> = self
+            .0
+            .iter()
+            .map(|(&(measure, route), values)| {
+                serde_json::json!({
+                    "measure": measure.to_possible_value().expect("a name").get_name(),
+                    "route": route.host(),
+                    "unit": measure.unit(),
+                    "median": self.median(measure, route),
+                    "values": values,
+                })
+            })
+            .collect();
+        let text = serde_json::to_string_pretty(&entries).expect("JSON") + "\n";
+        if path == Path::new("-") {
+            print!("{text}");
+        } else {
+            std::fs::write(path, text).expect("a file for the figures");
+        }
+    }
+}
+
+/// Everything that runs.
+struct Bench {
+    workstation: Workstation,
+    bastion: Option<Bastion>,
+    folder: tempfile::TempDir,
+    /// Random bytes, so that nothing along the way can compress them.
+    payload: PathBuf,
+    bytes: usize,
+    lines: usize,
+    quick: bool,
+    _target: Sshd,
+    _jump: Sshd,
+    _key: KeyPair,
+}
+
+/// A running Sallyport.
+struct Bastion {
+    server: Guarded,
+    _folder: tempfile::TempDir,
+    _postgres: Postgres,
+}
+
+impl Bench {
+    fn start(options: &Options) -> Self {
+        let key = KeyPair::ed25519();
+        // Quieter than the fixture's usual level, which would cost the routes by OpenSSH more than ours.
+        let lines = vec!["LogLevel INFO".to_owned()];
+        let settings = Settings {
+            authorized_keys: vec![key.public()],
+            lines,
+            ..Settings::default()
+        };
+        let (target, jump) = (Sshd::start(&settings), Sshd::start(&settings));
+        let workstation = Workstation::new(&key);
+        workstation.trust(target.address(), target.host_key());
+        workstation.trust(jump.address(), jump.host_key());
+        let login = Sshd::login();
+        workstation.configure(&format!("Ciphers {}", options.cipher));
+        workstation.configure(&format!("KexAlgorithms {}", key_exchange()));
+        workstation.configure("IgnoreUnknown ObscureKeystrokeTiming\nObscureKeystrokeTiming no");
+        let port = |address: SocketAddr| format!("HostName 127.0.0.1\nPort {}", address.port());
+        workstation.configure(&format!(
+            "Host direct\n{}\nUser {login}",
+            port(target.address())
+        ));
+        workstation.configure(&format!("Host hop\n{}\nUser {login}", port(jump.address())));
+        workstation.configure(&format!(
+            "Host jump\n{}\nUser {login}\nProxyJump hop",
+            port(target.address())
+        ));
+
+        let folder = support::temporary_folder();
+        let mebibytes = options
+            .mebibytes
+            .unwrap_or(if options.quick { 32 } else { 256 });
+        let payload = folder.path().join("payload");
+        let mut random = File::open("/dev/urandom")
+            .expect("random bytes")
+            .take((mebibytes << 20) as u64);
+        std::io::copy(&mut random, &mut File::create(&payload).expect("a payload"))
+            .expect("a payload");
+
+        let bastion = options.routes.contains(&Route::Sallyport).then(|| {
+            let bastion = Bastion::start(&key, &target, &login);
+            workstation.configure(&format!(
+                "Host sallyport\n{}\nUser alice+{login}@node-1",
+                port(bastion.1)
+            ));
+            let scan = Command::new("ssh-keyscan")
+                .args(["-p", &bastion.1.port().to_string(), "127.0.0.1"])
+                .output();
+            let known = workstation.config().with_file_name("known_hosts");
+            let mut known = File::options()
+                .append(true)
+                .open(known)
+                .expect("a file of known hosts");
+            known
+                .write_all(&scan.expect("ssh-keyscan").stdout)
+                .expect("a file of known hosts");
+            bastion.0
+        });
+        let lines = if options.quick { 1_000_000 } else { 5_000_000 };
+        Self {
+            workstation,
+            bastion,
+            folder,
+            payload,
+            bytes: mebibytes << 20,
+            lines,
+            quick: options.quick,
+            _target: target,
+            _jump: jump,
+            _key: key,
+        }
+    }
+
+    /// Measures every route once; who goes first changes from round to round.
+    fn round(&self, round: usize, options: &Options, figures: &mut Figures) {
+        let mut routes = options.routes.clone();
+        let first = round % routes.len();
+        routes.rotate_left(first);
+        let wants = |measure| options.wants(measure);
+        let speed =
+            |took: Duration, bytes: usize| bytes as f64 / f64::from(1 << 20) / took.as_secs_f64();
+        for &route in &routes {
+            eprint!("  {} …", route.host());
+            self.timed(route, &["true"], Stdio::null()); // caches are warm, and the route works
+            let own = if route == Route::Sallyport {
+                self.bastion.as_ref()
+            } else {
+                None
+            };
+            if wants(Measure::ExecDown) || wants(Measure::CpuPerGib) {
+                let before = own.map(Bastion::cpu);
+                let took = self.timed(route, &["cat", path(&self.payload)], Stdio::null());
+                figures.add(Measure::ExecDown, route, speed(took, self.bytes));
+                if let Some((bastion, before)) = own.zip(before) {
+                    let spent = bastion.cpu() - before;
+                    figures.add(
+                        Measure::CpuPerGib,
+                        route,
+                        spent * f64::from(1 << 30) / self.bytes as f64,
+                    );
+                }
+            }
+            if wants(Measure::ExecUp) {
+                let input = File::open(&self.payload).expect("the payload");
+                let took = self.timed(route, &["cat", ">/dev/null"], input.into());
+                figures.add(Measure::ExecUp, route, speed(took, self.bytes));
+            }
+            for (measure, verb) in [(Measure::SftpGet, "get"), (Measure::SftpPut, "put")] {
+                if wants(measure) {
+                    let took = self.sftp(route, verb);
+                    figures.add(measure, route, speed(took, self.bytes));
+                }
+            }
+            if wants(Measure::Flood) {
+                let last = self.lines.to_string();
+                let took = self.timed(route, &["-tt", &format!("seq {last}")], Stdio::null());
+                let bytes: usize = (1..=self.lines)
+                    .map(|line| line.ilog10() as usize + 3)
+                    .sum(); // "\r\n" after each
+                figures.add(Measure::Flood, route, speed(took, bytes));
+            }
+            if wants(Measure::EchoP50) || wants(Measure::EchoP99) {
+                let mut delays = self.echo(route, if self.quick { 100 } else { 500 });
+                delays.sort();
+                let at =
+                    |percent: usize| delays[(delays.len() - 1) * percent / 100].as_secs_f64() * 1e3;
+                figures.add(Measure::EchoP50, route, at(50));
+                figures.add(Measure::EchoP99, route, at(99));
+            }
+            if wants(Measure::Login) || wants(Measure::CpuPerLogin) {
+                let (count, before) = (if self.quick { 5 } else { 20 }, own.map(Bastion::cpu));
+                for _ in 0..count {
+                    let took = self.timed(route, &["true"], Stdio::null());
+                    figures.add(Measure::Login, route, took.as_secs_f64() * 1e3);
+                }
+                if let Some((bastion, before)) = own.zip(before) {
+                    let spent = bastion.cpu() - before;
+                    figures.add(Measure::CpuPerLogin, route, spent * 1e3 / f64::from(count));
+                }
+            }
+            if wants(Measure::Logins) {
+                figures.add(
+                    Measure::Logins,
+                    route,
+                    self.logins(route, if self.quick { 40 } else { 100 }, 20),
+                );
+            }
+            eprintln!(" done");
+        }
+    }
+
+    fn client(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
+            .arg("-F")
+            .arg(self.workstation.config())
+            .env_remove("SSH_AUTH_SOCK");
+        command
+    }
+
+    fn ssh(&self, route: Route, arguments: &[&str]) -> Command {
+        let mut command = self.client("ssh");
+        let (flags, words): (Vec<&str>, Vec<&str>) = arguments
+            .iter()
+            .partition(|argument| argument.starts_with('-'));
+        command.args(flags).arg(route.host()).args(words);
+        command
+    }
+
+    /// Runs a client whose output nobody looks at; how long it took.
+    fn timed(&self, route: Route, arguments: &[&str], input: Stdio) -> Duration {
+        let start = Instant::now();
+        let mut command = self.ssh(route, arguments);
+        let output = command
+            .stdin(input)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .output()
+            .expect("ssh");
+        assert!(
+            output.status.success(),
+            "{route:?} {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        start.elapsed()
+    }
+
+    fn sftp(&self, route: Route, verb: &str) -> Duration {
+        let (from, to) = (&self.payload, self.folder.path().join("copy"));
+        let batch = self.folder.path().join("batch");
+        std::fs::write(
+            &batch,
+            format!("{verb} {} {}\n", from.display(), to.display()),
+        )
+        .expect("a batch");
+        let start = Instant::now();
+        let output = self
+            .client("sftp")
+            .arg("-q")
+            .arg("-b")
+            .arg(&batch)
+            .arg(route.host())
+            .output()
+            .expect("sftp");
+        let took = start.elapsed();
+        assert!(
+            output.status.success(),
+            "{route:?} sftp {verb}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let size = std::fs::metadata(&to).expect("the copy").len();
+        assert_eq!(size, self.bytes as u64, "{route:?} sftp {verb} lost bytes");
+        std::fs::remove_file(to).expect("the copy goes");
+        took
+    }
+
+    /// A program in a terminal that tells when it is there.
+    fn in_terminal(&self, route: Route, command: &str) -> Child {
+        let mut command = self.ssh(route, &["-tt", command]);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("ssh");
+        let output = child.stdout.as_mut().expect("its output");
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"ready") {
+            let mut byte = [0];
+            output
+                .read_exact(&mut byte)
+                .expect("the program's first word");
+            seen.push(byte[0]);
+        }
+        child
+    }
+
+    /// How long each key takes from the client's input to its output, typed as fast as the echo comes.
+    fn echo(&self, route: Route, keys: usize) -> Vec<Duration> {
+        let mut child = self.in_terminal(route, "stty raw -echo; printf ready; exec cat");
+        let (mut input, mut output) = (
+            child.stdin.take().expect("its input"),
+            child.stdout.take().expect("its output"),
+        );
+        let delays = (0..keys).map(|_| {
+            let start = Instant::now();
+            input.write_all(b"k").expect("a key");
+            output.read_exact(&mut [0]).expect("its echo");
+            start.elapsed()
+        });
+        let delays = delays.collect();
+        end(child);
+        delays
+    }
+
+    /// Logins per second with so many at a time; not one may fail.
+    fn logins(&self, route: Route, count: usize, at_once: usize) -> f64 {
+        let (next, start) = (AtomicUsize::new(0), Instant::now());
+        std::thread::scope(|scope| {
+            for _ in 0..at_once {
+                scope.spawn(|| {
+                    while next.fetch_add(1, Ordering::Relaxed) < count {
+                        self.timed(route, &["true"], Stdio::null());
+                    }
+                });
+            }
+        });
+        count as f64 / start.elapsed().as_secs_f64()
+    }
+
+    /// What each idle terminal session adds to the bastion's memory, in KB (proportional set size).
+    fn idle_memory(&self, sessions: usize) -> f64 {
+        let bastion = self.bastion.as_ref().expect("Sallyport runs");
+        let open = || self.in_terminal(Route::Sallyport, "printf ready; exec cat");
+        let warm: Vec<Child> = (0..5).map(|_| open()).collect();
+        let before = bastion.memory();
+        let idle: Vec<Child> = (0..sessions).map(|_| open()).collect();
+        let after = bastion.memory();
+        warm.into_iter().chain(idle).for_each(end);
+        (after - before) / sessions as f64
+    }
+}
+
+fn end(mut child: Child) {
+    child.kill().expect("a client");
+    child.wait().expect("a client");
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("a path of ours")
+}
+
+/// The best key exchange that both this client and Sallyport know.
+fn key_exchange() -> &'static str {
+    let known = Command::new("ssh")
+        .args(["-Q", "kex"])
+        .output()
+        .expect("ssh")
+        .stdout;
+    let (best, usual) = ("mlkem768x25519-sha256", "curve25519-sha256");
+    if String::from_utf8_lossy(&known)
+        .lines()
+        .any(|line| line == best)
+    {
+        best
+    } else {
+        usual
+    }
+}
+
+impl Bastion {
+    /// Starts Sallyport with a person, a target and a grant; where it listens.
+    fn start(key: &KeyPair, target: &Sshd, login: &str) -> (Self, SocketAddr) {
+        let binary = std::env::var_os("SALLYPORT_BIN")
+            .unwrap_or_else(|| env!("CARGO_BIN_EXE_sallyport").into());
+        let postgres = Postgres::new();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let database = runtime.block_on(postgres.database());
+        let folder = support::temporary_folder();
+        let (data, socket) = (folder.path().join("data"), folder.path().join("socket"));
+        let blobs = folder.path().join("blobs");
+        std::fs::create_dir(&blobs).expect("a folder for recordings");
+        let address = SocketAddr::from(([127, 0, 0, 1], support::free_port()));
+        let config = folder.path().join("sallyport.toml");
+        let text = format!(
+            "[server]\ndata_dir = \"{}\"\n\n[ssh]\nlisten = \"{address}\"\n\n[api]\nsocket = \"{}\"\n\n\
+             [database]\nurl = \"{database}\"\n\n[blobs]\nurl = \"file://{}\"\n",
+            data.display(),
+            socket.display(),
+            blobs.display()
+        );
+        std::fs::write(&config, text).expect("a configuration");
+        let log = folder.path().join("log");
+        let arguments = [
+            OsStr::new("serve"),
+            OsStr::new("--config"),
+            config.as_os_str(),
+        ];
+        let server = Guarded::spawn(
+            &binary,
+            &arguments,
+            &log,
+            &Ending {
+                signal: "TERM",
+                remove: None,
+            },
+        );
+        support::until("Sallyport listens", || {
+            let said = || std::fs::read_to_string(&log).unwrap_or_default();
+            assert!(server.is_running(), "Sallyport ended: {}", said());
+            socket.exists() && std::net::TcpStream::connect(address).is_ok()
+        });
+
+        let admin = |arguments: &[&str]| {
+            let output = Command::new(&binary)
+                .arg("--socket")
+                .arg(&socket)
+                .args(arguments)
+                .output()
+                .expect("sallyport");
+            assert!(
+                output.status.success(),
+                "sallyport {arguments:?}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+            String::from_utf8(output.stdout).expect("text")
+        };
+        let host_key = target.host_key().to_openssh().expect("a public key's text");
+        target.trust_user_ca(&admin(&["ca", "user"]));
+        admin(&["person", "add", "alice", "--key", path(&key.public_path())]);
+        let at = target.address().to_string();
+        admin(&[
+            "target",
+            "add",
+            "node-1",
+            "--address",
+            &at,
+            "--login",
+            login,
+            "--host-key",
+            &host_key,
+            "--yes",
+        ]);
+        admin(&[
+            "grant", "new", "alice", "node-1", "--login", login, "--for", "2h", "--reason", "bench",
+        ]);
+        (
+            Self {
+                server,
+                _folder: folder,
+                _postgres: postgres,
+            },
+            address,
+        )
+    }
+
+    /// CPU time that it has used so far, in seconds.
+    fn cpu(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.server.pid()))
+            .expect("Sallyport runs");
+        let fields: Vec<&str> = stat
+            .rsplit(") ")
+            .next()
+            .expect("fields")
+            .split(' ')
+            .collect();
+        let ticks = |at: usize| fields[at].parse::<u64>().expect("ticks");
+        let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)
+            .expect("a number")
+            .expect("a number");
+        (ticks(11) + ticks(12)) as f64 / per_second as f64
+    }
+
+    /// Its proportional set size, in KB.
+    fn memory(&self) -> f64 {
+        let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.server.pid()))
+            .expect("Sallyport runs");
+        let line = rollup
+            .lines()
+            .find_map(|line| line.strip_prefix("Pss:"))
+            .expect("a line");
+        line.trim()
+            .trim_end_matches(" kB")
+            .parse()
+            .expect("a number")
+    }
+}

@@ -1,0 +1,157 @@
+//! Who asks, and who may. A handler takes a [`May`] of the class it belongs to as its first argument, so that a request
+//! is judged before anything else of it is read; a handler without one answers everybody, and the table in the tests
+//! finds it.
+//!
+//! | class          | engineer | reviewer | auditor | admin | operator |
+//! |----------------|----------|----------|---------|-------|----------|
+//! | [`Known`]      | yes      | yes      | yes     | yes   | yes      |
+//! | [`Look`]       |          | yes      | yes     | yes   | yes      |
+//! | [`Replay`]     |          | yes      | yes     |       | yes      |
+//! | [`Administer`] |          |          |         | yes   | yes      |
+
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+
+use axum::extract::FromRequestParts;
+use axum::http::header;
+use axum::http::request::Parts;
+use sallyport_domain::event::Actor;
+use sallyport_domain::principal::{Principal, Role};
+use sallyport_domain::secret::ApiToken;
+
+use super::ApiState;
+use super::error::ApiError;
+use crate::app::tokens;
+
+/// The other end of a connection, as the listener knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// Somebody on this host, by the uid that the kernel tells (SO_PEERCRED). Never taken from the request.
+    Local { uid: u32, is_operator: bool },
+    /// Somebody over TCP.
+    Remote { address: SocketAddr },
+}
+
+/// Who was proved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Caller {
+    Operator { uid: u32 },
+    Person(Principal),
+}
+
+impl Caller {
+    /// By whose hand, for the event.
+    pub fn actor(&self) -> Actor {
+        match self {
+            Caller::Operator { uid } => Actor::Operator { uid: *uid },
+            Caller::Person(principal) => Actor::Principal {
+                id: principal.id,
+                name: principal.name.clone(),
+            },
+        }
+    }
+
+    fn has_role(&self, roles: &[Role]) -> bool {
+        match self {
+            Caller::Operator { .. } => true,
+            Caller::Person(principal) => roles.iter().any(|role| principal.has_role(*role)),
+        }
+    }
+}
+
+/// A class of operations.
+pub trait Class: Send + Sync + 'static {
+    /// The roles that may; the operator always may.
+    const ROLES: &'static [Role];
+}
+
+/// What everybody who is known may do: ask who they are, and where to connect.
+pub struct Known;
+/// Reading lists and details: people, targets, grants, sessions, the audit log.
+pub struct Look;
+/// Reading what was typed and printed. An admin, who gives access, does not read it.
+pub struct Replay;
+/// Changing people, targets, grants; cutting sessions.
+pub struct Administer;
+
+impl Class for Known {
+    const ROLES: &'static [Role] = &Role::ALL;
+}
+impl Class for Look {
+    const ROLES: &'static [Role] = &[Role::Admin, Role::Reviewer, Role::Auditor];
+}
+impl Class for Replay {
+    const ROLES: &'static [Role] = &[Role::Reviewer, Role::Auditor];
+}
+impl Class for Administer {
+    const ROLES: &'static [Role] = &[Role::Admin];
+}
+
+/// Proof that the caller may do what belongs to the class `C`. Only the judgement of a request makes one.
+pub struct May<C> {
+    caller: Caller,
+    class: PhantomData<C>,
+}
+
+impl<C> May<C> {
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// By whose hand, for the event.
+    pub fn actor(&self) -> Actor {
+        self.caller.actor()
+    }
+}
+
+impl<C: Class> FromRequestParts<ApiState> for May<C> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
+        let caller = prove(parts, state).await?;
+        if caller.has_role(C::ROLES) {
+            Ok(Self {
+                caller,
+                class: PhantomData,
+            })
+        } else {
+            let roles: Vec<&str> = C::ROLES.iter().map(|role| role.as_str()).collect();
+            Err(ApiError::Forbidden(format!(
+                "this takes one of the roles {}",
+                roles.join(", ")
+            )))
+        }
+    }
+}
+
+async fn prove(parts: &Parts, state: &ApiState) -> Result<Caller, ApiError> {
+    match parts.extensions.get::<Peer>() {
+        Some(Peer::Local {
+            uid,
+            is_operator: true,
+        }) => Ok(Caller::Operator { uid: *uid }),
+        Some(Peer::Local {
+            uid,
+            is_operator: false,
+        }) => Err(ApiError::Forbidden(format!(
+            "uid {uid} is not an operator of this bastion: be root, or be listed in `[api] operators`"
+        ))),
+        Some(Peer::Remote { .. }) => {
+            let token = bearer(parts).ok_or(ApiError::Unauthenticated)?;
+            let principal = tokens::verify(&state.app, &token)
+                .await?
+                .ok_or(ApiError::Unauthenticated)?;
+            Ok(Caller::Person(principal))
+        }
+        // No listener of ours hands over a request without its peer.
+        None => Err(ApiError::internal("a request came without its peer")),
+    }
+}
+
+/// The token of `Authorization: Bearer …` (RFC 6750 §2.1); the word counts in any case (RFC 9110 §11.1).
+fn bearer(parts: &Parts) -> Option<ApiToken> {
+    let value = parts.headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| ApiToken::new(token))
+}

@@ -1,0 +1,176 @@
+//! What the API answers when it says no: `application/problem+json` (RFC 9457).
+//!
+//! `type` is a URN that a script can compare, `detail` a sentence for a person, `reference` what to look for in the
+//! log. What went wrong on our side is in the log under that reference and nowhere in the answer.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// An answer that says no (RFC 9457).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// What kind of problem, as a URN: `urn:sallyport:not_found`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What is wrong with this request, for a person.
+    pub detail: String,
+    /// Under this the log has more.
+    pub reference: String,
+}
+
+/// Why a request is answered with a problem, as the handlers say it.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The request cannot be read, or its values contradict each other.
+    #[error("{0}")]
+    BadRequest(String),
+    /// Nobody was proved: no token, or one that is unknown, has ended or was revoked.
+    #[error("a valid token is needed: send `Authorization: Bearer …`")]
+    Unauthenticated,
+    /// Who was proved may not do this.
+    #[error("{0}")]
+    Forbidden(String),
+    #[error("{0}")]
+    NotFound(String),
+    #[error("there is no `{method}` here")]
+    MethodNotAllowed { method: String },
+    /// It is there already, or no longer in a state in which this could be done.
+    #[error("{0}")]
+    Conflict(String),
+    #[error("the request's body is longer than {most} bytes")]
+    TooLarge { most: usize },
+    #[error("the request's body must be `application/json`")]
+    NotJson,
+    /// Something that we need to ask is away: the database, a target.
+    #[error("{0}")]
+    Unavailable(String),
+    /// What we had to ask for this answered wrongly or not at all: a target that was to show its keys.
+    #[error("{0}")]
+    BadGateway(String),
+    #[error("the answer took too long")]
+    TimedOut,
+    /// Our fault; the chain goes to the log, the peer learns the reference.
+    #[error("something is wrong with the bastion")]
+    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl ApiError {
+    /// Our fault, with its cause for the log.
+    pub fn internal(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        ApiError::Internal(cause.into())
+    }
+
+    fn kind(&self) -> (StatusCode, &'static str, &'static str) {
+        match self {
+            ApiError::BadRequest(_) => (
+                StatusCode::BAD_REQUEST,
+                "bad_request",
+                "The request cannot be done as it is",
+            ),
+            ApiError::Unauthenticated => {
+                (StatusCode::UNAUTHORIZED, "unauthenticated", "Not signed in")
+            }
+            ApiError::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden", "Not allowed"),
+            ApiError::NotFound(_) => (StatusCode::NOT_FOUND, "not_found", "Not found"),
+            ApiError::MethodNotAllowed { .. } => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "Method not allowed",
+            ),
+            ApiError::Conflict(_) => (StatusCode::CONFLICT, "conflict", "Conflict"),
+            ApiError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large", "Too large"),
+            ApiError::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", "Not JSON"),
+            ApiError::Unavailable(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "Unavailable",
+            ),
+            ApiError::BadGateway(_) => (
+                StatusCode::BAD_GATEWAY,
+                "bad_gateway",
+                "Another host did not answer",
+            ),
+            ApiError::TimedOut => (StatusCode::SERVICE_UNAVAILABLE, "timed_out", "Timed out"),
+            ApiError::Internal(_) => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "Internal error",
+            ),
+        }
+    }
+
+    /// The answer, and a line in the log under its reference.
+    fn into_problem(self) -> Problem {
+        let (status, slug, title) = self.kind();
+        let reference = Uuid::now_v7().simple().to_string();
+        match &self {
+            ApiError::Internal(cause) => {
+                tracing::error!(reference, error = %chain(cause.as_ref()), "A request failed inside the bastion");
+            }
+            ApiError::Unavailable(_) | ApiError::TimedOut => {
+                tracing::warn!(reference, error = %self, "A request could not be answered now");
+            }
+            _ => tracing::debug!(reference, error = %self, "A request was answered with a problem"),
+        }
+        Problem {
+            kind: format!("urn:sallyport:{slug}"),
+            title: title.to_owned(),
+            status: status.as_u16(),
+            detail: self.to_string(),
+            reference,
+        }
+    }
+}
+
+/// An error and its causes, joined by colons.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (status, ..) = self.kind();
+        let unauthenticated = matches!(self, ApiError::Unauthenticated);
+        let mut response = (status, Json(self.into_problem())).into_response();
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        if unauthenticated {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_internal_error_tells_its_reference_and_nothing_of_its_cause() {
+        let error = ApiError::internal(std::io::Error::other("password=hunter2 at 10.0.0.9"));
+
+        let problem = error.into_problem();
+
+        assert_eq!(problem.status, 500);
+        assert_eq!(problem.detail, "something is wrong with the bastion");
+        assert_eq!(problem.reference.len(), 32);
+    }
+}

@@ -1,0 +1,495 @@
+//! `/grants`: who may reach which targets, as which logins, to do what, between which instants.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use chrono::{DateTime, Utc};
+use ipnet::IpNet;
+use sallyport_domain::grant::{self, Capabilities, TargetSelector, Terms, Window};
+use sallyport_domain::id::{GrantId, PrincipalId};
+use sallyport_domain::name::{Login, PrincipalName, TargetName};
+use sallyport_domain::target;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::ApiState;
+use super::access::{Administer, Look, May};
+use super::error::{ApiError, Problem};
+use super::extract::{Body, Path, Query};
+use super::page::{Page, PageQuery};
+use super::people::PersonRef;
+use crate::app::grants::{self, GrantFilter, NewGrant};
+use crate::app::{people, targets};
+
+/// A time-boxed permission.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Grant {
+    #[schema(value_type = String)]
+    pub id: GrantId,
+    pub state: GrantState,
+    pub people: Vec<PersonRef>,
+    /// Names, patterns such as `web-*`, and labels such as `env=prod`.
+    #[schema(value_type = Vec<String>)]
+    pub targets: Vec<TargetSelector>,
+    #[schema(value_type = Vec<String>)]
+    pub logins: Vec<Login>,
+    pub allow: Allow,
+    /// Networks from which the person may come; empty means from anywhere.
+    #[schema(value_type = Vec<String>)]
+    pub source_networks: Vec<IpNet>,
+    /// Sessions that may be open at once; absent means any number.
+    pub max_sessions: Option<u32>,
+    pub not_before: DateTime<Utc>,
+    /// The first instant at which the grant no longer holds.
+    pub not_after: DateTime<Utc>,
+    pub reason: String,
+    pub ticket: Option<String>,
+    /// Who gave it; absent for the operator on the bastion's own host.
+    pub created_by: Option<PersonRef>,
+    pub created_at: DateTime<Utc>,
+    pub revoked: Option<Revocation>,
+}
+
+/// Where a grant is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GrantState {
+    Upcoming,
+    Active,
+    Ended,
+    Revoked,
+}
+
+impl GrantState {
+    /// The word used in the API and the command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            GrantState::Upcoming => "upcoming",
+            GrantState::Active => "active",
+            GrantState::Ended => "ended",
+            GrantState::Revoked => "revoked",
+        }
+    }
+}
+
+/// What a grant allows to be done; what is left out is not allowed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Allow {
+    /// An interactive shell.
+    pub shell: bool,
+    /// Single commands.
+    pub exec: bool,
+    /// Files in.
+    pub upload: bool,
+    /// Files out.
+    pub download: bool,
+    /// Where a local forward may go.
+    pub forwards: Vec<Destination>,
+}
+
+impl Allow {
+    /// What a grant allows that says nothing: to work, but to carry no files.
+    pub fn usual() -> Self {
+        Self {
+            shell: true,
+            exec: true,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<Capabilities> for Allow {
+    fn from(capabilities: Capabilities) -> Self {
+        let Capabilities {
+            shell,
+            exec,
+            upload,
+            download,
+            forwards,
+        } = capabilities;
+        let destination = |grant::Destination { host, port }| Destination { host, port };
+        Self {
+            shell,
+            exec,
+            upload,
+            download,
+            forwards: forwards.into_iter().map(destination).collect(),
+        }
+    }
+}
+
+impl From<Allow> for Capabilities {
+    fn from(allow: Allow) -> Self {
+        let Allow {
+            shell,
+            exec,
+            upload,
+            download,
+            forwards,
+        } = allow;
+        let destination = |Destination { host, port }| grant::Destination { host, port };
+        Self {
+            shell,
+            exec,
+            upload,
+            download,
+            forwards: forwards.into_iter().map(destination).collect(),
+        }
+    }
+}
+
+/// Where a forward may go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Destination {
+    pub host: String,
+    pub port: u16,
+}
+
+/// That, when and why a grant was taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Revocation {
+    pub at: DateTime<Utc>,
+    /// Absent for the operator on the bastion's own host.
+    pub by: Option<PersonRef>,
+    pub reason: String,
+}
+
+/// A grant to make.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MakeGrant {
+    /// At least one.
+    #[schema(value_type = Vec<String>)]
+    pub people: Vec<PrincipalName>,
+    /// Names, patterns such as `web-*`, and labels such as `env=prod`; at least one.
+    #[schema(value_type = Vec<String>)]
+    pub targets: Vec<TargetSelector>,
+    /// At least one; a preview may leave them out.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub logins: Vec<Login>,
+    /// A shell and single commands where it is left out.
+    #[serde(default)]
+    pub allow: Option<Allow>,
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub source_networks: Vec<IpNet>,
+    #[serde(default)]
+    pub max_sessions: Option<u32>,
+    /// Now, where it is left out.
+    #[serde(default)]
+    pub not_before: Option<DateTime<Utc>>,
+    /// The first instant at which the grant no longer holds.
+    pub not_after: DateTime<Utc>,
+    pub reason: String,
+    #[serde(default)]
+    pub ticket: Option<String>,
+}
+
+/// What a grant would mean, without making it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GrantPreview {
+    #[schema(value_type = Vec<String>)]
+    pub people: Vec<PrincipalName>,
+    /// The targets that the selectors mean today; one that is added later may be meant too.
+    pub matching_targets: Vec<PreviewTarget>,
+    pub not_before: DateTime<Utc>,
+    pub not_after: DateTime<Utc>,
+}
+
+/// A target that a grant would mean.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PreviewTarget {
+    #[schema(value_type = String)]
+    pub name: TargetName,
+    /// Its accounts, those that the grant does not name too.
+    #[schema(value_type = Vec<String>)]
+    pub logins: Vec<Login>,
+}
+
+/// A new end for a grant.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExtendGrant {
+    /// Later or earlier than now set, but not in the past.
+    pub not_after: DateTime<Utc>,
+    pub reason: String,
+}
+
+/// Why something is ended.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Reason {
+    pub reason: String,
+}
+
+/// Which grants.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, IntoParams)]
+#[serde(default)]
+#[into_params(parameter_in = Query)]
+pub struct GrantQuery {
+    /// `active`, `upcoming`, `ended` (revoked ones too) or `all`; `all` where it is left out.
+    pub state: Option<GrantStateFilter>,
+    /// The person's name.
+    #[param(value_type = Option<String>)]
+    pub person: Option<PrincipalName>,
+    /// The name of a target that the grant means.
+    #[param(value_type = Option<String>)]
+    pub target: Option<TargetName>,
+}
+
+/// Grants by where they are in their life.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema, clap::ValueEnum,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum GrantStateFilter {
+    Active,
+    Upcoming,
+    /// Ended or revoked.
+    Ended,
+    #[default]
+    All,
+}
+
+impl GrantStateFilter {
+    /// The word used in the API and the command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            GrantStateFilter::Active => "active",
+            GrantStateFilter::Upcoming => "upcoming",
+            GrantStateFilter::Ended => "ended",
+            GrantStateFilter::All => "all",
+        }
+    }
+}
+
+/// The names of people, for the answers that speak of them by id.
+async fn names(state: &ApiState) -> Result<HashMap<PrincipalId, PrincipalName>, ApiError> {
+    let people = people::list(&state.app).await?;
+    Ok(people
+        .into_iter()
+        .map(|person| (person.principal.id, person.principal.name))
+        .collect())
+}
+
+fn state_of(grant: &grant::Grant, now: DateTime<Utc>) -> GrantState {
+    if grant.revoked.is_some() {
+        GrantState::Revoked
+    } else if now < grant.window.not_before() {
+        GrantState::Upcoming
+    } else if grant.window.contains(now) {
+        GrantState::Active
+    } else {
+        GrantState::Ended
+    }
+}
+
+fn shape(
+    grant: grant::Grant,
+    names: &HashMap<PrincipalId, PrincipalName>,
+    now: DateTime<Utc>,
+) -> Grant {
+    // People are never removed, so every id has its name.
+    let person = |id: PrincipalId| {
+        names.get(&id).map(|name| PersonRef {
+            id,
+            name: name.clone(),
+        })
+    };
+    let state = state_of(&grant, now);
+    let Terms {
+        targets,
+        logins,
+        capabilities,
+        source_networks,
+        max_sessions,
+    } = grant.terms;
+    Grant {
+        id: grant.id,
+        state,
+        people: grant.people.into_iter().filter_map(person).collect(),
+        targets,
+        logins,
+        allow: capabilities.into(),
+        source_networks,
+        max_sessions,
+        not_before: grant.window.not_before(),
+        not_after: grant.window.not_after(),
+        reason: grant.reason,
+        ticket: grant.ticket,
+        created_by: grant.created_by.and_then(person),
+        created_at: grant.created_at,
+        revoked: grant
+            .revoked
+            .map(|grant::Revocation { at, by, reason }| Revocation {
+                at,
+                by: by.and_then(person),
+                reason,
+            }),
+    }
+}
+
+async fn shape_one(state: &ApiState, grant: grant::Grant) -> Result<Json<Grant>, ApiError> {
+    Ok(Json(shape(
+        grant,
+        &names(state).await?,
+        state.app.clock.now(),
+    )))
+}
+
+impl MakeGrant {
+    /// The window and the terms that are asked for.
+    fn read(self, now: DateTime<Utc>) -> Result<NewGrant, ApiError> {
+        let window = Window::new(self.not_before.unwrap_or(now), self.not_after)
+            .map_err(|error| ApiError::BadRequest(error.to_string()))?;
+        let terms = Terms {
+            targets: self.targets,
+            logins: self.logins,
+            capabilities: self.allow.unwrap_or_else(Allow::usual).into(),
+            source_networks: self.source_networks,
+            max_sessions: self.max_sessions,
+        };
+        Ok(NewGrant {
+            people: self.people,
+            terms,
+            window,
+            reason: self.reason,
+            ticket: self.ticket,
+        })
+    }
+}
+
+/// Grants, the latest first.
+#[utoipa::path(get, path = "/grants", operation_id = "grants_list", tag = "grants", params(GrantQuery, PageQuery), responses(
+    (status = OK, body = Page<Grant>),
+    (status = "default", body = Problem),
+))]
+pub(super) async fn list(
+    _may: May<Look>,
+    State(state): State<ApiState>,
+    Query(query): Query<GrantQuery>,
+    Query(page): Query<PageQuery>,
+) -> Result<Json<Page<Grant>>, ApiError> {
+    let filter = GrantFilter {
+        state: match query.state.unwrap_or_default() {
+            GrantStateFilter::Active => grants::GrantState::Active,
+            GrantStateFilter::Upcoming => grants::GrantState::Upcoming,
+            GrantStateFilter::Ended => grants::GrantState::Ended,
+            GrantStateFilter::All => grants::GrantState::All,
+        },
+        person: query.person,
+        target: query.target,
+    };
+    let mut grants = grants::list(&state.app, &filter).await?;
+    grants.sort_by_key(|grant| Reverse(grant.id)); // ids sort by time of creation
+    let page = Page::of_sorted(grants, &page, |grant| Reverse(grant.id))?;
+    let (names, now) = (names(&state).await?, state.app.clock.now());
+    Ok(Json(page.map(|grant| shape(grant, &names, now))))
+}
+
+/// Gives people access to targets for a time.
+#[utoipa::path(post, path = "/grants", operation_id = "grants_make", tag = "grants", request_body = MakeGrant, responses(
+    (status = CREATED, body = Grant),
+    (status = "default", body = Problem),
+))]
+pub(super) async fn make(
+    may: May<Administer>,
+    State(state): State<ApiState>,
+    Body(body): Body<MakeGrant>,
+) -> Result<(StatusCode, Json<Grant>), ApiError> {
+    let new = body.read(state.app.clock.now())?;
+    let grant = grants::make(&state.app, &may.actor(), new).await?;
+    Ok((StatusCode::CREATED, shape_one(&state, grant).await?))
+}
+
+/// What a grant would mean. Nothing is stored.
+#[utoipa::path(post, path = "/grants/preview", operation_id = "grants_preview", tag = "grants", request_body = MakeGrant, responses(
+    (status = OK, body = GrantPreview),
+    (status = "default", body = Problem),
+))]
+pub(super) async fn preview(
+    _may: May<Administer>,
+    State(state): State<ApiState>,
+    Body(body): Body<MakeGrant>,
+) -> Result<Json<GrantPreview>, ApiError> {
+    let new = body.read(state.app.clock.now())?;
+    for person in &new.people {
+        people::find(&state.app, person).await?;
+    }
+    let targets = targets::list(&state.app).await?;
+    let meant = targets
+        .into_iter()
+        .filter(|target| new.terms.covers(target));
+    let account = |target: target::Target| PreviewTarget {
+        name: target.name,
+        logins: target
+            .logins
+            .into_iter()
+            .map(|account| account.login)
+            .collect(),
+    };
+    Ok(Json(GrantPreview {
+        people: new.people,
+        matching_targets: meant.map(account).collect(),
+        not_before: new.window.not_before(),
+        not_after: new.window.not_after(),
+    }))
+}
+
+/// One grant.
+#[utoipa::path(get, path = "/grants/{id}", operation_id = "grants_show", tag = "grants",
+    params(("id" = String, Path)), responses(
+    (status = OK, body = Grant),
+    (status = "default", body = Problem),
+))]
+pub(super) async fn show(
+    _may: May<Look>,
+    State(state): State<ApiState>,
+    Path(id): Path<GrantId>,
+) -> Result<Json<Grant>, ApiError> {
+    shape_one(&state, grants::find(&state.app, id).await?).await
+}
+
+/// Moves a grant's end, later or earlier.
+#[utoipa::path(post, path = "/grants/{id}/extend", operation_id = "grants_extend", tag = "grants",
+    params(("id" = String, Path)), request_body = ExtendGrant, responses(
+    (status = OK, body = Grant),
+    (status = "default", body = Problem),
+))]
+pub(super) async fn extend(
+    may: May<Administer>,
+    State(state): State<ApiState>,
+    Path(id): Path<GrantId>,
+    Body(body): Body<ExtendGrant>,
+) -> Result<Json<Grant>, ApiError> {
+    shape_one(
+        &state,
+        grants::extend(&state.app, &may.actor(), id, body.not_after, &body.reason).await?,
+    )
+    .await
+}
+
+/// Takes a grant back; its live sessions are cut.
+#[utoipa::path(post, path = "/grants/{id}/revoke", operation_id = "grants_revoke", tag = "grants",
+    params(("id" = String, Path)), request_body = Reason, responses(
+    (status = OK, body = Grant),
+    (status = "default", body = Problem),
+))]
+pub(super) async fn revoke(
+    may: May<Administer>,
+    State(state): State<ApiState>,
+    Path(id): Path<GrantId>,
+    Body(body): Body<Reason>,
+) -> Result<Json<Grant>, ApiError> {
+    shape_one(
+        &state,
+        grants::revoke(&state.app, &may.actor(), id, &body.reason).await?,
+    )
+    .await
+}

@@ -1,0 +1,319 @@
+//! The sockets of the API: a Unix socket that knows its peer's uid, and TCP on loopback addresses if it is asked for.
+//!
+//! Both are bound first and served then, so that a start that cannot bind fails before anything else began.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+
+use super::access::Peer;
+use super::{ApiState, router};
+
+/// `[api]` of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ApiSettings {
+    /// The Unix socket; `sallyport.sock` in the data directory where it is left out.
+    pub socket: Option<PathBuf>,
+    /// A TCP address, loopback only: in front of it stands a proxy that speaks TLS.
+    pub listen: Option<SocketAddr>,
+    /// Users, by uid, who are operators besides root and the bastion's own.
+    pub operators: Vec<u32>,
+}
+
+/// Connections that are served at once on each socket; the next ones wait in the kernel's queue.
+const MOST_CONNECTIONS: usize = 512;
+/// A client has this long for its request's head.
+const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+/// A request's head may have this many lines and this many bytes.
+const MOST_HEADERS: usize = 64;
+const MOST_HEAD_BYTES: usize = 32 * 1024;
+/// After the stop, requests that run have this long to end.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Why the API cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error("another bastion already serves the socket `{path}`")]
+    SocketInUse { path: PathBuf },
+    #[error("`{path}` is in the way of the socket, and it is not a socket")]
+    NotASocket { path: PathBuf },
+    #[error("cannot make the socket `{path}`")]
+    Socket {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error(
+        "`[api] listen` is {address}, which is not a loopback address: put a proxy that speaks TLS in front"
+    )]
+    NotLoopback { address: SocketAddr },
+    #[error("cannot listen on {address}")]
+    Tcp {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The API's sockets, bound and not served yet.
+pub struct Listeners {
+    unix: Option<Socket>,
+    tcp: Option<TcpListener>,
+    operators: Arc<[u32]>,
+}
+
+struct Socket {
+    listener: UnixListener,
+    /// Removes the file when the listener goes.
+    _file: SocketFile,
+}
+
+struct SocketFile {
+    path: PathBuf,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::debug!(path = %self.path.display(), %error, "The socket's file was gone already");
+        }
+    }
+}
+
+impl Listeners {
+    /// Binds what the settings ask for. A socket file that a dead process left behind is replaced, one that is served
+    /// is not.
+    pub async fn bind(settings: &ApiSettings) -> Result<Self, BindError> {
+        let tcp = match settings.listen {
+            None => None,
+            Some(address) if !address.ip().to_canonical().is_loopback() => {
+                return Err(BindError::NotLoopback { address });
+            }
+            Some(address) => Some(
+                TcpListener::bind(address)
+                    .await
+                    .map_err(|source| BindError::Tcp { address, source })?,
+            ),
+        };
+        let unix = match &settings.socket {
+            None => None,
+            Some(path) => Some(bind_socket(path, !settings.operators.is_empty()).await?),
+        };
+        let own = [0, nix::unistd::geteuid().as_raw()];
+        let operators = own
+            .into_iter()
+            .chain(settings.operators.iter().copied())
+            .collect();
+        Ok(Self {
+            unix,
+            tcp,
+            operators,
+        })
+    }
+
+    /// The TCP address, with the port that the kernel chose if it was asked to.
+    pub fn tcp_address(&self) -> Option<SocketAddr> {
+        self.tcp
+            .as_ref()
+            .and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// Serves until `stop`, then lets running requests end for a short time.
+    pub async fn serve(self, state: ApiState, stop: CancellationToken) {
+        let app = router::router(state);
+        let connections = TaskTracker::new();
+        let unix = async {
+            if let Some(socket) = &self.unix {
+                serve_unix(&socket.listener, &self.operators, &app, &connections, &stop).await;
+            }
+        };
+        let tcp = async {
+            if let Some(listener) = &self.tcp {
+                serve_tcp(listener, &app, &connections, &stop).await;
+            }
+        };
+        tokio::join!(unix, tcp);
+        connections.close();
+        if tokio::time::timeout(GOODBYE, connections.wait())
+            .await
+            .is_err()
+        {
+            tracing::debug!("Some API requests did not end in time");
+        }
+    }
+}
+
+async fn bind_socket(path: &Path, open_to_others: bool) -> Result<Socket, BindError> {
+    let failed = |source| BindError::Socket {
+        path: path.to_owned(),
+        source,
+    };
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(BindError::NotASocket {
+                path: path.to_owned(),
+            });
+        }
+        Ok(_) => {
+            if tokio::net::UnixStream::connect(path).await.is_ok() {
+                return Err(BindError::SocketInUse {
+                    path: path.to_owned(),
+                });
+            }
+            std::fs::remove_file(path).map_err(failed)?;
+        }
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    let file = SocketFile {
+        path: path.to_owned(),
+    };
+    // The kernel's word on the peer's uid decides; where only root and we may, the file says so as well.
+    let mode = if open_to_others { 0o666 } else { 0o600 };
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(failed)?;
+    Ok(Socket {
+        listener,
+        _file: file,
+    })
+}
+
+async fn serve_unix(
+    listener: &UnixListener,
+    operators: &Arc<[u32]>,
+    app: &Router,
+    connections: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    let slots = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    loop {
+        let Some(slot) = free_slot(&slots, stop).await else {
+            return;
+        };
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let uid = accepted.and_then(|(stream, _)| {
+            let uid = stream.peer_cred()?.uid();
+            Ok((stream, uid))
+        });
+        match uid {
+            Ok((stream, uid)) => {
+                let peer = Peer::Local {
+                    uid,
+                    is_operator: operators.contains(&uid),
+                };
+                let connection = serve_connection(stream, peer, app.clone(), stop.clone());
+                connections.spawn(async move {
+                    connection.await;
+                    drop(slot);
+                });
+            }
+            Err(error) => after_failure(&error).await,
+        }
+    }
+}
+
+async fn serve_tcp(
+    listener: &TcpListener,
+    app: &Router,
+    connections: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    let slots = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    loop {
+        let Some(slot) = free_slot(&slots, stop).await else {
+            return;
+        };
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, address)) => {
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%address, %error, "Cannot set TCP_NODELAY");
+                }
+                let connection =
+                    serve_connection(stream, Peer::Remote { address }, app.clone(), stop.clone());
+                connections.spawn(async move {
+                    connection.await;
+                    drop(slot);
+                });
+            }
+            Err(error) => after_failure(&error).await,
+        }
+    }
+}
+
+async fn free_slot(
+    slots: &Arc<Semaphore>,
+    stop: &CancellationToken,
+) -> Option<tokio::sync::OwnedSemaphorePermit> {
+    tokio::select! {
+        () = stop.cancelled() => None,
+        slot = slots.clone().acquire_owned() => slot.ok(),
+    }
+}
+
+/// An accept that fails says something about one connection or about us (no file descriptors left); neither ends the
+/// loop, and the second must not make it spin.
+async fn after_failure(error: &io::Error) {
+    tracing::warn!(%error, "Cannot accept a connection to the API");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+async fn serve_connection<S>(stream: S, peer: Peer, app: Router, stop: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        let app = app.clone();
+        async move {
+            Ok::<_, Infallible>(
+                app.oneshot(request.map(axum::body::Body::new) as Request)
+                    .await
+                    .unwrap_or_else(|never| match never {}),
+            )
+        }
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE)
+        .max_headers(MOST_HEADERS)
+        .max_buf_size(MOST_HEAD_BYTES);
+    let connection = http
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.as_mut().await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(?peer, %error, "An API connection broke");
+    }
+}

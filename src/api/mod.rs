@@ -1,0 +1,63 @@
+//! The HTTP door: `/api/v1` over a Unix socket that knows its peer's uid, and over TCP with bearer tokens.
+//!
+//! A handler reads the request, calls one use case, shapes the answer. Who may do what is said by the [`access::May`]
+//! argument of each handler and checked, operation by operation, against one table in the tests. What the API takes
+//! and gives are types of its own (in the file of their resource), so that the domain may change without breaking a
+//! script; the OpenAPI document is built from them and kept as `docs/openapi.json`.
+//!
+//! It knows neither SSH nor SQL: what has to be asked of a target (its host keys) is a function in [`ApiState`].
+
+pub mod access;
+pub mod error;
+mod extract;
+mod from_app;
+pub mod listener;
+pub mod page;
+mod router;
+mod schemas;
+
+pub mod audit;
+pub mod bastion;
+pub mod grants;
+pub mod health;
+pub mod people;
+pub mod recordings;
+pub mod sessions;
+pub mod targets;
+pub mod tokens;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use sallyport_domain::target::{Address, HostKey};
+
+use crate::app::App;
+
+pub use listener::{ApiSettings, BindError, Listeners};
+pub use router::openapi;
+
+/// Asks the host at an address for its host keys. Filled in by whoever wires the floors: this one knows no SSH.
+pub type Scan =
+    Arc<dyn Fn(Address) -> BoxFuture<'static, Result<Vec<HostKey>, ScanError>> + Send + Sync>;
+
+/// Why a host did not show its keys.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ScanError {
+    /// No connection, or it broke; `message` is the cause, fit to be shown to an admin.
+    #[error("cannot reach {address}: {message}")]
+    Unreachable { address: Address, message: String },
+    /// Something answered, but not as an SSH server that we can talk to.
+    #[error("{address} does not speak SSH as we do: {message}")]
+    NotSsh { address: Address, message: String },
+}
+
+/// What the handlers work with. Cheap to clone.
+#[derive(Clone)]
+pub struct ApiState {
+    pub app: App,
+    pub scan: Scan,
+    pub bastion: Arc<bastion::Bastion>,
+}

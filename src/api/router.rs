@@ -1,0 +1,100 @@
+//! Every route, and what surrounds them: deadlines, size limits, answers to what is not there.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::{HeaderValue, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::error::ApiError;
+use super::extract::MOST_BODY_BYTES;
+use super::{
+    ApiState, audit, bastion, error, grants, health, people, recordings, sessions, targets, tokens,
+};
+
+/// A handler has this long until its answer begins; a stream may go on for longer.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Sallyport",
+        description = "The audited SSH bastion's API. Errors are `application/problem+json` (RFC 9457). Instants are RFC 3339 in UTC.",
+        license(name = "Apache-2.0"),
+    ),
+    components(schemas(error::Problem))
+)]
+struct Document;
+
+fn routes() -> OpenApiRouter<ApiState> {
+    let v1 = OpenApiRouter::new()
+        .routes(routes!(health::health))
+        .routes(routes!(bastion::show))
+        .routes(routes!(bastion::me))
+        .routes(routes!(people::list, people::add))
+        .routes(routes!(people::show))
+        .routes(routes!(people::add_key))
+        .routes(routes!(people::remove_key))
+        .routes(routes!(people::set_password, people::remove_password))
+        .routes(routes!(people::set_roles))
+        .routes(routes!(people::disable))
+        .routes(routes!(people::enable))
+        .routes(routes!(targets::list, targets::add))
+        .routes(routes!(targets::scan))
+        .routes(routes!(targets::show, targets::change))
+        .routes(routes!(targets::disable))
+        .routes(routes!(targets::enable))
+        .routes(routes!(grants::list, grants::make))
+        .routes(routes!(grants::preview))
+        .routes(routes!(grants::show))
+        .routes(routes!(grants::extend))
+        .routes(routes!(grants::revoke))
+        .routes(routes!(sessions::list))
+        .routes(routes!(sessions::show))
+        .routes(routes!(sessions::cut))
+        .routes(routes!(recordings::show))
+        .routes(routes!(audit::list))
+        .routes(routes!(tokens::list, tokens::make))
+        .routes(routes!(tokens::revoke));
+    OpenApiRouter::with_openapi(Document::openapi()).nest("/api/v1", v1)
+}
+
+/// The OpenAPI document, built from the code.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    routes().into_openapi()
+}
+
+/// The whole API as a service; its requests carry a [`super::access::Peer`].
+pub(super) fn router(state: ApiState) -> Router {
+    let (router, _document) = routes().split_for_parts();
+    router
+        .fallback(async || ApiError::NotFound("there is nothing at this path".to_owned()))
+        .method_not_allowed_fallback(async |request: Request| ApiError::MethodNotAllowed {
+            method: request.method().to_string(),
+        })
+        .layer(DefaultBodyLimit::max(MOST_BODY_BYTES))
+        .layer(from_fn(in_time))
+        .with_state(state)
+}
+
+/// Gives a handler its deadline, and its answer the headers that all of them have.
+async fn in_time(request: Request, next: Next) -> Response {
+    let mut response = match tokio::time::timeout(ANSWER_DEADLINE, next.run(request)).await {
+        Ok(response) => response,
+        Err(_elapsed) => ApiError::TimedOut.into_response(),
+    };
+    let headers = response.headers_mut();
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    response
+}

@@ -1,0 +1,43 @@
+//! Schemas of words that the domain defines, so that the OpenAPI document lists them. The domain knows no OpenAPI.
+
+use sallyport_domain::principal::Role;
+use sallyport_domain::target::{CredentialKind, HostKeyTrust};
+use utoipa::openapi::schema::{Array, Object, ObjectBuilder, Type};
+
+fn words<'a>(description: &str, words: impl IntoIterator<Item = &'a str>) -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some(description))
+        .enum_values(Some(words))
+        .build()
+}
+
+pub(super) fn roles() -> Array {
+    Array::new(words(
+        "the part a person plays",
+        Role::ALL.map(Role::as_str),
+    ))
+}
+
+pub(super) fn credential() -> Object {
+    let kinds = [
+        CredentialKind::Certificate,
+        CredentialKind::Key,
+        CredentialKind::Password,
+    ];
+    words(
+        "what the bastion proves itself with at the target",
+        kinds.map(CredentialKind::as_str),
+    )
+}
+
+pub(super) fn host_key_trust() -> Object {
+    let word = |trust: HostKeyTrust| match trust {
+        HostKeyTrust::Host => "host",
+        HostKeyTrust::Authority => "authority",
+    };
+    words(
+        "the host's own key, or an authority's that signs it",
+        [HostKeyTrust::Host, HostKeyTrust::Authority].map(word),
+    )
+}

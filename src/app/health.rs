@@ -1,0 +1,75 @@
+//! Whether the database answers, and whether the policy in it has changed by another node's hand: one look a second.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::app::App;
+use crate::store::db;
+
+/// How often the policy's version is read. A revocation on one node is acted on by every other within this.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// Whether the database answers. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Health(Arc<watch::Sender<bool>>);
+
+impl Health {
+    /// Assumes that the database answers; [`Health::sweep`] finds out.
+    pub fn new() -> Self {
+        Self(Arc::new(watch::Sender::new(true)))
+    }
+
+    /// Whether the database answered when it was last asked.
+    pub fn is_database_up(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Looks once a second until `stop`. Wakes live sessions when the policy's version has changed, and when the database
+    /// is back.
+    pub async fn sweep(&self, app: App, stop: CancellationToken) {
+        let mut seen = None;
+        let mut ticks = tokio::time::interval(SWEEP);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = stop.cancelled() => return,
+            }
+            match look(&app).await {
+                Ok(version) => {
+                    if !self.is_database_up() {
+                        info!("The database answers again.");
+                        seen = None;
+                    }
+                    if seen != Some(version) {
+                        app.changes.notify();
+                    }
+                    seen = Some(version);
+                    self.0.send_replace(true);
+                }
+                Err(error) => {
+                    if self.is_database_up() {
+                        warn!(%error, "The database does not answer; nobody new is let in until it does.");
+                        app.changes.notify();
+                    }
+                    self.0.send_replace(false);
+                }
+            }
+        }
+    }
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+async fn look(app: &App) -> Result<i64, db::DbError> {
+    let mut tx = app.db.read().await?;
+    db::policy_version::read(&mut tx).await
+}

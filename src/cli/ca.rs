@@ -1,0 +1,62 @@
+//! `sallyport ca`: the public keys of the bastion's authorities, as the files that trust them want them.
+
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::Global;
+use super::failure::Failure;
+use super::output::{self, Format};
+use crate::api::bastion::Bastion;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CaCommand {
+    /// The authority that signs the bastion's logins: for `TrustedUserCAKeys` on targets
+    User,
+    /// The authority that signs host keys: an `@cert-authority` line for the engineers' `known_hosts`
+    Host {
+        /// The hosts that it speaks for, as a `known_hosts` pattern
+        #[arg(long, value_name = "PATTERN", default_value = "*")]
+        hosts: String,
+    },
+}
+
+/// A key and the line that puts it to use.
+#[derive(Serialize)]
+struct Authority<'a> {
+    public_key: &'a str,
+    line: String,
+}
+
+pub(crate) async fn run(command: &CaCommand, global: &Global) -> Result<(), Failure> {
+    let bastion: Bastion = global.client()?.get(&["bastion"], &()).await?;
+    let (authority, talk) = match command {
+        CaCommand::User => (
+            Authority {
+                public_key: &bastion.user_ca,
+                line: bastion.user_ca.clone(),
+            },
+            "on each target: append this line to /etc/ssh/sallyport_user_ca.pub, put\n\
+             `TrustedUserCAKeys /etc/ssh/sallyport_user_ca.pub` into sshd_config, and reload sshd",
+        ),
+        CaCommand::Host { hosts } => (
+            Authority {
+                public_key: &bastion.host_ca,
+                line: format!("@cert-authority {hosts} {}", bastion.host_ca),
+            },
+            "append this line to ~/.ssh/known_hosts: every target is known through the bastion then",
+        ),
+    };
+    if global.format() == Format::Table {
+        output::text(&authority.line)?;
+        output::note(talk);
+        return Ok(());
+    }
+    output::one(
+        global.format(),
+        &authority,
+        &[
+            ("public_key", authority.public_key.to_owned()),
+            ("line", authority.line.clone()),
+        ],
+    )
+}

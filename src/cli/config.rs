@@ -1,0 +1,197 @@
+//! `sallyport config`: what the configuration says, and whether it can be read.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::failure::{Failure, FailureKind};
+use super::output::Format;
+use super::{Global, output, prompt};
+use crate::config::Config;
+
+/// Where the server looks for its configuration. If nothing is there, every setting has its default.
+pub(crate) const USUAL_FILE: &str = "/etc/sallyport/sallyport.toml";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print every setting as it is in force: defaults, the file, the environment
+    Show(FileArgs),
+    /// Name every fault of the file and of the environment
+    Check(FileArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct FileArgs {
+    /// The configuration file
+    #[arg(long, env = "SALLYPORT_CONFIG", value_name = "FILE", default_value = USUAL_FILE)]
+    config: PathBuf,
+}
+
+/// Reads the file and the environment. A file that was named must be there.
+pub(crate) fn load(file: &Path) -> Result<Config, Failure> {
+    let text = if file == Path::new(USUAL_FILE) && !file.exists() {
+        String::new()
+    } else {
+        prompt::whole_file(file)?
+    };
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Config::parse(&text, environment).map_err(|faults| {
+        let error = anyhow::Error::new(faults).context(format!("cannot use `{}`", file.display()));
+        Failure::new(FailureKind::Failed, error)
+    })
+}
+
+pub(crate) fn run(command: ConfigCommand, global: &Global) -> Result<(), Failure> {
+    match command {
+        ConfigCommand::Check(args) => {
+            load(&args.config)?;
+            output::note(format!("`{}` can be used", args.config.display()));
+            Ok(())
+        }
+        ConfigCommand::Show(args) => {
+            let settings = settings(&load(&args.config)?);
+            match global.format() {
+                Format::Table => {
+                    output::text(&toml::to_string(&settings).map_err(anyhow::Error::from)?)
+                }
+                other => output::one(other, &settings, &[]),
+            }
+        }
+    }
+}
+
+/// Every setting under its key, as the file would write it; what is not set is left out. Taken apart field by field, so
+/// that a setting that is added here and forgotten there does not compile.
+fn settings(config: &Config) -> Value {
+    let Config {
+        server,
+        ssh,
+        api,
+        database,
+        blobs,
+        recording,
+        master_key,
+        log,
+    } = config;
+    let crate::config::ServerSettings { data_dir, node: _ } = server;
+    let crate::config::SshSettings {
+        listen,
+        user_ca_files,
+        login_grace,
+        max_unauthenticated,
+        max_unauthenticated_per_address,
+        max_connections,
+        max_auth_tries,
+        failures_per_address,
+        keepalive,
+        keepalive_max,
+        idle_timeout,
+        accept_env,
+        rekey_bytes,
+        database_grace,
+    } = ssh;
+    let crate::app::recordings::RecordingSettings {
+        journal_dir,
+        durability,
+        flush_interval,
+        ship_interval,
+        segment_bytes,
+        segment_time,
+        stdin_budget,
+        backlog_budget,
+    } = recording;
+    let mut all = json!({
+        "server": { "data_dir": data_dir, "node": config.node() },
+        "ssh": {
+            "listen": listen,
+            "user_ca_files": user_ca_files,
+            "login_grace": span(login_grace),
+            "max_unauthenticated": max_unauthenticated,
+            "max_unauthenticated_per_address": max_unauthenticated_per_address,
+            "max_connections": max_connections,
+            "max_auth_tries": max_auth_tries,
+            "failures_per_address": { "limit": failures_per_address.limit, "window": span(&failures_per_address.window) },
+            "keepalive": span(keepalive),
+            "keepalive_max": keepalive_max,
+            "idle_timeout": idle_timeout.as_ref().map(span),
+            "accept_env": accept_env,
+            "rekey_bytes": rekey_bytes.to_string(),
+            "database_grace": span(database_grace),
+        },
+        "api": { "socket": api.socket, "listen": api.listen, "operators": api.operators },
+        "database": {
+            "url": without_password(&database.url),
+            "max_connections": database.max_connections,
+            "acquire_timeout": span(&database.acquire_timeout),
+        },
+        "blobs": {
+            "url": blobs.url,
+            "endpoint": blobs.endpoint,
+            "region": blobs.region,
+            "access_key_id": blobs.access_key_id,
+            "secret_access_key_file": blobs.secret_access_key_file,
+            "allow_http": blobs.allow_http,
+        },
+        "recording": {
+            "journal_dir": journal_dir,
+            "durability": format!("{durability:?}").to_ascii_lowercase(),
+            "flush_interval": span(flush_interval),
+            "ship_interval": span(ship_interval),
+            "segment_bytes": segment_bytes.to_string(),
+            "segment_time": span(segment_time),
+            "stdin_budget": stdin_budget.to_string(),
+            "backlog_budget": backlog_budget.to_string(),
+        },
+        "master_key": { "file": master_key.file, "env": master_key.env, "credential": master_key.credential },
+        "log": { "level": log.level, "format": format!("{:?}", log.format).to_ascii_lowercase() },
+    });
+    for section in all
+        .as_object_mut()
+        .into_iter()
+        .flat_map(|sections| sections.values_mut())
+    {
+        if let Some(section) = section.as_object_mut() {
+            section.retain(|_, value| !value.is_null());
+        }
+    }
+    all
+}
+
+fn span(duration: &Duration) -> String {
+    humantime::format_duration(*duration).to_string()
+}
+
+/// The database's address may hold a password; it is shown as `…`.
+fn without_password(url: &str) -> String {
+    match reqwest::Url::parse(url) {
+        Ok(mut parsed) if parsed.password().is_some() => match parsed.set_password(Some("…")) {
+            Ok(()) => parsed.to_string(),
+            Err(()) => "…".to_owned(),
+        },
+        Ok(_) | Err(_) => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_reads_back_as_the_same_configuration() {
+        let config =
+            Config::parse("[server]\nnode = 'n1'\n[ssh]\nidle_timeout = '1h'", []).unwrap();
+
+        let shown = toml::to_string(&settings(&config)).unwrap();
+
+        assert_eq!(Config::parse(&shown, []), Ok(config));
+    }
+
+    #[test]
+    fn a_password_in_the_databases_address_is_not_shown() {
+        let shown = without_password("postgres://sally:hunter2@db/sally");
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+}

@@ -1,0 +1,354 @@
+//! `sallyport doctor`: looks for what keeps the bastion from working. Each check that fails says what to do.
+//!
+//! It looks and does not mend: the one thing that it leaves in the world is a blob that it deletes again.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::client::{Client, Door};
+use super::failure::{Failure, FailureKind};
+use super::output::{self, Column, column};
+use super::{Global, config};
+use crate::api::health::Health;
+use crate::api::page::Page;
+use crate::config::Config;
+use crate::store::blob::Blobs;
+use crate::store::db::{Db, policy_version};
+use crate::store::seal::MasterKey;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DoctorArgs {
+    /// The configuration file
+    #[arg(long, env = "SALLYPORT_CONFIG", value_name = "FILE", default_value = config::USUAL_FILE)]
+    config: PathBuf,
+}
+
+/// What one look found.
+#[derive(Debug, Serialize)]
+struct Check {
+    what: &'static str,
+    state: State,
+    /// What was found.
+    found: String,
+    /// What to do, if something is wrong.
+    advice: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum State {
+    Ok,
+    /// It works, and will not for long.
+    Warning,
+    Failed,
+}
+
+impl State {
+    const fn as_str(self) -> &'static str {
+        match self {
+            State::Ok => "ok",
+            State::Warning => "warning",
+            State::Failed => "FAILED",
+        }
+    }
+}
+
+impl Check {
+    fn ok(what: &'static str, found: impl Into<String>) -> Self {
+        Self {
+            what,
+            state: State::Ok,
+            found: found.into(),
+            advice: None,
+        }
+    }
+
+    fn warning(what: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self {
+            what,
+            state: State::Warning,
+            found: found.into(),
+            advice: Some(advice.into()),
+        }
+    }
+
+    fn failed(what: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self {
+            what,
+            state: State::Failed,
+            found: found.into(),
+            advice: Some(advice.into()),
+        }
+    }
+}
+
+const COLUMNS: &[Column<Check>] = &[
+    column("Check", |check| check.what.to_owned()),
+    column("State", |check| check.state.as_str().to_owned()),
+    column("Found", |check| check.found.clone()),
+    column("What to do", |check| {
+        check.advice.clone().unwrap_or_default()
+    }),
+];
+
+/// Less free space than this, and sessions will be ended for want of it before long.
+const LEAST_FREE_BYTES: u64 = 1 << 30;
+const FEW_FREE_BYTES: u64 = 10 << 30;
+/// A part that has not answered by then is away.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+pub(crate) async fn run(args: DoctorArgs, global: &Global) -> Result<(), Failure> {
+    let format = global.format();
+    let checks = checks(&args.config).await;
+    let failed = checks
+        .iter()
+        .filter(|check| check.state == State::Failed)
+        .count();
+    output::list(
+        format,
+        &Page {
+            items: checks,
+            next: None,
+        },
+        COLUMNS,
+    )?;
+    match failed {
+        0 => Ok(()),
+        1 => Err(Failure::text(FailureKind::Failed, "one check failed")),
+        several => Err(Failure::text(
+            FailureKind::Failed,
+            format!("{several} checks failed"),
+        )),
+    }
+}
+
+async fn checks(file: &Path) -> Vec<Check> {
+    let config = match config::load(file) {
+        Ok(config) => config,
+        Err(failure) => {
+            let advice = "mend the file; `sallyport config check` names every fault";
+            return vec![Check::failed(
+                "configuration",
+                format!("{:#}", failure.error),
+                advice,
+            )];
+        }
+    };
+    let served = is_served(&config).await;
+    vec![
+        Check::ok("configuration", format!("`{}` can be read", file.display())),
+        folder("data folder", &config.server.data_dir),
+        master_key(&config),
+        database(&config).await,
+        blobs(&config).await,
+        folder("journal folder", &config.recording.journal_dir),
+        space(&config.recording.journal_dir),
+        socket(&config, served),
+        port("ssh port", config.ssh.listen, served).await,
+    ]
+}
+
+/// Whether a bastion answers on the socket.
+async fn is_served(config: &Config) -> bool {
+    let Some(path) = &config.api.socket else {
+        return false;
+    };
+    let Ok(client) = Client::new(Door::Socket(path.clone())) else {
+        return false;
+    };
+    client.get::<Health>(&["health"], &()).await.is_ok()
+}
+
+/// A folder that must be there and take files.
+fn folder(what: &'static str, path: &Path) -> Check {
+    let shown = path.display();
+    if !path.is_dir() {
+        return Check::failed(
+            what,
+            format!("`{shown}` is no folder"),
+            format!("install -d -m 700 -o sallyport '{shown}'"),
+        );
+    }
+    match tempfile::tempfile_in(path) {
+        Ok(_removed_when_closed) => Check::ok(what, format!("`{shown}` takes files")),
+        Err(error) => Check::failed(
+            what,
+            format!("cannot write in `{shown}`: {error}"),
+            "run this as the bastion's user; give the folder to that user, and look whether the disk is full or read-only",
+        ),
+    }
+}
+
+fn master_key(config: &Config) -> Check {
+    const WHAT: &str = "master key";
+    match MasterKey::load(&config.master_key, |name| std::env::var_os(name)) {
+        Ok(key) => Check::ok(
+            WHAT,
+            format!("{} is loaded, and only its owner may read it", key.id()),
+        ),
+        Err(error) => {
+            let error = anyhow::Error::new(error);
+            let advice = "`sallyport serve` makes one for a new data folder; for one that is in use, restore it from its backup";
+            Check::failed(WHAT, format!("{error:#}"), advice)
+        }
+    }
+}
+
+async fn database(config: &Config) -> Check {
+    const WHAT: &str = "database";
+    // To open it would create it.
+    if let Some(path) = config.database.url.strip_prefix("sqlite:")
+        && !Path::new(path).exists()
+    {
+        return Check::warning(
+            WHAT,
+            format!("`{path}` does not exist yet"),
+            "`sallyport serve` creates it when it starts",
+        );
+    }
+    let look = async {
+        let db = Db::connect(&config.database).await?;
+        let version = policy_version::read(&mut db.read().await?).await;
+        db.close().await;
+        version
+    };
+    match tokio::time::timeout(DEADLINE, look).await {
+        Ok(Ok(version)) => Check::ok(
+            WHAT,
+            format!("it answers, and has its tables (policy version {version})"),
+        ),
+        Ok(Err(error)) if error.is_unreachable() => {
+            let error = anyhow::Error::new(error);
+            Check::failed(
+                WHAT,
+                format!("{error:#}"),
+                "start it, or mend `[database] url`",
+            )
+        }
+        Ok(Err(error)) => {
+            let error = anyhow::Error::new(error);
+            Check::failed(
+                WHAT,
+                format!("{error:#}"),
+                "`sallyport serve` brings the tables up to its version when it starts",
+            )
+        }
+        Err(_elapsed) => Check::failed(
+            WHAT,
+            "it does not answer",
+            "start it, or mend `[database] url`",
+        ),
+    }
+}
+
+async fn blobs(config: &Config) -> Check {
+    const WHAT: &str = "object store";
+    let look = async {
+        let blobs = Blobs::open(&config.blobs)?;
+        let key = format!("doctor/{}", Uuid::now_v7().simple());
+        let written = Bytes::from_static(b"written, read and deleted by `sallyport doctor`");
+        blobs.put(&key, written.clone()).await?;
+        let read = blobs.get(&key).await;
+        blobs.delete(&key).await?;
+        Ok::<bool, crate::store::blob::BlobError>(read? == written)
+    };
+    match tokio::time::timeout(DEADLINE, look).await {
+        Ok(Ok(true)) => Check::ok(WHAT, "a blob was written, read and deleted"),
+        Ok(Ok(false)) => Check::failed(
+            WHAT,
+            "a blob was read back with other bytes",
+            "do not use this object store",
+        ),
+        Ok(Err(error)) => {
+            let error = anyhow::Error::new(error);
+            Check::failed(
+                WHAT,
+                format!("{error:#}"),
+                "mend `[blobs]`: the address, the keys, and the right to put, get and delete",
+            )
+        }
+        Err(_elapsed) => Check::failed(
+            WHAT,
+            "it does not answer",
+            "start it, or mend `[blobs] url` and `endpoint`",
+        ),
+    }
+}
+
+fn space(journal_dir: &Path) -> Check {
+    const WHAT: &str = "journal space";
+    let free = match nix::sys::statvfs::statvfs(journal_dir) {
+        Ok(disk) => u64::from(disk.blocks_available()).saturating_mul(disk.fragment_size()),
+        Err(error) => {
+            return Check::failed(
+                WHAT,
+                format!("cannot ask for free space: {error}"),
+                "look at the journal folder first",
+            );
+        }
+    };
+    let found = format!("{} are free", bytesize::ByteSize(free));
+    let advice = "free some space, or move `[recording] journal_dir` to a larger disk: when it is full, sessions end";
+    match free {
+        LEAST_FREE_BYTES.. if free >= FEW_FREE_BYTES => Check::ok(WHAT, found),
+        LEAST_FREE_BYTES.. => Check::warning(WHAT, found, advice),
+        _ => Check::failed(WHAT, found, advice),
+    }
+}
+
+fn socket(config: &Config, served: bool) -> Check {
+    const WHAT: &str = "admin socket";
+    let Some(path) = &config.api.socket else {
+        return Check::warning(
+            WHAT,
+            "there is none",
+            "set `[api] socket`, so that the command line needs no token here",
+        );
+    };
+    let shown = path.display();
+    match path.parent() {
+        _ if served => Check::ok(WHAT, format!("the bastion answers on `{shown}`")),
+        Some(folder) if !folder.is_dir() => Check::failed(
+            WHAT,
+            format!("`{}` is no folder", folder.display()),
+            "create it, or set `[api] socket`",
+        ),
+        Some(_) | None => Check::warning(
+            WHAT,
+            format!("nothing answers on `{shown}`"),
+            "start `sallyport serve`; if it runs, run this as its user or as root",
+        ),
+    }
+}
+
+async fn port(what: &'static str, address: SocketAddr, served: bool) -> Check {
+    match tokio::net::TcpListener::bind(address).await {
+        Ok(_closed_at_once) => Check::ok(what, format!("{address} is free")),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && served => {
+            Check::ok(what, format!("{address} is in use, and the bastion runs"))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Check::failed(
+            what,
+            format!("{address} is in use, and no bastion of this configuration runs"),
+            format!(
+                "look who has it (`ss -ltnp sport = :{}`), or set `[ssh] listen`",
+                address.port()
+            ),
+        ),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Check::failed(
+            what,
+            format!("not allowed to listen on {address}"),
+            "ports below 1024 take root or CAP_NET_BIND_SERVICE (`AmbientCapabilities=` in the systemd unit)",
+        ),
+        Err(error) => Check::failed(
+            what,
+            format!("cannot listen on {address}: {error}"),
+            "mend `[ssh] listen`",
+        ),
+    }
+}

@@ -1,0 +1,247 @@
+//! The command line. Most commands are clients of the API; `serve` wires the floors.
+//!
+//! Noun, then verb. Data goes to standard output, talk to standard error; an error says what failed, on what, and what
+//! to try. Exit codes are in [`failure::FailureKind`].
+
+mod client;
+mod failure;
+mod output;
+mod prompt;
+mod when;
+
+mod audit;
+mod ca;
+mod completions;
+mod config;
+mod demo;
+mod doctor;
+mod grant;
+mod person;
+mod serve;
+mod session;
+mod target;
+mod token;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use reqwest::Url;
+use sallyport_domain::secret::ApiToken;
+
+use client::{Client, Door};
+use failure::{Failure, FailureKind};
+use output::Format;
+use prompt::Prompt;
+
+/// Where the server makes its socket if the configuration says nothing.
+const USUAL_SOCKET: &str = "/var/lib/sallyport/sallyport.sock";
+/// The variable that holds a token. It is not an option: arguments can be read by every user of a host.
+const TOKEN_VARIABLE: &str = "SALLYPORT_TOKEN";
+
+/// An audited SSH bastion for vendor access: time-boxed grants, everything recorded, everything replayed.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sallyport",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// The bastion's Unix socket
+    #[arg(long, global = true, env = "SALLYPORT_SOCKET", value_name = "PATH", default_value = USUAL_SOCKET)]
+    socket: PathBuf,
+    /// The bastion's URL; takes a token, in `SALLYPORT_TOKEN` or `--token-file`
+    #[arg(long, global = true, env = "SALLYPORT_URL", value_name = "URL")]
+    url: Option<Url>,
+    /// A file whose first line is an API token
+    #[arg(long, global = true, env = "SALLYPORT_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// The form of what is printed
+    #[arg(long, global = true, value_enum, value_name = "FORM", default_value_t)]
+    output: Format,
+    /// Short for `--output json`
+    #[arg(long, global = true, conflicts_with = "output")]
+    json: bool,
+    /// Never ask; what would have to be asked fails
+    #[arg(long, global = true)]
+    no_input: bool,
+    /// Answer yes to every question
+    #[arg(long, short = 'y', global = true)]
+    yes: bool,
+}
+
+impl Global {
+    pub(crate) fn format(&self) -> Format {
+        if self.json { Format::Json } else { self.output }
+    }
+
+    pub(crate) fn prompt(&self) -> Prompt {
+        Prompt {
+            silent: self.no_input,
+            assume_yes: self.yes,
+        }
+    }
+
+    /// A client of the API, through the door that the options name.
+    pub(crate) fn client(&self) -> Result<Client, Failure> {
+        let door = match &self.url {
+            None => Door::Socket(self.socket.clone()),
+            Some(url) => Door::Url {
+                url: url.clone(),
+                token: self.token()?,
+            },
+        };
+        Client::new(door)
+    }
+
+    fn token(&self) -> Result<ApiToken, Failure> {
+        if let Some(path) = &self.token_file {
+            return prompt::secret_file(path).map(ApiToken::new);
+        }
+        match std::env::var_os(TOKEN_VARIABLE).map(std::ffi::OsString::into_string) {
+            Some(Ok(token)) if !token.is_empty() => Ok(ApiToken::new(token)),
+            Some(Err(_)) => Err(Failure::usage(format!("`{TOKEN_VARIABLE}` is not text"))),
+            Some(Ok(_)) | None => Err(Failure::usage("`--url` takes a token").hint(format!(
+                "set `{TOKEN_VARIABLE}` or use `--token-file`; `sallyport token new` makes one on the bastion's host"
+            ))),
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the bastion
+    Serve(serve::ServeArgs),
+    /// Try it: a bastion, a target, a person and a grant in a temporary place
+    Demo(demo::DemoArgs),
+    /// People who log in, and their keys
+    #[command(subcommand)]
+    Person(person::PersonCommand),
+    /// Hosts that are reached
+    #[command(subcommand)]
+    Target(target::TargetCommand),
+    /// Who may reach what, and until when
+    #[command(subcommand)]
+    Grant(grant::GrantCommand),
+    /// What was done
+    #[command(subcommand)]
+    Session(session::SessionCommand),
+    /// Public keys of the bastion's authorities
+    #[command(subcommand)]
+    Ca(ca::CaCommand),
+    /// API tokens
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// The audit log
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
+    /// The configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Look for what keeps the bastion from working, and say what to do
+    Doctor(doctor::DoctorArgs),
+    /// Print a shell's completion script
+    Completions(completions::CompletionsArgs),
+    /// Print the OpenAPI document of the API
+    Openapi,
+}
+
+/// Reads the arguments, does what they say, prints what went wrong, and gives the exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers, not errors. That they cannot be printed is nothing we could tell anybody.
+            let code = u8::from(error.use_stderr()) * FailureKind::Usage.exit_code();
+            return match error.print() {
+                Ok(()) | Err(_) => ExitCode::from(code),
+            };
+        }
+    };
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) if failure.is_closed_output() => ExitCode::SUCCESS,
+        Err(failure) => {
+            tell(&failure);
+            ExitCode::from(failure.kind.exit_code())
+        }
+    }
+}
+
+fn tell(failure: &Failure) {
+    let colour = std::io::stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let (on, off) = if colour {
+        ("\x1b[31m", "\x1b[0m")
+    } else {
+        ("", "")
+    };
+    let message = output::printable(&format!("{:#}", failure.error));
+    eprintln!("{on}error:{off} {message}");
+    if let Some(hint) = &failure.hint {
+        eprintln!("  try: {}", output::printable(hint));
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let Cli { global, command } = cli;
+    match command {
+        Command::Serve(args) => serve::run(args),
+        Command::Demo(args) => demo::run(args),
+        Command::Config(command) => config::run(command, &global),
+        Command::Doctor(args) => block_on(doctor::run(args, &global)),
+        Command::Completions(args) => completions::run(&args),
+        Command::Openapi => completions::openapi(),
+        Command::Person(command) => block_on(person::run(command, &global)),
+        Command::Target(command) => block_on(target::run(command, &global)),
+        Command::Grant(command) => block_on(grant::run(command, &global)),
+        Command::Session(command) => block_on(session::run(command, &global)),
+        Command::Ca(command) => block_on(ca::run(&command, &global)),
+        Command::Token(command) => block_on(token::run(command, &global)),
+        Command::Audit(command) => block_on(audit::run(command, &global)),
+    }
+}
+
+/// Runs a client command; one thread is enough for it.
+fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(command)
+}
+
+/// The client's clock.
+pub(crate) fn now() -> chrono::DateTime<chrono::Local> {
+    chrono::Local::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_commands_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn people_are_one_argument_and_targets_the_rest() {
+        let line = "sallyport grant new alice,bob web-1 env=prod --for 2h --reason INC-7 --allow shell,forward=db:5432";
+        assert!(Cli::try_parse_from(line.split(' ')).is_ok());
+    }
+}

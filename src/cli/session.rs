@@ -1,0 +1,153 @@
+//! `sallyport session`: what was done, and what is being done now.
+
+use clap::Subcommand;
+use sallyport_domain::id::{GrantId, SessionId};
+use sallyport_domain::name::{PrincipalName, TargetName};
+
+use super::failure::Failure;
+use super::output::{self, Column, Format, column};
+use super::{Global, now, when};
+use crate::api::grants::Reason;
+use crate::api::recordings::Recording;
+use crate::api::sessions::{Session, SessionDetail, SessionState};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SessionCommand {
+    /// List sessions, the latest first
+    Ls(LsArgs),
+    /// Show one session with what its channels did
+    Show { id: SessionId },
+    /// End a live session now
+    Cut {
+        id: SessionId,
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct LsArgs {
+    /// Only those that go on
+    #[arg(long)]
+    live: bool,
+    #[arg(long)]
+    person: Option<PrincipalName>,
+    #[arg(long)]
+    target: Option<TargetName>,
+    #[arg(long)]
+    grant: Option<GrantId>,
+    /// At most this many
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    limit: usize,
+}
+
+const COLUMNS: &[Column<Session>] = &[
+    column("Id", |session| session.id.to_string()),
+    column("State", |session| session.state.as_str().to_owned()),
+    column("Person", |session| session.person.name.to_string()),
+    column("Target", |session| {
+        format!("{}@{}", session.login, session.target.name)
+    }),
+    column("Started", |session| when::local(session.started_at)),
+    column("Lasted", |session| {
+        when::between(
+            session.started_at,
+            session.ended_at.unwrap_or_else(|| now().to_utc()),
+        )
+    }),
+    column("From", |session| session.client_address.clone()),
+    column("Ended by", |session| {
+        session.ending_text.clone().unwrap_or_default()
+    }),
+];
+
+pub(crate) async fn run(command: SessionCommand, global: &Global) -> Result<(), Failure> {
+    let client = global.client()?;
+    match command {
+        SessionCommand::Ls(args) => {
+            let mut query = Vec::new();
+            query.extend(args.live.then(|| ("live", "true".to_owned())));
+            query.extend(args.person.map(|person| ("person", person.to_string())));
+            query.extend(args.target.map(|target| ("target", target.to_string())));
+            query.extend(args.grant.map(|grant| ("grant", grant.to_string())));
+            let page = client.list(&["sessions"], &query, args.limit).await?;
+            output::list(global.format(), &page, COLUMNS)?;
+            if page.next.is_some() && global.format() == Format::Table {
+                output::note(format!(
+                    "the latest {} are shown; more with `--limit`",
+                    page.items.len()
+                ));
+            }
+            Ok(())
+        }
+        SessionCommand::Show { id } => {
+            let detail: SessionDetail = client.get(&["sessions", &id.to_string()], &()).await?;
+            output::one(global.format(), &detail, &rows(&detail))
+        }
+        SessionCommand::Cut { id, reason } => {
+            let session: Session = client
+                .post(&["sessions", &id.to_string(), "cut"], &Reason { reason })
+                .await?;
+            output::note(match session.state {
+                SessionState::Ended => format!("{id} has ended"),
+                SessionState::Live | SessionState::Ending => format!("{id} is being cut"),
+            });
+            if global.format() == Format::Table {
+                Ok(())
+            } else {
+                output::one(global.format(), &session, &[])
+            }
+        }
+    }
+}
+
+fn rows(detail: &SessionDetail) -> Vec<(&'static str, String)> {
+    let session = &detail.session;
+    vec![
+        ("Id", session.id.to_string()),
+        ("State", session.state.as_str().to_owned()),
+        ("Person", session.person.name.to_string()),
+        (
+            "Target",
+            format!("{}@{}", session.login, session.target.name),
+        ),
+        ("Grant", session.grant_id.to_string()),
+        ("Started", when::local(session.started_at)),
+        (
+            "Ended",
+            session.ended_at.map(when::local).unwrap_or_default(),
+        ),
+        ("Ended by", session.ending_text.clone().unwrap_or_default()),
+        ("From", output::printable(&session.client_address)),
+        ("Client", output::printable(&session.client_version)),
+        ("Node", session.node.clone()),
+        (
+            "Recordings",
+            detail
+                .recordings
+                .iter()
+                .map(recording)
+                .collect::<Vec<_>>()
+                .join("\n"),
+        ),
+    ]
+}
+
+fn recording(recording: &Recording) -> String {
+    let gaps = if recording.gaps == 0 {
+        String::new()
+    } else {
+        format!(", {} gaps", recording.gaps)
+    };
+    let exit = recording
+        .exit_text
+        .as_ref()
+        .map(|exit| format!(", {exit}"))
+        .unwrap_or_default();
+    format!(
+        "{} {} {}{exit}{gaps}",
+        recording.channel,
+        recording.id,
+        output::printable(&recording.program_text)
+    )
+}

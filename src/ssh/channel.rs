@@ -1,0 +1,309 @@
+//! The life of one session channel at the bastion: wait for a program, then for the session, record, dial, run, close.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use russh::server::{self, Handle};
+use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
+use sallyport_domain::channel::Program;
+use sallyport_domain::id::RecordingId;
+use sallyport_domain::recording::frame::Body;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, info, info_span, warn};
+
+use super::Door;
+use super::dial::DialError;
+use super::input::InputQueue;
+use super::notice;
+use super::proxy::{self, ClientSide, Orders, OutputEnd, OutputPump, ProxyError, Request, Start};
+use super::session::{self, Live, SessionState};
+use crate::app::access;
+use crate::app::recordings::{Ending, NewRecording, Recorder};
+
+/// The exit status of a program that the bastion itself refused or ended.
+const EXIT_REFUSED: u32 = 254;
+
+/// The exit status of a program whose end nobody saw, as OpenSSH's client has it for itself.
+const EXIT_LOST: u32 = 255;
+
+/// How long the last words may take to be taken.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// The client's half of a channel and what the handler makes of it.
+pub struct Incoming {
+    pub read: ChannelReadHalf,
+    pub write: ChannelWriteHalf<server::Msg>,
+    pub handle: Handle,
+    /// The program, once one was accepted.
+    pub start: oneshot::Receiver<(Start, RecordingId)>,
+    pub requests: mpsc::Receiver<Request>,
+    pub session: watch::Receiver<SessionState>,
+    /// Set when the client's connection has ended.
+    pub gone: CancellationToken,
+}
+
+/// Runs the channel until it is closed.
+pub async fn run(door: Arc<Door>, incoming: Incoming) {
+    let Incoming { mut read, write, handle, mut start, requests, mut session, gone } = incoming;
+    let Some((start, recording)) = await_start(&mut read, &mut start).await else {
+        return;
+    };
+    let state = tokio::select! {
+        state = session.wait_for(|state| !matches!(state, SessionState::Opening)) => match state {
+            Ok(state) => state.clone(),
+            Err(_) => return, // the login's task is gone, so is the connection
+        },
+        () = gone.cancelled() => return,
+    };
+    let client = ClientSide { write, handle };
+    match state {
+        SessionState::Opening => {}
+        SessionState::Refused(refusal) => refuse(&client, start.pty.is_some(), &refusal.lines).await,
+        SessionState::Open(live) => {
+            let channel = live.number_channel();
+            let span = info_span!("channel", no = channel, recording = %recording);
+            let task = run_program(door, live.clone(), client, read, requests, start, recording, channel);
+            // On the session's tracker, so that its end waits for its recordings.
+            let _ = live.channels.spawn(task.instrument(span)).await;
+        }
+    }
+}
+
+/// Waits for the program. What else comes is dropped, but must be taken, or the whole connection would wait.
+async fn await_start(
+    read: &mut ChannelReadHalf,
+    start: &mut oneshot::Receiver<(Start, RecordingId)>,
+) -> Option<(Start, RecordingId)> {
+    loop {
+        tokio::select! {
+            biased; // the program is announced before the first byte for it can arrive
+            start = &mut *start => return start.ok(),
+            message = read.wait() => match message {
+                None | Some(ChannelMsg::Close) => return None,
+                Some(_) => {}
+            },
+        }
+    }
+}
+
+#[allow(clippy::too_many_arguments)] // called once; a struct would only name them twice
+async fn run_program(
+    door: Arc<Door>,
+    live: Arc<Live>,
+    client: ClientSide,
+    read: ChannelReadHalf,
+    requests: mpsc::Receiver<Request>,
+    start: Start,
+    recording: RecordingId,
+    channel: u32,
+) {
+    let has_pty = start.pty.is_some();
+    let permit = live.permit();
+    if let Err(denial) = permit.allows(&start.program) {
+        let refused = access::note_refusal(&door.app, live.open.id, start.program.kind(), &denial.to_string()).await;
+        let lines = match refused {
+            Ok(reference) => session::refused_lines(&denial, reference),
+            Err(_) => vec![format!("access denied: {denial}")],
+        };
+        return refuse(&client, has_pty, &lines).await;
+    }
+    let new = NewRecording {
+        id: recording,
+        session: live.open.id,
+        channel,
+        program: start.program.clone(),
+        pty: start.pty.clone(),
+    };
+    let recorder = match door.recordings.start(new).await {
+        Ok(recorder) => Arc::new(recorder),
+        Err(error) => {
+            warn!(error = proxy::chain(&error), "A recording could not be started, so its program is not either.");
+            let lines = ["nothing runs without a record, and the record could not be started", "try again in a minute"];
+            return refuse(&client, has_pty, &lines.map(str::to_owned)).await;
+        }
+    };
+    info!(program = start.program.kind(), "The program is recorded.");
+    let ending = match run_recorded(&door, &live, &client, read, requests, start, &recorder).await {
+        Ok(ending) => ending,
+        Err(error) => {
+            warn!(error = proxy::chain(&error), "The channel's session must end.");
+            live.cut((&error).into());
+            Ending { how: "cut".to_owned(), reason: Some(proxy::chain(&error)) }
+        }
+    };
+    recorder.finish(ending);
+}
+
+/// How a recorded channel came to its end, seen from both sides.
+enum Outcome {
+    Output(OutputEnd),
+    ClientClosed,
+    Stopped,
+}
+
+async fn run_recorded(
+    door: &Door,
+    live: &Live,
+    client: &ClientSide,
+    read: ChannelReadHalf,
+    requests: mpsc::Receiver<Request>,
+    start: Start,
+    recorder: &Arc<Recorder>,
+) -> Result<Ending, ProxyError> {
+    let has_pty = start.pty.is_some();
+    let Orders { stop, cut, mut warnings } = live.orders();
+    // Ends this channel's other tasks when this one is done.
+    let done = stop.child_token();
+    let _guard = done.clone().drop_guard();
+    let queue = Arc::new(InputQueue::new(recorder.clone(), door.recordings.settings().stdin_budget.as_u64()));
+    let mut input = Some(tokio::spawn(until(done.clone(), proxy::pump_input(read, recorder.clone(), queue.clone()))));
+
+    let connection = tokio::select! {
+        taken = live.targets.take() => taken,
+        closed = ended(&mut input) => return closed.map(|_| client_closed()),
+        () = stop.cancelled() => return finish_stopped(client, None, recorder, &cut, has_pty).await,
+    };
+    let connected = match connection {
+        Ok(connection) => connection.open_session().await.map(|channel| (connection, channel)),
+        Err(error) => Err(error),
+    };
+    let (connection, channel) = match connected {
+        Ok(connected) => connected,
+        Err(_) if stop.is_cancelled() => return finish_stopped(client, None, recorder, &cut, has_pty).await,
+        Err(error) => return Ok(unreachable(client, has_pty, &error).await),
+    };
+    let (target_read, target_write) = channel.split();
+    let target_write = Arc::new(target_write);
+    let mut pump = OutputPump::new(target_read, client, recorder, has_pty);
+    if has_pty && start.program == Program::Shell {
+        pump.say(notice::welcome(&live.open, door.app.clock.now())).await?;
+    }
+    proxy::start_program(&target_write, &start).await;
+    let feeder = proxy::feed(queue, target_write.clone());
+    let mut feeder = Some(tokio::spawn(until(done.clone(), feeder)));
+    let passer = proxy::pass_requests(requests, target_write.clone(), recorder.clone());
+    let mut passer = Some(tokio::spawn(until(done.clone(), passer)));
+
+    let outcome = loop {
+        tokio::select! {
+            end = pump.run(&mut warnings) => break Outcome::Output(end?),
+            closed = ended(&mut input), if input.is_some() => {
+                closed?;
+                break Outcome::ClientClosed;
+            }
+            fed = ended(&mut feeder), if feeder.is_some() => { fed?; }
+            passed = ended(&mut passer), if passer.is_some() => { passed?; }
+            () = stop.cancelled() => break Outcome::Stopped,
+        }
+    };
+    done.cancel();
+    Ok(match outcome {
+        Outcome::Output(OutputEnd::Closed) => {
+            let _ = client.write.close().await; // it may have gone meanwhile
+            let _ = target_write.close().await;
+            live.targets.give_back(connection);
+            Ending { how: "closed".to_owned(), reason: None }
+        }
+        Outcome::Output(OutputEnd::NotStarted) => {
+            tell(client, has_pty, &["the target did not start the program".to_owned()]).await;
+            exit(client, EXIT_REFUSED).await;
+            Ending { how: "target closed".to_owned(), reason: Some("the target did not start the program".to_owned()) }
+        }
+        Outcome::Output(OutputEnd::Lost) if stop.is_cancelled() => {
+            return finish_stopped(client, Some(&mut pump), recorder, &cut, has_pty).await;
+        }
+        Outcome::Output(OutputEnd::Lost) => {
+            tell(client, has_pty, &["the connection to the target was lost".to_owned()]).await;
+            exit(client, EXIT_LOST).await;
+            Ending { how: "target closed".to_owned(), reason: Some("the connection to the target was lost".to_owned()) }
+        }
+        Outcome::Output(OutputEnd::ClientGone) | Outcome::ClientClosed => client_closed(),
+        Outcome::Stopped => return finish_stopped(client, Some(&mut pump), recorder, &cut, has_pty).await,
+    })
+}
+
+fn client_closed() -> Ending {
+    Ending { how: "closed".to_owned(), reason: Some("the client closed the channel".to_owned()) }
+}
+
+async fn unreachable(client: &ClientSide, has_pty: bool, error: &DialError) -> Ending {
+    let reason = proxy::chain(error);
+    warn!(error = reason, "The target could not be reached.");
+    tell(client, has_pty, &[notice::printable(&reason)]).await;
+    exit(client, EXIT_REFUSED).await;
+    Ending { how: "target unreachable".to_owned(), reason: Some(reason) }
+}
+
+/// The session was cut, or the client has gone. On a terminal the reason is what the engineer sees last.
+async fn finish_stopped(
+    client: &ClientSide,
+    pump: Option<&mut OutputPump<'_>>,
+    recorder: &Recorder,
+    cut: &std::sync::OnceLock<sallyport_domain::event::CutReason>,
+    has_pty: bool,
+) -> Result<Ending, ProxyError> {
+    let Some(reason) = cut.get() else {
+        return Ok(client_closed());
+    };
+    if has_pty {
+        let watch = pump.and_then(|pump| pump.terminal().copied()).unwrap_or_default();
+        let words = bytes::Bytes::from(notice::last_words(reason, &watch));
+        let say = async {
+            // A recording that failed is often why; then the words go unrecorded rather than unsaid.
+            let _ = recorder.record(vec![Body::Notice(words.clone())]).await;
+            let _ = client.write.data_bytes(words).await;
+            exit(client, EXIT_REFUSED).await;
+        };
+        let _ = tokio::time::timeout(LAST_WORDS, say).await; // a client that does not read is not waited for
+    } else {
+        // The disconnect that follows says why; nothing of ours enters the program's streams.
+        let _ = tokio::time::timeout(LAST_WORDS, client.write.exit_status(EXIT_REFUSED)).await;
+    }
+    Ok(Ending { how: "cut".to_owned(), reason: Some(reason.to_string()) })
+}
+
+/// Says lines on the client's standard error, refuses with status 254 and closes.
+async fn refuse(client: &ClientSide, has_pty: bool, lines: &[String]) {
+    tell(client, has_pty, lines).await;
+    exit(client, EXIT_REFUSED).await;
+}
+
+async fn tell(client: &ClientSide, has_pty: bool, lines: &[String]) {
+    /// SSH_EXTENDED_DATA_STDERR (RFC 4254 §5.2)
+    const STDERR: u32 = 1;
+    // A client with a terminal has put its own into raw mode.
+    let end = if has_pty { "\r\n" } else { "\n" };
+    let text: String = lines.iter().map(|line| format!("sallyport: {line}{end}")).collect();
+    let told = client.write.extended_data_bytes(STDERR, text.into_bytes());
+    let _ = tokio::time::timeout(LAST_WORDS, told).await; // as above
+}
+
+async fn exit(client: &ClientSide, status: u32) {
+    let leave = async {
+        client.write.exit_status(status).await?;
+        client.write.eof().await?;
+        client.write.close().await
+    };
+    let _ = tokio::time::timeout(LAST_WORDS, leave).await; // as above
+}
+
+/// Runs `work` until it ends or `token` is set; nothing, if it was set first.
+async fn until<T>(token: CancellationToken, work: impl Future<Output = T>) -> Option<T> {
+    token.run_until_cancelled_owned(work).await
+}
+
+/// Waits for a spawned task and forgets it. One that was cancelled or died waits for ever: somebody else knows why.
+async fn ended<T>(task: &mut Option<tokio::task::JoinHandle<Option<Result<T, ProxyError>>>>) -> Result<(), ProxyError> {
+    let Some(handle) = task else {
+        return std::future::pending().await;
+    };
+    let outcome = handle.await;
+    *task = None;
+    match outcome {
+        Ok(Some(Ok(_))) => Ok(()),
+        Ok(Some(Err(error))) => Err(error),
+        Ok(None) | Err(_) => std::future::pending().await,
+    }
+}
+

@@ -1,0 +1,214 @@
+//! What strangers may take: connections that have proved nobody, and failures by address.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::SshSettings;
+
+/// Addresses that are remembered for their failures; the oldest are forgotten first. A memory bound, not a policy: an
+/// attacker with more addresses is limited by the other bounds.
+const MOST_REMEMBERED: usize = 100_000;
+
+/// Counts connections and failures. Cheap to clone.
+#[derive(Clone)]
+pub struct Limits(Arc<Inner>);
+
+struct Inner {
+    unauthenticated: usize,
+    unauthenticated_per_address: usize,
+    connections: usize,
+    failures: usize,
+    failure_window: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    connections: usize,
+    unauthenticated: usize,
+    by_address: HashMap<IpAddr, usize>,
+    failures: HashMap<IpAddr, Failures>,
+}
+
+struct Failures {
+    count: usize,
+    since: Instant,
+}
+
+/// Why a connection is closed before a word is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Full {
+    #[error("too many connections")]
+    Connections,
+    #[error("too many connections that have not logged in")]
+    Unauthenticated,
+    #[error("too many connections from this address that have not logged in")]
+    Address,
+    #[error("too many failed logins from this address")]
+    Failures,
+}
+
+impl Limits {
+    pub fn new(settings: &SshSettings) -> Self {
+        Self(Arc::new(Inner {
+            unauthenticated: settings.max_unauthenticated,
+            unauthenticated_per_address: settings.max_unauthenticated_per_address,
+            connections: settings.max_connections,
+            failures: settings.failures_per_address,
+            failure_window: settings.failure_window,
+            state: Mutex::default(),
+        }))
+    }
+
+    /// A place for a connection from `address`.
+    pub fn admit(&self, address: IpAddr, now: Instant) -> Result<Slot, Full> {
+        let inner = &self.0;
+        let address = address.to_canonical();
+        let mut state = self.state();
+        let failed = state.failures.get(&address);
+        if failed.is_some_and(|failed| {
+            failed.count >= inner.failures && now.duration_since(failed.since) < inner.failure_window
+        }) {
+            return Err(Full::Failures);
+        }
+        if state.connections >= inner.connections {
+            return Err(Full::Connections);
+        }
+        if state.unauthenticated >= inner.unauthenticated {
+            return Err(Full::Unauthenticated);
+        }
+        if state.by_address.get(&address).is_some_and(|&count| count >= inner.unauthenticated_per_address) {
+            return Err(Full::Address);
+        }
+        state.connections += 1;
+        state.unauthenticated += 1;
+        *state.by_address.entry(address).or_default() += 1;
+        Ok(Slot { limits: self.clone(), address, authenticated: false })
+    }
+
+    fn note_failure(&self, address: IpAddr, now: Instant) {
+        let window = self.0.failure_window;
+        let mut state = self.state();
+        if state.failures.len() >= MOST_REMEMBERED {
+            state.failures.retain(|_, failed| now.duration_since(failed.since) < window);
+            if state.failures.len() >= MOST_REMEMBERED {
+                state.failures.clear(); // better to forget than to grow
+            }
+        }
+        let failed = state.failures.entry(address).or_insert(Failures { count: 0, since: now });
+        if now.duration_since(failed.since) >= window {
+            *failed = Failures { count: 0, since: now };
+        }
+        failed.count += 1;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection's place; given back when dropped.
+pub struct Slot {
+    limits: Limits,
+    address: IpAddr,
+    authenticated: bool,
+}
+
+impl Slot {
+    /// Somebody was proved: the connection no longer counts among strangers, and its address starts afresh.
+    pub fn authenticated(&mut self) {
+        if !self.authenticated {
+            self.authenticated = true;
+            let mut state = self.limits.state();
+            leave_strangers(&mut state, self.address);
+            state.failures.remove(&self.address);
+        }
+    }
+
+    /// The connection tried to prove somebody and failed.
+    pub fn failed(&self, now: Instant) {
+        self.limits.note_failure(self.address, now);
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut state = self.limits.state();
+        state.connections -= 1;
+        if !self.authenticated {
+            leave_strangers(&mut state, self.address);
+        }
+    }
+}
+
+fn leave_strangers(state: &mut State, address: IpAddr) {
+    state.unauthenticated -= 1;
+    if let Some(count) = state.by_address.get_mut(&address) {
+        *count -= 1;
+        if *count == 0 {
+            state.by_address.remove(&address);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> Limits {
+        Limits::new(&SshSettings {
+            max_unauthenticated: 3,
+            max_unauthenticated_per_address: 2,
+            max_connections: 4,
+            failures_per_address: 2,
+            failure_window: Duration::from_secs(60),
+            ..SshSettings::default()
+        })
+    }
+
+    fn ip(last: u8) -> IpAddr {
+        IpAddr::from([203, 0, 113, last])
+    }
+
+    #[test]
+    fn strangers_are_bounded_in_all_and_by_address_until_they_log_in() {
+        let (limits, now) = (limits(), Instant::now());
+        let mut first = limits.admit(ip(1), now).unwrap();
+        let _second = limits.admit(ip(1), now).unwrap();
+        assert_eq!(limits.admit(ip(1), now).err(), Some(Full::Address));
+        let _third = limits.admit(ip(2), now).unwrap();
+        assert_eq!(limits.admit(ip(3), now).err(), Some(Full::Unauthenticated));
+        first.authenticated();
+        let _fourth = limits.admit(ip(1), now).unwrap();
+        assert_eq!(limits.admit(ip(4), now).err(), Some(Full::Connections));
+        drop(first);
+        assert_eq!(limits.admit(ip(4), now).err(), Some(Full::Unauthenticated));
+    }
+
+    #[test]
+    fn an_address_that_fails_too_often_waits_and_a_login_forgives() {
+        let (limits, now) = (limits(), Instant::now());
+        for _ in 0..2 {
+            limits.admit(ip(1), now).unwrap().failed(now);
+        }
+        assert_eq!(limits.admit(ip(1), now).err(), Some(Full::Failures));
+        assert!(limits.admit(ip(2), now).is_ok());
+        assert!(limits.admit(ip(1), now + Duration::from_secs(61)).is_ok());
+        limits.admit(ip(2), now).unwrap().failed(now);
+        limits.admit(ip(2), now).unwrap().authenticated();
+        limits.admit(ip(2), now).unwrap().failed(now);
+        assert!(limits.admit(ip(2), now).is_ok());
+    }
+
+    #[test]
+    fn nothing_is_left_when_every_connection_is_gone() {
+        let (limits, now) = (limits(), Instant::now());
+        let mut slots: Vec<Slot> = (1..4).map(|last| limits.admit(ip(last), now).unwrap()).collect();
+        slots[0].authenticated();
+        drop(slots);
+        let state = limits.state();
+        assert_eq!((state.connections, state.unauthenticated, state.by_address.len()), (0, 0, 0));
+    }
+}

@@ -1,0 +1,138 @@
+//! The accept loop: a place for each connection, a deadline for each login, and never an end but the program's.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{setsockopt, sockopt};
+use russh::server::Config;
+use russh::{Limits as RekeyLimits, SshId};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug, info, info_span, warn};
+
+use super::handler::Client;
+use super::limits::Slot;
+use super::sever::{Blade, Sever};
+use super::{Door, algorithms};
+
+/// How long the kernel tries to deliver to a peer that does not acknowledge, before it gives the connection up. A peer
+/// that acknowledges but does not read is another matter: its grant ends it.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
+
+/// After an accept that failed (no file descriptors, say) the loop takes breath.
+const BREATH: Duration = Duration::from_millis(100);
+
+/// A rejected try takes this long, whatever was wrong with it. A password costs its hash on top, for a name that is
+/// unknown too.
+const REJECTION: Duration = Duration::from_millis(50);
+
+/// Takes connections until the door closes.
+pub async fn serve(door: Arc<Door>, listener: TcpListener) {
+    let config = Arc::new(config(&door));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = door.closing.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => admit(&door, &config, stream, peer),
+            Err(error) => {
+                warn!(%error, "A connection could not be accepted.");
+                tokio::time::sleep(BREATH).await;
+            }
+        }
+    }
+}
+
+fn config(door: &Door) -> Config {
+    let settings = &door.settings;
+    Config {
+        // No version: it would tell attackers more than engineers.
+        server_id: SshId::Standard("SSH-2.0-Sallyport".into()),
+        auth_rejection_time: REJECTION,
+        // The first "none" only asks for the methods.
+        auth_rejection_time_initial: Some(Duration::ZERO),
+        keys: vec![door.host_key.clone()],
+        limits: RekeyLimits {
+            rekey_write_limit: algorithms::REKEY_BYTES,
+            rekey_read_limit: algorithms::REKEY_BYTES,
+            ..RekeyLimits::default()
+        },
+        window_size: algorithms::WINDOW_BYTES,
+        maximum_packet_size: algorithms::PACKET_BYTES,
+        channel_buffer_size: algorithms::CHANNEL_QUEUE,
+        preferred: algorithms::for_clients(),
+        max_auth_attempts: settings.max_auth_tries,
+        inactivity_timeout: None, // keep-alives find those who are gone; whoever thinks is welcome
+        keepalive_interval: Some(settings.keepalive),
+        keepalive_max: settings.keepalive_max,
+        nodelay: true,
+        ..Config::default()
+    }
+}
+
+fn admit(door: &Arc<Door>, config: &Arc<Config>, stream: TcpStream, peer: SocketAddr) {
+    let slot = match door.limits.admit(peer.ip(), Instant::now()) {
+        Ok(slot) => slot,
+        Err(reason) => {
+            info!(%peer, %reason, "A connection was closed.");
+            return; // dropping the stream closes it
+        }
+    };
+    let span = info_span!("connection", %peer);
+    let task = connection(door.clone(), config.clone(), stream, peer, slot).instrument(span);
+    door.connections.spawn(task);
+}
+
+async fn connection(door: Arc<Door>, config: Arc<Config>, stream: TcpStream, peer: SocketAddr, slot: Slot) {
+    let milliseconds = u32::try_from(UNACKNOWLEDGED.as_millis()).unwrap_or(u32::MAX);
+    let prepared = stream.set_nodelay(true).and_then(|()| {
+        setsockopt(&stream, sockopt::KeepAlive, &true)?;
+        Ok(setsockopt(&stream, sockopt::TcpUserTimeout, &milliseconds)?)
+    });
+    if let Err(error) = prepared {
+        debug!(%error, "The socket's options could not be set; the peer has probably gone.");
+    }
+    let (blade, gone, proved) = (Blade::default(), CancellationToken::new(), Arc::new(Notify::new()));
+    let client = Client::new(door.clone(), peer, slot, blade.clone(), gone.clone(), proved.clone());
+    let stream = Sever::new(stream, blade.clone());
+    // Dropping a running connection stops nothing: the guard tells its channels and its session.
+    let _guard = gone.drop_guard();
+    let grace = tokio::time::sleep(door.settings.login_grace);
+    tokio::pin!(grace);
+    let running = tokio::select! {
+        running = russh::server::run_stream(config, stream, client) => running,
+        () = &mut grace => return,
+        () = door.closing.cancelled() => return,
+    };
+    let mut running = match running {
+        Ok(running) => running,
+        Err(error) => {
+            debug!(%error, "The connection ended before it was one.");
+            return;
+        }
+    };
+    let mut stranger = true;
+    let ended = loop {
+        tokio::select! {
+            ended = &mut running => break ended,
+            () = proved.notified(), if stranger => stranger = false,
+            () = &mut grace, if stranger => {
+                info!("The connection did not log in in time.");
+                blade.cut();
+                stranger = false;
+            }
+            // Sessions say goodbye themselves; a stranger has none.
+            () = door.closing.cancelled(), if stranger => {
+                blade.cut();
+                stranger = false;
+            }
+        }
+    };
+    match ended {
+        Ok(()) => debug!("The connection has ended."),
+        Err(error) => debug!(%error, "The connection broke."),
+    }
+}

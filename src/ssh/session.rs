@@ -1,0 +1,304 @@
+//! One permitted session, from the decision to its last word.
+//!
+//! ```text
+//! Opening ──yes──► Open ──client leaves──────────────► ended
+//!    └──no──► Refused  └──the rule says no by now──► cut ──► ended
+//! ```
+//!
+//! The watcher decides again, by the same rule, on every change and at the end of the window. On a no, or if it cannot
+//! decide for longer than the grace, the target's sockets are severed at once and the client's after a short goodbye.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use russh::Disconnect;
+use russh::server::Handle;
+use sallyport_domain::event::{CutReason, SessionEnd};
+use sallyport_domain::id::EventId;
+use sallyport_domain::login_name::Destination;
+use sallyport_domain::policy::{Denial, Permit};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument, error, info, info_span, warn};
+
+use super::Door;
+use super::notice::{self, WARN_BEFORE, Warning};
+use super::proxy::Orders;
+use super::sever::Blade;
+use super::targets::Targets;
+use crate::app::access::{self, Arrival, OpenError, OpenSession, Verdict};
+
+/// How long a client may take to hear why it is cut off.
+const GOODBYE: Duration = Duration::from_millis(1_200);
+
+/// How long a channel may take for its last words, within [`GOODBYE`].
+const LAST_WORDS: Duration = Duration::from_millis(700);
+
+/// The longest pause between tries to write a session's end while the database is away.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// What has become of a login's wish for a session.
+#[derive(Clone)]
+pub enum SessionState {
+    Opening,
+    Open(Arc<Live>),
+    Refused(Arc<Refusal>),
+}
+
+/// What a person is told who was proved but gets no session: at most four lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub lines: Vec<String>,
+}
+
+/// A session that is going on.
+pub struct Live {
+    pub open: OpenSession,
+    pub targets: Targets,
+    /// The permit as the rule sees it by now.
+    permit: watch::Sender<Permit>,
+    warnings: watch::Sender<Option<Warning>>,
+    stop: CancellationToken,
+    cut: Arc<OnceLock<CutReason>>,
+    /// Its channels' tasks.
+    pub channels: TaskTracker,
+    channel_numbers: AtomicU32,
+}
+
+impl Live {
+    /// Ends the session. The first reason counts.
+    pub fn cut(&self, reason: CutReason) {
+        if self.cut.set(reason).is_ok() {
+            self.targets.sever(); // before anything else: nothing reaches the target any more
+            self.stop.cancel();
+        }
+    }
+
+    /// The permit as the rule sees it by now.
+    pub fn permit(&self) -> Permit {
+        self.permit.borrow().clone()
+    }
+
+    /// What a channel of this session must obey.
+    pub fn orders(&self) -> Orders {
+        Orders { stop: self.stop.clone(), cut: self.cut.clone(), warnings: self.warnings.subscribe() }
+    }
+
+    /// The next channel's number, from 1.
+    pub fn number_channel(&self) -> u32 {
+        self.channel_numbers.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+/// The client's connection, as far as a session needs it.
+pub struct ClientConnection {
+    pub handle: Handle,
+    pub blade: Blade,
+    /// Set when the connection has ended.
+    pub gone: CancellationToken,
+}
+
+/// Opens the session that a login asked for and sees it to its end. `state` tells the login's channels.
+pub async fn run(
+    door: Arc<Door>,
+    arrival: Arrival,
+    destination: Destination,
+    client: ClientConnection,
+    state: watch::Sender<SessionState>,
+) {
+    let open = match access::open(&door.app, &door.node, &arrival, &destination).await {
+        Ok(open) => open,
+        Err(error) => {
+            info!(principal = %arrival.principal.name, reason = %error, "A person was refused.");
+            state.send_replace(SessionState::Refused(Arc::new(refusal(&error, &arrival))));
+            return;
+        }
+    };
+    let span = info_span!("session", id = %open.id, principal = %open.principal.name, target = %open.target.name);
+    run_open(door, open, client, state).instrument(span).await;
+}
+
+async fn run_open(door: Arc<Door>, open: OpenSession, client: ClientConnection, state: watch::Sender<SessionState>) {
+    info!(login = %open.permit.login(), grant = %open.permit.grant(), "The session is open.");
+    let targets = Targets::begin(door.app.clone(), open.clone(), door.user_ca.clone());
+    let live = Arc::new(Live {
+        permit: watch::Sender::new(open.permit.clone()),
+        targets,
+        open,
+        warnings: watch::Sender::new(None),
+        stop: client.gone.child_token(),
+        cut: Arc::default(),
+        channels: TaskTracker::new(),
+        channel_numbers: AtomicU32::new(0),
+    });
+    state.send_replace(SessionState::Open(live.clone()));
+    tokio::select! {
+        reason = watch_over(&door, &live) => live.cut(reason),
+        () = live.stop.cancelled() => {}
+        () = door.closing.cancelled() => live.cut(CutReason::ShuttingDown),
+    }
+    let end = match live.cut.get() {
+        Some(reason) => {
+            say_goodbye(&live, &client, reason).await;
+            SessionEnd::Cut { reason: reason.clone() }
+        }
+        None => SessionEnd::ClientClosed,
+    };
+    let ended_at = door.app.clock.now();
+    live.targets.sever();
+    live.channels.close();
+    live.channels.wait().await;
+    // Channels hold receivers of the state; the session must not keep itself alive through it.
+    drop(state);
+    write_end(&door, &live.open, ended_at, &end).await;
+    info!(?end, "The session has ended.");
+}
+
+/// Returns the reason to cut the session.
+async fn watch_over(door: &Door, live: &Live) -> CutReason {
+    let mut changes = door.app.changes.subscribe();
+    let mut unsure_since: Option<tokio::time::Instant> = None;
+    loop {
+        let permit = live.permit();
+        let now = door.app.clock.now();
+        let warning = next_warning(&permit, now);
+        tokio::select! {
+            // Nobody can make this wait fail, and if: looking again is never wrong.
+            _ = changes.changed() => {}
+            () = door.app.clock.sleep_until(permit.not_after()) => {}
+            () = sleep_until(door, warning.as_ref().map(|(at, _)| *at)) => {
+                live.warnings.send_replace(warning.map(|(_, warning)| warning));
+                continue;
+            }
+            () = tokio::time::sleep(Duration::from_secs(1)), if unsure_since.is_some() => {}
+        }
+        match access::review(&door.app, &live.open).await {
+            Ok(Verdict::Stay(permit)) => {
+                unsure_since = None;
+                drop(live.permit.send_replace(permit));
+            }
+            Ok(Verdict::Cut(reason)) => return reason,
+            Err(error) => {
+                // The window is known without the database.
+                if permit.not_after() <= door.app.clock.now() {
+                    let denial = Denial::Expired { grant: permit.grant(), at: permit.not_after() };
+                    return CutReason::Denied { denial };
+                }
+                let since = *unsure_since.get_or_insert_with(|| {
+                    warn!(%error, "The session cannot be reviewed; it goes on for the configured grace.");
+                    tokio::time::Instant::now()
+                });
+                if since.elapsed() > door.settings.database_grace {
+                    return CutReason::CannotDecide { seconds: since.elapsed().as_secs() };
+                }
+            }
+        }
+    }
+}
+
+async fn sleep_until(door: &Door, at: Option<DateTime<Utc>>) {
+    match at {
+        Some(at) => door.app.clock.sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The next instant after `now` at which the engineer is to be warned.
+fn next_warning(permit: &Permit, now: DateTime<Utc>) -> Option<(DateTime<Utc>, Warning)> {
+    let not_after = permit.not_after();
+    let due = |before: Duration| {
+        let at = not_after - before;
+        (at > now).then_some((at, Warning { not_after, minutes: before.as_secs() / 60 }))
+    };
+    WARN_BEFORE.into_iter().filter_map(due).min_by_key(|(at, _)| *at)
+}
+
+async fn say_goodbye(live: &Live, client: &ClientConnection, reason: &CutReason) {
+    let text = format!("sallyport: this session was ended: {}", notice::goodbye(reason));
+    let goodbye = async {
+        live.channels.close();
+        // The channels tell those who have a terminal; the others are told by the disconnect.
+        let _ = tokio::time::timeout(LAST_WORDS, live.channels.wait()).await;
+        let told = client.handle.disconnect(Disconnect::ByApplication, text, String::new()).await;
+        if told.is_ok() {
+            client.gone.cancelled().await;
+        }
+    };
+    if tokio::time::timeout(GOODBYE, goodbye).await.is_err() {
+        info!("The client did not take the goodbye.");
+    }
+    client.blade.cut(); // every read and write on the socket fails, so the connection's tasks end
+}
+
+async fn write_end(door: &Door, open: &OpenSession, ended_at: DateTime<Utc>, end: &SessionEnd) {
+    let mut pause = Duration::from_millis(100);
+    let mut cut_noted = false;
+    loop {
+        let written = async {
+            if let (SessionEnd::Cut { reason }, false) = (end, cut_noted) {
+                access::note_cut(&door.app, open.id, reason).await?;
+                cut_noted = true;
+            }
+            access::close(&door.app, open.id, ended_at, end).await
+        };
+        match written.await {
+            Ok(()) => return,
+            Err(error) if error.is_unreachable() => {
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+                    // The next start finds the session without an end and writes one.
+                    () = door.closed.cancelled() => return,
+                }
+            }
+            Err(error) => {
+                error!(%error, "The session's end could not be written.");
+                return;
+            }
+        }
+    }
+}
+
+/// What to tell a person who gets no session: what the rule said, the next window, whom to ask, and the reference.
+fn refusal(error: &OpenError, arrival: &Arrival) -> Refusal {
+    let name = &arrival.principal.name;
+    let lines = match error {
+        OpenError::Denied { denial, reference } => refused_lines(denial, *reference),
+        OpenError::Unclear { choices } => {
+            let shown = choices.iter().take(3).map(|choice| {
+                let left = notice::date_time(choice.not_after);
+                format!("  {name}+{}@{}   until {left}", choice.login, choice.target)
+            });
+            let more = choices.len().saturating_sub(3);
+            let head = match more {
+                0 => "say where to go in the user name; you may go to:".to_owned(),
+                more => format!("say where to go in the user name; you may go to these and {more} more:"),
+            };
+            std::iter::once(head).chain(shown).collect()
+        }
+        OpenError::NoWay { .. } => vec![error.to_string(), "ask an admin of the bastion to mend it".to_owned()],
+        OpenError::Db(error) if error.is_unreachable() => {
+            vec!["the bastion cannot reach its database, so it cannot let anybody in".to_owned(), "try again in a minute".to_owned()]
+        }
+        OpenError::Db(error) => {
+            error!(%error, "A session could not be opened.");
+            vec!["the bastion could not open the session; its log says why".to_owned()]
+        }
+    };
+    Refusal { lines }
+}
+
+/// A refusal that the rule explains, in at most four lines.
+pub fn refused_lines(denial: &Denial, reference: EventId) -> Vec<String> {
+    let mut lines = vec![format!("access denied: {}", notice::denial_text(denial))];
+    match denial {
+        Denial::NotYet { opens_at, .. } => lines.push(format!("try again at {}", notice::date_time(*opens_at))),
+        Denial::TooManySessions { .. } => lines.push("close one of them, or ask an admin for more".to_owned()),
+        Denial::PrincipalDisabled | Denial::TargetDisabled => lines.push("ask an admin of the bastion why".to_owned()),
+        _ => lines.push("ask an admin of the bastion for a grant".to_owned()),
+    }
+    lines.push(format!("reference {reference}"));
+    lines
+}

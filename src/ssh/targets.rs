@@ -1,0 +1,142 @@
+//! The connections of one session to its target.
+//!
+//! russh waits with a whole connection when one of its channels is not drained, so channels that run at once get a
+//! connection each. A connection whose channel has ended serves the next one: 2,000 commands in a row over one
+//! ControlMaster log in to the target once.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use russh::keys::PrivateKey;
+use sallyport_domain::name::Login;
+use sallyport_domain::policy::Permit;
+use sallyport_domain::target::Target;
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::task::JoinHandle;
+
+use super::dial::{self, Credential, DialError, Hop, TargetConnection};
+use super::sever::Blade;
+use crate::app::access::OpenSession;
+use crate::app::{App, targets};
+
+/// Idle connections that are kept for the next channel; a burst of channels leaves no more behind.
+const MOST_IDLE: usize = 4;
+
+/// Connections to one session's target. Cheap to clone.
+#[derive(Clone)]
+pub struct Targets(Arc<Inner>);
+
+struct Inner {
+    app: App,
+    session: OpenSession,
+    user_ca: Arc<PrivateKey>,
+    /// The first dial, begun as soon as the permit exists.
+    first: AsyncMutex<Option<JoinHandle<Result<TargetConnection, DialError>>>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    idle: Vec<TargetConnection>,
+    /// One for each connection that was begun, for the cut. A blade outlives its connection by little.
+    blades: Vec<Blade>,
+    severed: bool,
+}
+
+impl Targets {
+    /// Begins the first dial at once.
+    pub fn begin(app: App, session: OpenSession, user_ca: Arc<PrivateKey>) -> Self {
+        let first = AsyncMutex::new(None);
+        let targets = Self(Arc::new(Inner { app, session, user_ca, first, state: Mutex::default() }));
+        let dialler = targets.clone();
+        let task = tokio::spawn(async move { dialler.dial().await });
+        if let Ok(mut first) = targets.0.first.try_lock() {
+            *first = Some(task); // nobody else has seen it yet
+        }
+        targets
+    }
+
+    /// A connection that no other channel uses.
+    pub async fn take(&self) -> Result<TargetConnection, DialError> {
+        loop {
+            let idle = self.state().idle.pop();
+            match idle {
+                Some(connection) if connection.is_closed() => {}
+                Some(connection) => return Ok(connection),
+                None => break,
+            }
+        }
+        let first = self.0.first.lock().await.take();
+        if let Some(Ok(dialled)) = async { Some(first?.await) }.await {
+            return dialled;
+        }
+        self.dial().await
+    }
+
+    /// Gives back a connection whose channel has ended on both sides.
+    pub fn give_back(&self, connection: TargetConnection) {
+        let mut state = self.state();
+        if !state.severed && state.idle.len() < MOST_IDLE && !connection.is_closed() {
+            state.idle.push(connection);
+        }
+    }
+
+    /// Ends every connection at once; nothing reaches the target any more, and no new connection is made.
+    pub fn sever(&self) {
+        let (blades, idle) = {
+            let mut state = self.state();
+            state.severed = true;
+            (std::mem::take(&mut state.blades), std::mem::take(&mut state.idle))
+        };
+        blades.iter().for_each(Blade::cut);
+        drop(idle);
+    }
+
+    async fn dial(&self) -> Result<TargetConnection, DialError> {
+        let Inner { app, session, .. } = &*self.0;
+        let blade = Blade::default();
+        {
+            let mut state = self.state();
+            if state.severed {
+                blade.cut(); // the dial fails at its first read or write
+            }
+            state.blades.retain(|blade| !blade.is_cut());
+            state.blades.push(blade.clone());
+        }
+        let mut jumps = Vec::new();
+        for jump in &session.jumps {
+            let login = jump.logins.first().map(|account| account.login.clone());
+            let login = login.ok_or_else(|| DialError::NoCredential {
+                target: jump.name.clone(),
+                login: session.permit.login().clone(),
+            })?;
+            jumps.push(self.hop(jump, &login).await?);
+        }
+        let hop = self.hop(&session.target, session.permit.login()).await?;
+        let permit: &Permit = &session.permit;
+        dial::dial(permit, jumps, hop, &blade, &app.clock).await
+    }
+
+    async fn hop(&self, target: &Target, login: &Login) -> Result<Hop, DialError> {
+        let Inner { app, session, user_ca, .. } = &*self.0;
+        let none = || DialError::NoCredential { target: target.name.clone(), login: login.clone() };
+        let stored = targets::secret(app, target.id, login).await.map_err(|error| {
+            tracing::error!(target = %target.name, %login, %error, "A credential could not be read.");
+            none()
+        })?;
+        let credential = match stored.ok_or_else(none)? {
+            targets::Credential::Certificate => {
+                Credential::Certificate { authority: user_ca.clone(), session: session.id }
+            }
+            targets::Credential::Password(password) => Credential::Password(password),
+            targets::Credential::Key(key) => {
+                let key = PrivateKey::from_openssh(key.expose()).map_err(|_| none())?;
+                Credential::Key(Arc::new(key))
+            }
+        };
+        Ok(Hop { target: target.clone(), login: login.clone(), credential })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
