@@ -40,8 +40,11 @@ pub enum TelemetryError {
 
 impl LogSettings {
     fn filter(&self) -> Result<EnvFilter, String> {
-        if self.level.trim().is_empty() {
-            return Err("it is empty (write `info`, or `info,sallyport::ssh=debug`)".to_owned());
+        // The library takes a level that it does not know for the name of a part, and then logs nothing else.
+        let is_level = |word: &str| ["off", "error", "warn", "info", "debug", "trace"].contains(&word);
+        let level_of = |part: &str| part.rsplit_once('=').map_or(part, |(_, level)| level).trim().to_ascii_lowercase();
+        if let Some(part) = self.level.split(',').find(|part| !is_level(&level_of(part))) {
+            return Err(format!("`{part}` is not a level (write `info`, or `info,sallyport::ssh=debug`)"));
         }
         // These two would print SQL and bytes of the wire, secrets among them, at their lower levels.
         let capped = format!("{},sqlx=warn,russh=warn", self.level);
@@ -75,7 +78,7 @@ mod tests {
         let level = |text: &str| LogSettings { level: text.to_owned(), format: LogFormat::Text }.check();
         assert_eq!(level("info"), Ok(()));
         assert_eq!(level("info,sallyport::ssh=debug"), Ok(()));
-        for text in ["", "loud=", "info,sallyport=noisy"] {
+        for text in ["", "loud", "loud=", "info,,debug", "info,sallyport=noisy"] {
             assert!(level(text).is_err_and(|message| message.contains("write `info`")), "{text:?}");
         }
     }

@@ -16,6 +16,8 @@ pub mod tokens;
 
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 use std::fs::OpenOptions;
