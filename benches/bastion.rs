@@ -54,12 +54,7 @@ struct Options {
     #[arg(long)]
     idle: Option<usize>,
     /// Only these routes.
-    #[arg(
-        long,
-        value_enum,
-        value_delimiter = ',',
-        default_value = "direct,jump,sallyport"
-    )]
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "direct,jump,sallyport")]
     routes: Vec<Route>,
     /// Only these measures.
     #[arg(long, value_enum, value_delimiter = ',')]
@@ -134,14 +129,8 @@ impl Measure {
 
     fn goal(self) -> Goal {
         match self {
-            Self::ExecDown | Self::ExecUp | Self::SftpGet | Self::SftpPut => Goal::Speed {
-                jump: 1.5,
-                direct: 0.65,
-            },
-            Self::Flood | Self::Logins => Goal::Speed {
-                jump: 1.0,
-                direct: 0.0,
-            },
+            Self::ExecDown | Self::ExecUp | Self::SftpGet | Self::SftpPut => Goal::Speed { jump: 1.5, direct: 0.65 },
+            Self::Flood | Self::Logins => Goal::Speed { jump: 1.0, direct: 0.0 },
             Self::EchoP50 => Goal::Above { direct: 0.3 },
             Self::EchoP99 => Goal::Slower { jump: 1.0 },
             Self::Login => Goal::Slower { jump: 0.75 },
@@ -156,22 +145,12 @@ impl Goal {
     /// The goal in words, and whether it is met; `None` if a route to compare with was not measured.
     fn judge(&self, direct: Option<f64>, jump: Option<f64>, own: f64) -> (String, Option<bool>) {
         match *self {
-            Self::Speed {
-                jump: times_jump,
-                direct: times_direct,
-            } => (
+            Self::Speed { jump: times_jump, direct: times_direct } => (
                 format!("≥ {times_jump} × jump, ≥ {times_direct} × direct"),
-                jump.zip(direct)
-                    .map(|(jump, direct)| own >= jump * times_jump && own >= direct * times_direct),
+                jump.zip(direct).map(|(jump, direct)| own >= jump * times_jump && own >= direct * times_direct),
             ),
-            Self::Slower { jump: times } => (
-                format!("≤ {times} × jump"),
-                jump.map(|jump| own <= jump * times),
-            ),
-            Self::Above { direct: more } => (
-                format!("≤ direct + {more}"),
-                direct.map(|direct| own <= direct + more),
-            ),
+            Self::Slower { jump: times } => (format!("≤ {times} × jump"), jump.map(|jump| own <= jump * times)),
+            Self::Above { direct: more } => (format!("≤ direct + {more}"), direct.map(|direct| own <= direct + more)),
             Self::AtMost(limit) => (format!("≤ {limit}"), Some(own <= limit)),
         }
     }
@@ -188,11 +167,7 @@ fn main() {
     }
     if options.routes.contains(&Route::Sallyport) && options.wants(Measure::IdleMemory) {
         let sessions = options.idle.unwrap_or(if options.quick { 20 } else { 100 });
-        figures.add(
-            Measure::IdleMemory,
-            Route::Sallyport,
-            bench.idle_memory(sessions),
-        );
+        figures.add(Measure::IdleMemory, Route::Sallyport, bench.idle_memory(sessions));
     }
     figures.print(options.json.as_deref() == Some(Path::new("-")));
     if let Some(path) = &options.json {
@@ -224,19 +199,8 @@ impl Figures {
     /// Prints the table, on standard error if standard output is taken.
     fn print(&self, aside: bool) {
         let mut table = Table::new();
-        table.set_header([
-            "measure",
-            "unit",
-            "direct",
-            "ssh -J",
-            "sallyport",
-            "× direct",
-            "× ssh -J",
-            "goal",
-            "",
-        ]);
-        let show =
-            |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.2}"));
+        table.set_header(["measure", "unit", "direct", "ssh -J", "sallyport", "× direct", "× ssh -J", "goal", ""]);
+        let show = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.2}"));
         for &measure in Measure::value_variants() {
             let of = |route| self.median(measure, route);
             let (direct, jump, own) = (of(Route::Direct), of(Route::Jump), of(Route::Sallyport));
@@ -244,15 +208,9 @@ impl Figures {
                 continue;
             }
             let (goal, met) = measure.goal().judge(direct, jump, own.unwrap_or(f64::NAN));
-            let met = own
-                .and(met)
-                .map_or("", |met| if met { "met" } else { "missed" });
+            let met = own.and(met).map_or("", |met| if met { "met" } else { "missed" });
             let ratio = |to: Option<f64>| show(own.zip(to).map(|(own, to)| own / to));
-            let name = measure
-                .to_possible_value()
-                .expect("a name")
-                .get_name()
-                .to_owned();
+            let name = measure.to_possible_value().expect("a name").get_name().to_owned();
             let (over_direct, over_jump) = (ratio(direct), ratio(jump));
             let row = [
                 name,
@@ -324,11 +282,7 @@ impl Bench {
         let key = KeyPair::ed25519();
         // Quieter than the fixture's usual level, which would cost the routes by OpenSSH more than ours.
         let lines = vec!["LogLevel INFO".to_owned()];
-        let settings = Settings {
-            authorized_keys: vec![key.public()],
-            lines,
-            ..Settings::default()
-        };
+        let settings = Settings { authorized_keys: vec![key.public()], lines, ..Settings::default() };
         let (target, jump) = (Sshd::start(&settings), Sshd::start(&settings));
         let workstation = Workstation::new(&key);
         workstation.trust(target.address(), target.host_key());
@@ -338,44 +292,23 @@ impl Bench {
         workstation.configure(&format!("KexAlgorithms {}", key_exchange()));
         workstation.configure("IgnoreUnknown ObscureKeystrokeTiming\nObscureKeystrokeTiming no");
         let port = |address: SocketAddr| format!("HostName 127.0.0.1\nPort {}", address.port());
-        workstation.configure(&format!(
-            "Host direct\n{}\nUser {login}",
-            port(target.address())
-        ));
+        workstation.configure(&format!("Host direct\n{}\nUser {login}", port(target.address())));
         workstation.configure(&format!("Host hop\n{}\nUser {login}", port(jump.address())));
-        workstation.configure(&format!(
-            "Host jump\n{}\nUser {login}\nProxyJump hop",
-            port(target.address())
-        ));
+        workstation.configure(&format!("Host jump\n{}\nUser {login}\nProxyJump hop", port(target.address())));
 
         let folder = support::temporary_folder();
-        let mebibytes = options
-            .mebibytes
-            .unwrap_or(if options.quick { 32 } else { 256 });
+        let mebibytes = options.mebibytes.unwrap_or(if options.quick { 32 } else { 256 });
         let payload = folder.path().join("payload");
-        let mut random = File::open("/dev/urandom")
-            .expect("random bytes")
-            .take((mebibytes << 20) as u64);
-        std::io::copy(&mut random, &mut File::create(&payload).expect("a payload"))
-            .expect("a payload");
+        let mut random = File::open("/dev/urandom").expect("random bytes").take((mebibytes << 20) as u64);
+        std::io::copy(&mut random, &mut File::create(&payload).expect("a payload")).expect("a payload");
 
         let bastion = options.routes.contains(&Route::Sallyport).then(|| {
             let bastion = Bastion::start(&key, &target, &login);
-            workstation.configure(&format!(
-                "Host sallyport\n{}\nUser alice+{login}@node-1",
-                port(bastion.1)
-            ));
-            let scan = Command::new("ssh-keyscan")
-                .args(["-p", &bastion.1.port().to_string(), "127.0.0.1"])
-                .output();
+            workstation.configure(&format!("Host sallyport\n{}\nUser alice+{login}@node-1", port(bastion.1)));
+            let scan = Command::new("ssh-keyscan").args(["-p", &bastion.1.port().to_string(), "127.0.0.1"]).output();
             let known = workstation.config().with_file_name("known_hosts");
-            let mut known = File::options()
-                .append(true)
-                .open(known)
-                .expect("a file of known hosts");
-            known
-                .write_all(&scan.expect("ssh-keyscan").stdout)
-                .expect("a file of known hosts");
+            let mut known = File::options().append(true).open(known).expect("a file of known hosts");
+            known.write_all(&scan.expect("ssh-keyscan").stdout).expect("a file of known hosts");
             bastion.0
         });
         let lines = if options.quick { 1_000_000 } else { 5_000_000 };
@@ -399,27 +332,18 @@ impl Bench {
         let first = round % routes.len();
         routes.rotate_left(first);
         let wants = |measure| options.wants(measure);
-        let speed =
-            |took: Duration, bytes: usize| bytes as f64 / f64::from(1 << 20) / took.as_secs_f64();
+        let speed = |took: Duration, bytes: usize| bytes as f64 / f64::from(1 << 20) / took.as_secs_f64();
         for &route in &routes {
             eprint!("  {} …", route.host());
             self.timed(route, &["true"], Stdio::null()); // caches are warm, and the route works
-            let own = if route == Route::Sallyport {
-                self.bastion.as_ref()
-            } else {
-                None
-            };
+            let own = if route == Route::Sallyport { self.bastion.as_ref() } else { None };
             if wants(Measure::ExecDown) || wants(Measure::CpuPerGib) {
                 let before = own.map(Bastion::cpu);
                 let took = self.timed(route, &["cat", path(&self.payload)], Stdio::null());
                 figures.add(Measure::ExecDown, route, speed(took, self.bytes));
                 if let Some((bastion, before)) = own.zip(before) {
                     let spent = bastion.cpu() - before;
-                    figures.add(
-                        Measure::CpuPerGib,
-                        route,
-                        spent * f64::from(1 << 30) / self.bytes as f64,
-                    );
+                    figures.add(Measure::CpuPerGib, route, spent * f64::from(1 << 30) / self.bytes as f64);
                 }
             }
             if wants(Measure::ExecUp) {
@@ -436,16 +360,13 @@ impl Bench {
             if wants(Measure::Flood) {
                 let last = self.lines.to_string();
                 let took = self.timed(route, &["-tt", &format!("seq {last}")], Stdio::null());
-                let bytes: usize = (1..=self.lines)
-                    .map(|line| line.ilog10() as usize + 3)
-                    .sum(); // "\r\n" after each
+                let bytes: usize = (1..=self.lines).map(|line| line.ilog10() as usize + 3).sum(); // "\r\n" after each
                 figures.add(Measure::Flood, route, speed(took, bytes));
             }
             if wants(Measure::EchoP50) || wants(Measure::EchoP99) {
                 let mut delays = self.echo(route, if self.quick { 100 } else { 500 });
                 delays.sort();
-                let at =
-                    |percent: usize| delays[(delays.len() - 1) * percent / 100].as_secs_f64() * 1e3;
+                let at = |percent: usize| delays[(delays.len() - 1) * percent / 100].as_secs_f64() * 1e3;
                 figures.add(Measure::EchoP50, route, at(50));
                 figures.add(Measure::EchoP99, route, at(99));
             }
@@ -461,11 +382,7 @@ impl Bench {
                 }
             }
             if wants(Measure::Logins) {
-                figures.add(
-                    Measure::Logins,
-                    route,
-                    self.logins(route, if self.quick { 40 } else { 100 }, 20),
-                );
+                figures.add(Measure::Logins, route, self.logins(route, if self.quick { 40 } else { 100 }, 20));
             }
             eprintln!(" done");
         }
@@ -473,18 +390,13 @@ impl Bench {
 
     fn client(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        command
-            .arg("-F")
-            .arg(self.workstation.config())
-            .env_remove("SSH_AUTH_SOCK");
+        command.arg("-F").arg(self.workstation.config()).env_remove("SSH_AUTH_SOCK");
         command
     }
 
     fn ssh(&self, route: Route, arguments: &[&str]) -> Command {
         let mut command = self.client("ssh");
-        let (flags, words): (Vec<&str>, Vec<&str>) = arguments
-            .iter()
-            .partition(|argument| argument.starts_with('-'));
+        let (flags, words): (Vec<&str>, Vec<&str>) = arguments.iter().partition(|argument| argument.starts_with('-'));
         command.args(flags).arg(route.host()).args(words);
         command
     }
@@ -493,43 +405,19 @@ impl Bench {
     fn timed(&self, route: Route, arguments: &[&str], input: Stdio) -> Duration {
         let start = Instant::now();
         let mut command = self.ssh(route, arguments);
-        let output = command
-            .stdin(input)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .output()
-            .expect("ssh");
-        assert!(
-            output.status.success(),
-            "{route:?} {arguments:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let output = command.stdin(input).stdout(Stdio::null()).stderr(Stdio::piped()).output().expect("ssh");
+        assert!(output.status.success(), "{route:?} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         start.elapsed()
     }
 
     fn sftp(&self, route: Route, verb: &str) -> Duration {
         let (from, to) = (&self.payload, self.folder.path().join("copy"));
         let batch = self.folder.path().join("batch");
-        std::fs::write(
-            &batch,
-            format!("{verb} {} {}\n", from.display(), to.display()),
-        )
-        .expect("a batch");
+        std::fs::write(&batch, format!("{verb} {} {}\n", from.display(), to.display())).expect("a batch");
         let start = Instant::now();
-        let output = self
-            .client("sftp")
-            .arg("-q")
-            .arg("-b")
-            .arg(&batch)
-            .arg(route.host())
-            .output()
-            .expect("sftp");
+        let output = self.client("sftp").arg("-q").arg("-b").arg(&batch).arg(route.host()).output().expect("sftp");
         let took = start.elapsed();
-        assert!(
-            output.status.success(),
-            "{route:?} sftp {verb}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "{route:?} sftp {verb}: {}", String::from_utf8_lossy(&output.stderr));
         let size = std::fs::metadata(&to).expect("the copy").len();
         assert_eq!(size, self.bytes as u64, "{route:?} sftp {verb} lost bytes");
         std::fs::remove_file(to).expect("the copy goes");
@@ -539,19 +427,13 @@ impl Bench {
     /// A program in a terminal that tells when it is there.
     fn in_terminal(&self, route: Route, command: &str) -> Child {
         let mut command = self.ssh(route, &["-tt", command]);
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("ssh");
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("ssh");
         let output = child.stdout.as_mut().expect("its output");
         let mut seen = Vec::new();
         while !seen.ends_with(b"ready") {
             let mut byte = [0];
-            output
-                .read_exact(&mut byte)
-                .expect("the program's first word");
+            output.read_exact(&mut byte).expect("the program's first word");
             seen.push(byte[0]);
         }
         child
@@ -560,10 +442,8 @@ impl Bench {
     /// How long each key takes from the client's input to its output, typed as fast as the echo comes.
     fn echo(&self, route: Route, keys: usize) -> Vec<Duration> {
         let mut child = self.in_terminal(route, "stty raw -echo; printf ready; exec cat");
-        let (mut input, mut output) = (
-            child.stdin.take().expect("its input"),
-            child.stdout.take().expect("its output"),
-        );
+        let (mut input, mut output) =
+            (child.stdin.take().expect("its input"), child.stdout.take().expect("its output"));
         let delays = (0..keys).map(|_| {
             let start = Instant::now();
             input.write_all(b"k").expect("a key");
@@ -614,32 +494,17 @@ fn path(path: &Path) -> &str {
 
 /// The best key exchange that both this client and Sallyport know.
 fn key_exchange() -> &'static str {
-    let known = Command::new("ssh")
-        .args(["-Q", "kex"])
-        .output()
-        .expect("ssh")
-        .stdout;
+    let known = Command::new("ssh").args(["-Q", "kex"]).output().expect("ssh").stdout;
     let (best, usual) = ("mlkem768x25519-sha256", "curve25519-sha256");
-    if String::from_utf8_lossy(&known)
-        .lines()
-        .any(|line| line == best)
-    {
-        best
-    } else {
-        usual
-    }
+    if String::from_utf8_lossy(&known).lines().any(|line| line == best) { best } else { usual }
 }
 
 impl Bastion {
     /// Starts Sallyport with a person, a target and a grant; where it listens.
     fn start(key: &KeyPair, target: &Sshd, login: &str) -> (Self, SocketAddr) {
-        let binary = std::env::var_os("SALLYPORT_BIN")
-            .unwrap_or_else(|| env!("CARGO_BIN_EXE_sallyport").into());
+        let binary = std::env::var_os("SALLYPORT_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_sallyport").into());
         let postgres = Postgres::new();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let database = runtime.block_on(postgres.database());
         let folder = support::temporary_folder();
         let (data, socket) = (folder.path().join("data"), folder.path().join("socket"));
@@ -656,20 +521,8 @@ impl Bastion {
         );
         std::fs::write(&config, text).expect("a configuration");
         let log = folder.path().join("log");
-        let arguments = [
-            OsStr::new("serve"),
-            OsStr::new("--config"),
-            config.as_os_str(),
-        ];
-        let server = Guarded::spawn(
-            &binary,
-            &arguments,
-            &log,
-            &Ending {
-                signal: "TERM",
-                remove: None,
-            },
-        );
+        let arguments = [OsStr::new("serve"), OsStr::new("--config"), config.as_os_str()];
+        let server = Guarded::spawn(&binary, &arguments, &log, &Ending { signal: "TERM", remove: None });
         support::until("Sallyport listens", || {
             let said = || std::fs::read_to_string(&log).unwrap_or_default();
             assert!(server.is_running(), "Sallyport ended: {}", said());
@@ -677,76 +530,34 @@ impl Bastion {
         });
 
         let admin = |arguments: &[&str]| {
-            let output = Command::new(&binary)
-                .arg("--socket")
-                .arg(&socket)
-                .args(arguments)
-                .output()
-                .expect("sallyport");
-            assert!(
-                output.status.success(),
-                "sallyport {arguments:?}: {}",
-                String::from_utf8_lossy(&output.stderr)
-            );
+            let output =
+                Command::new(&binary).arg("--socket").arg(&socket).args(arguments).output().expect("sallyport");
+            assert!(output.status.success(), "sallyport {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
             String::from_utf8(output.stdout).expect("text")
         };
         let host_key = target.host_key().to_openssh().expect("a public key's text");
         target.trust_user_ca(&admin(&["ca", "user"]));
         admin(&["person", "add", "alice", "--key", path(&key.public_path())]);
         let at = target.address().to_string();
-        admin(&[
-            "target",
-            "add",
-            "node-1",
-            "--address",
-            &at,
-            "--login",
-            login,
-            "--host-key",
-            &host_key,
-            "--yes",
-        ]);
-        admin(&[
-            "grant", "new", "alice", "node-1", "--login", login, "--for", "2h", "--reason", "bench",
-        ]);
-        (
-            Self {
-                server,
-                _folder: folder,
-                _postgres: postgres,
-            },
-            address,
-        )
+        admin(&["target", "add", "node-1", "--address", &at, "--login", login, "--host-key", &host_key, "--yes"]);
+        admin(&["grant", "new", "alice", "node-1", "--login", login, "--for", "2h", "--reason", "bench"]);
+        (Self { server, _folder: folder, _postgres: postgres }, address)
     }
 
     /// CPU time that it has used so far, in seconds.
     fn cpu(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.server.pid()))
-            .expect("Sallyport runs");
-        let fields: Vec<&str> = stat
-            .rsplit(") ")
-            .next()
-            .expect("fields")
-            .split(' ')
-            .collect();
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.server.pid())).expect("Sallyport runs");
+        let fields: Vec<&str> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
         let ticks = |at: usize| fields[at].parse::<u64>().expect("ticks");
-        let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)
-            .expect("a number")
-            .expect("a number");
+        let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).expect("a number").expect("a number");
         (ticks(11) + ticks(12)) as f64 / per_second as f64
     }
 
     /// Its proportional set size, in KB.
     fn memory(&self) -> f64 {
-        let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.server.pid()))
-            .expect("Sallyport runs");
-        let line = rollup
-            .lines()
-            .find_map(|line| line.strip_prefix("Pss:"))
-            .expect("a line");
-        line.trim()
-            .trim_end_matches(" kB")
-            .parse()
-            .expect("a number")
+        let rollup =
+            std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.server.pid())).expect("Sallyport runs");
+        let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).expect("a line");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 }

@@ -12,8 +12,8 @@ use serde::de::DeserializeOwned;
 use toml::{Spanned, Table, Value};
 
 pub use crate::api::ApiSettings;
-pub use crate::ssh::{Failures, SshSettings};
 use crate::app::recordings::RecordingSettings;
+pub use crate::ssh::{Failures, SshSettings};
 use crate::store::blob::BlobSettings;
 use crate::store::db::DatabaseSettings;
 use crate::store::seal::MasterKeySettings;
@@ -126,7 +126,8 @@ impl Config {
             log: section("log", &mut given, &mut faults),
         };
         for unknown in given {
-            let message = "there is no such section (one of server, ssh, api, database, blobs, recording, master_key, log)";
+            let message =
+                "there is no such section (one of server, ssh, api, database, blobs, recording, master_key, log)";
             let key = format!("{}.{}", unknown.section, unknown.key);
             faults.push(ConfigFault { key, place: unknown.place, message: message.to_owned() });
         }
@@ -341,7 +342,8 @@ mod tests {
         let optional = |line: &&str| line.starts_with("#") && !line.starts_with("# ") && line.contains(" = ");
         let shown = EXAMPLE.lines().map(|line| if optional(&line) { &line[1..] } else { line });
         // Of the ways to give a master key only one can be chosen.
-        let shown: Vec<&str> = shown.filter(|line| !["env =", "credential ="].iter().any(|key| line.starts_with(key))).collect();
+        let shown: Vec<&str> =
+            shown.filter(|line| !["env =", "credential ="].iter().any(|key| line.starts_with(key))).collect();
         assert_eq!(parse(&shown.join("\n")).map(drop), Ok(()));
     }
 

@@ -1,10 +1,10 @@
 //! Sallyport, an audited SSH bastion.
 
-pub mod cli;
 #[doc(hidden)]
 pub mod api;
 #[doc(hidden)]
 pub mod app;
+pub mod cli;
 #[doc(hidden)]
 pub mod config;
 #[doc(hidden)]

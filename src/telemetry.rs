@@ -48,8 +48,7 @@ impl LogSettings {
         }
         // These two would print SQL and bytes of the wire, secrets among them, at their lower levels.
         let capped = format!("{},sqlx=warn,russh=warn", self.level);
-        EnvFilter::try_new(capped)
-            .map_err(|error| format!("{error} (write `info`, or `info,sallyport::ssh=debug`)"))
+        EnvFilter::try_new(capped).map_err(|error| format!("{error} (write `info`, or `info,sallyport::ssh=debug`)"))
     }
 
     /// Whether the level can be read.

@@ -25,12 +25,8 @@ use futures::FutureExt;
 use ipnet::IpNet;
 use russh::keys::ssh_key::certificate::CertType;
 use russh::keys::{Algorithm, Certificate, HashAlg, PrivateKey, PublicKey};
-use russh::server::{
-    Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey,
-};
-use russh::{
-    Channel, ChannelId, MethodKind, MethodSet, Preferred, Pty, Sig, cipher, compression, kex, mac,
-};
+use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey};
+use russh::{Channel, ChannelId, MethodKind, MethodSet, Preferred, Pty, Sig, cipher, compression, kex, mac};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -87,8 +83,7 @@ impl Default for Settings {
             authorized_keys: Vec::new(),
             password: None,
             shell: usual_shell(),
-            working_directory: environment("HOME")
-                .map_or_else(|| PathBuf::from("/"), PathBuf::from),
+            working_directory: environment("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from),
         }
     }
 }
@@ -97,10 +92,7 @@ impl Default for Settings {
 fn usual_shell() -> PathBuf {
     let named = environment("SHELL").map(PathBuf::from);
     let usual = ["/bin/bash", "/bin/sh"].map(PathBuf::from);
-    let mut found = named
-        .into_iter()
-        .chain(usual)
-        .filter(|path| path.is_absolute() && path.exists());
+    let mut found = named.into_iter().chain(usual).filter(|path| path.is_absolute() && path.exists());
     found.next().unwrap_or_else(|| PathBuf::from("/bin/sh"))
 }
 
@@ -125,8 +117,9 @@ impl ToyTarget {
     pub async fn start(settings: Settings) -> io::Result<Self> {
         let host_key = match settings.host_key.clone() {
             Some(key) => key,
-            None => PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519)
-                .map_err(io::Error::other)?,
+            None => {
+                PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519).map_err(io::Error::other)?
+            }
         };
         let listener = TcpListener::bind(settings.listen).await?;
         let address = listener.local_addr()?;
@@ -141,12 +134,7 @@ impl ToyTarget {
             tasks: tasks.clone(),
         });
         tasks.spawn(server.accept(listener));
-        Ok(Self {
-            address,
-            host_key: public,
-            cancel,
-            tasks,
-        })
+        Ok(Self { address, host_key: public, cancel, tasks })
     }
 
     /// The address and port it listens on.
@@ -208,19 +196,8 @@ fn config(host_key: PrivateKey, settings: &Settings) -> russh::server::Config {
                 kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
             ]
             .into(),
-            key: Preferred::DEFAULT
-                .key
-                .iter()
-                .filter(|name| !is_sha1(name))
-                .cloned()
-                .collect(),
-            cipher: vec![
-                cipher::AES_128_GCM,
-                cipher::AES_256_GCM,
-                cipher::AES_256_CTR,
-                cipher::AES_128_CTR,
-            ]
-            .into(),
+            key: Preferred::DEFAULT.key.iter().filter(|name| !is_sha1(name)).cloned().collect(),
+            cipher: vec![cipher::AES_128_GCM, cipher::AES_256_GCM, cipher::AES_256_CTR, cipher::AES_128_CTR].into(),
             mac: vec![mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM].into(),
             compression: vec![compression::NONE].into(),
             host_key_certificates: Vec::new().into(),
@@ -290,11 +267,7 @@ impl Server {
             cancel: cancel.clone(),
             tasks: self.tasks.clone(),
         };
-        let serving = async {
-            russh::server::run_stream(Arc::clone(&self.config), socket, handler)
-                .await?
-                .await
-        };
+        let serving = async { russh::server::run_stream(Arc::clone(&self.config), socket, handler).await?.await };
         tokio::pin!(serving);
         let result = tokio::select! {
             result = &mut serving => result,
@@ -315,11 +288,7 @@ type Environment = Vec<(OsString, OsString)>;
 
 /// A session channel: before its program starts, and then (RFC 4254 §6.5: at most one program).
 enum SessionChannel {
-    Idle {
-        channel: Channel<Msg>,
-        pty: Option<PtyRequest>,
-        environment: Environment,
-    },
+    Idle { channel: Channel<Msg>, pty: Option<PtyRequest>, environment: Environment },
     Running,
 }
 
@@ -337,10 +306,7 @@ struct Connection {
 
 impl Connection {
     fn check_password(&self, offered: &[u8]) -> bool {
-        self.settings
-            .password
-            .as_ref()
-            .is_some_and(|password| password.as_bytes() == offered)
+        self.settings.password.as_ref().is_some_and(|password| password.as_bytes() == offered)
     }
 
     /// Starts the channel's program. An error means "no": the client is told by a failure reply.
@@ -348,11 +314,7 @@ impl Connection {
         let Some(entry) = self.channels.get_mut(&id) else {
             return Err(io::Error::other("no such channel"));
         };
-        let SessionChannel::Idle {
-            channel,
-            pty,
-            environment,
-        } = std::mem::replace(entry, SessionChannel::Running)
+        let SessionChannel::Idle { channel, pty, environment } = std::mem::replace(entry, SessionChannel::Running)
         else {
             return Err(io::Error::other("the channel has a program already"));
         };
@@ -365,33 +327,18 @@ impl Connection {
         match program::start(&account, what, pty.as_ref(), &environment) {
             Ok(program) => {
                 let cancel = self.cancel.child_token();
-                let carried = program::carry(
-                    program,
-                    channel,
-                    session.handle(),
-                    cancel,
-                    self.tasks.clone(),
-                );
+                let carried = program::carry(program, channel, session.handle(), cancel, self.tasks.clone());
                 self.tasks.spawn(carried);
                 Ok(())
             }
             Err(error) => {
-                *entry = SessionChannel::Idle {
-                    channel,
-                    pty,
-                    environment,
-                };
+                *entry = SessionChannel::Idle { channel, pty, environment };
                 Err(error)
             }
         }
     }
 
-    fn answer_start(
-        &mut self,
-        id: ChannelId,
-        what: &What<'_>,
-        session: &mut Session,
-    ) -> Result<(), russh::Error> {
+    fn answer_start(&mut self, id: ChannelId, what: &What<'_>, session: &mut Session) -> Result<(), russh::Error> {
         match self.start(id, what, session) {
             Ok(()) => session.channel_success(id),
             Err(error) => {
@@ -405,11 +352,7 @@ impl Connection {
     /// the callbacks have it, and a full queue would stop the whole connection.
     fn idle(&mut self, id: ChannelId) -> Option<(&mut Option<PtyRequest>, &mut Environment)> {
         match self.channels.get_mut(&id)? {
-            SessionChannel::Idle {
-                channel,
-                pty,
-                environment,
-            } => {
+            SessionChannel::Idle { channel, pty, environment } => {
                 while let Some(Some(_)) = channel.wait().now_or_never() {}
                 Some((pty, environment))
             }
@@ -423,40 +366,22 @@ fn is_allowed_variable(name: &str) -> bool {
     name == "LANG" || name == "TERM" || name.starts_with("LC_")
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a certificate from a real CA is judged by the real time"
-)]
+#[expect(clippy::disallowed_methods, reason = "a certificate from a real CA is judged by the real time")]
 /// Why a certificate is refused (the checks that the SSH library leaves to its user).
-fn certificate_fault(
-    certificate: &Certificate,
-    login: &str,
-    cas: &[PublicKey],
-    peer: IpAddr,
-) -> Option<&'static str> {
-    let fingerprints: Vec<_> = cas
-        .iter()
-        .map(|ca| ca.fingerprint(HashAlg::Sha256))
-        .collect();
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
+fn certificate_fault(certificate: &Certificate, login: &str, cas: &[PublicKey], peer: IpAddr) -> Option<&'static str> {
+    let fingerprints: Vec<_> = cas.iter().map(|ca| ca.fingerprint(HashAlg::Sha256)).collect();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     if certificate.cert_type() != CertType::User {
         return Some("it is not a user certificate");
     }
     if certificate.validate_at(now, &fingerprints).is_err() {
         return Some("its CA is not trusted, or it is not valid now");
     }
-    if !certificate
-        .valid_principals()
-        .iter()
-        .any(|principal| principal == login)
-    {
+    if !certificate.valid_principals().iter().any(|principal| principal == login) {
         return Some("it does not name the login as a principal");
     }
     for (name, value) in certificate.critical_options().iter() {
-        let allowed =
-            name == "source-address" && value.split(',').any(|range| is_within(peer, range.trim()));
+        let allowed = name == "source-address" && value.split(',').any(|range| is_within(peer, range.trim()));
         if !allowed {
             return Some("a critical option forbids it, or is unknown");
         }
@@ -472,35 +397,15 @@ fn is_within(peer: IpAddr, range: &str) -> bool {
 impl Handler for Connection {
     type Error = russh::Error;
 
-    async fn auth_publickey_offered(
-        &mut self,
-        _: &str,
-        offer: PublicKeyOffer<'_>,
-    ) -> Result<Auth, Self::Error> {
-        let known = self
-            .settings
-            .authorized_keys
-            .iter()
-            .any(|key| key.key_data() == offer.public_key.key_data());
+    async fn auth_publickey_offered(&mut self, _: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, Self::Error> {
+        let known = self.settings.authorized_keys.iter().any(|key| key.key_data() == offer.public_key.key_data());
         // A certificate is offered as its bare key here, so with a CA any key may be one.
         let possible = known || !self.settings.user_cas.is_empty();
-        Ok(if possible && !is_sha1(offer.algorithm) {
-            Auth::Accept
-        } else {
-            Auth::reject()
-        })
+        Ok(if possible && !is_sha1(offer.algorithm) { Auth::Accept } else { Auth::reject() })
     }
 
-    async fn auth_publickey(
-        &mut self,
-        user: &str,
-        key: VerifiedPublicKey<'_>,
-    ) -> Result<Auth, Self::Error> {
-        let known = self
-            .settings
-            .authorized_keys
-            .iter()
-            .any(|known| known.key_data() == key.public_key.key_data());
+    async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
+        let known = self.settings.authorized_keys.iter().any(|known| known.key_data() == key.public_key.key_data());
         if !known {
             return Ok(Auth::reject());
         }
@@ -508,24 +413,12 @@ impl Handler for Connection {
         Ok(Auth::Accept)
     }
 
-    async fn auth_openssh_certificate(
-        &mut self,
-        user: &str,
-        certificate: &Certificate,
-    ) -> Result<Auth, Self::Error> {
-        if let Some(fault) =
-            certificate_fault(certificate, user, &self.settings.user_cas, self.peer)
-        {
-            debug!(
-                key_id = certificate.key_id(),
-                fault, "The toy target refuses a certificate"
-            );
+    async fn auth_openssh_certificate(&mut self, user: &str, certificate: &Certificate) -> Result<Auth, Self::Error> {
+        if let Some(fault) = certificate_fault(certificate, user, &self.settings.user_cas, self.peer) {
+            debug!(key_id = certificate.key_id(), fault, "The toy target refuses a certificate");
             return Ok(Auth::reject());
         }
-        self.may_have_pty = certificate
-            .extensions()
-            .iter()
-            .any(|(name, _)| name == "permit-pty");
+        self.may_have_pty = certificate.extensions().iter().any(|(name, _)| name == "permit-pty");
         user.clone_into(&mut self.login);
         Ok(Auth::Accept)
     }
@@ -554,10 +447,7 @@ impl Handler for Connection {
                 prompts: vec![("Password: ".into(), false)].into(),
             });
         };
-        if !response
-            .next()
-            .is_some_and(|answer| self.check_password(&answer))
-        {
+        if !response.next().is_some_and(|answer| self.check_password(&answer)) {
             return Ok(Auth::reject());
         }
         user.clone_into(&mut self.login);
@@ -571,19 +461,10 @@ impl Handler for Connection {
         _: &mut Session,
     ) -> Result<(), Self::Error> {
         if self.channels.len() >= MAX_CHANNELS {
-            reply
-                .reject(russh::ChannelOpenFailure::ResourceShortage)
-                .await;
+            reply.reject(russh::ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         }
-        self.channels.insert(
-            channel.id(),
-            SessionChannel::Idle {
-                channel,
-                pty: None,
-                environment: Vec::new(),
-            },
-        );
+        self.channels.insert(channel.id(), SessionChannel::Idle { channel, pty: None, environment: Vec::new() });
         reply.accept().await;
         Ok(())
     }
@@ -614,11 +495,7 @@ impl Handler for Connection {
         match self.idle(id) {
             Some((pty @ None, _)) if allowed => {
                 let size = program::size(columns, rows, width, height);
-                *pty = Some(PtyRequest {
-                    term: term.to_owned(),
-                    size,
-                    modes: modes.to_vec(),
-                });
+                *pty = Some(PtyRequest { term: term.to_owned(), size, modes: modes.to_vec() });
                 session.channel_success(id)
             }
             _ => session.channel_failure(id),
@@ -633,9 +510,7 @@ impl Handler for Connection {
         session: &mut Session,
     ) -> Result<(), Self::Error> {
         match self.idle(id) {
-            Some((_, environment))
-                if is_allowed_variable(name) && environment.len() < MAX_ENVIRONMENT =>
-            {
+            Some((_, environment)) if is_allowed_variable(name) && environment.len() < MAX_ENVIRONMENT => {
                 environment.push((name.into(), value.into()));
                 session.channel_success(id)
             }
@@ -656,33 +531,16 @@ impl Handler for Connection {
         session.channel_failure(id)
     }
 
-    async fn shell_request(
-        &mut self,
-        id: ChannelId,
-        session: &mut Session,
-    ) -> Result<(), Self::Error> {
+    async fn shell_request(&mut self, id: ChannelId, session: &mut Session) -> Result<(), Self::Error> {
         self.answer_start(id, &What::Shell, session)
     }
 
-    async fn exec_request(
-        &mut self,
-        id: ChannelId,
-        command: &[u8],
-        session: &mut Session,
-    ) -> Result<(), Self::Error> {
+    async fn exec_request(&mut self, id: ChannelId, command: &[u8], session: &mut Session) -> Result<(), Self::Error> {
         self.answer_start(id, &What::Command(OsStr::from_bytes(command)), session)
     }
 
-    async fn subsystem_request(
-        &mut self,
-        id: ChannelId,
-        name: &str,
-        session: &mut Session,
-    ) -> Result<(), Self::Error> {
-        let found = SFTP_SERVERS
-            .iter()
-            .map(Path::new)
-            .find(|path| path.exists());
+    async fn subsystem_request(&mut self, id: ChannelId, name: &str, session: &mut Session) -> Result<(), Self::Error> {
+        let found = SFTP_SERVERS.iter().map(Path::new).find(|path| path.exists());
         match found {
             Some(server) if name == "sftp" => self.answer_start(id, &What::Server(server), session),
             _ => session.channel_failure(id),
@@ -705,12 +563,7 @@ impl Handler for Connection {
         session.channel_success(id)
     }
 
-    async fn signal(
-        &mut self,
-        id: ChannelId,
-        _: Sig,
-        session: &mut Session,
-    ) -> Result<(), Self::Error> {
+    async fn signal(&mut self, id: ChannelId, _: Sig, session: &mut Session) -> Result<(), Self::Error> {
         session.channel_success(id)
     }
 }

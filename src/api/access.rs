@@ -44,10 +44,7 @@ impl Caller {
     pub fn actor(&self) -> Actor {
         match self {
             Caller::Operator { uid } => Actor::Operator { uid: *uid },
-            Caller::Person(principal) => Actor::Principal {
-                id: principal.id,
-                name: principal.name.clone(),
-            },
+            Caller::Person(principal) => Actor::Principal { id: principal.id, name: principal.name.clone() },
         }
     }
 
@@ -110,37 +107,23 @@ impl<C: Class> FromRequestParts<ApiState> for May<C> {
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
         let caller = prove(parts, state).await?;
         if caller.has_role(C::ROLES) {
-            Ok(Self {
-                caller,
-                class: PhantomData,
-            })
+            Ok(Self { caller, class: PhantomData })
         } else {
             let roles: Vec<&str> = C::ROLES.iter().map(|role| role.as_str()).collect();
-            Err(ApiError::Forbidden(format!(
-                "this takes one of the roles {}",
-                roles.join(", ")
-            )))
+            Err(ApiError::Forbidden(format!("this takes one of the roles {}", roles.join(", "))))
         }
     }
 }
 
 async fn prove(parts: &Parts, state: &ApiState) -> Result<Caller, ApiError> {
     match parts.extensions.get::<Peer>() {
-        Some(Peer::Local {
-            uid,
-            is_operator: true,
-        }) => Ok(Caller::Operator { uid: *uid }),
-        Some(Peer::Local {
-            uid,
-            is_operator: false,
-        }) => Err(ApiError::Forbidden(format!(
+        Some(Peer::Local { uid, is_operator: true }) => Ok(Caller::Operator { uid: *uid }),
+        Some(Peer::Local { uid, is_operator: false }) => Err(ApiError::Forbidden(format!(
             "uid {uid} is not an operator of this bastion: be root, or be listed in `[api] operators`"
         ))),
         Some(Peer::Remote { .. }) => {
             let token = bearer(parts).ok_or(ApiError::Unauthenticated)?;
-            let principal = tokens::verify(&state.app, &token)
-                .await?
-                .ok_or(ApiError::Unauthenticated)?;
+            let principal = tokens::verify(&state.app, &token).await?.ok_or(ApiError::Unauthenticated)?;
             Ok(Caller::Person(principal))
         }
         // No listener of ours hands over a request without its peer.

@@ -56,11 +56,7 @@ pub struct EventQuery {
 fn shape(seq: i64, event: &event::Event) -> Result<Event, ApiError> {
     let act = serde_json::to_value(&event.act).map_err(ApiError::internal)?;
     let actor = serde_json::to_value(&event.actor).map_err(ApiError::internal)?;
-    let kind = act
-        .get("act")
-        .and_then(serde_json::Value::as_str)
-        .unwrap_or_default()
-        .to_owned();
+    let kind = act.get("act").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
     Ok(Event {
         seq,
         id: event.id,
@@ -84,11 +80,7 @@ fn actor_text(actor: &Actor) -> String {
 
 /// The act's values but its name: `grant=g-… reason="INC-7"`.
 fn act_text(act: &serde_json::Value) -> String {
-    let fields = act
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter(|(key, _)| *key != "act");
+    let fields = act.as_object().into_iter().flatten().filter(|(key, _)| *key != "act");
     let texts = fields.map(|(key, value)| match value {
         serde_json::Value::String(text) if text.contains(' ') => format!("{key}={text:?}"),
         serde_json::Value::String(text) => format!("{key}={text}"),
@@ -108,25 +100,11 @@ pub(super) async fn list(
     Query(query): Query<EventQuery>,
     Query(page): Query<PageQuery>,
 ) -> Result<Json<Page<Event>>, ApiError> {
-    let filter = EventFilter {
-        kind: query.act,
-        session: query.session,
-        since: query.since,
-        until: query.until,
-    };
+    let filter = EventFilter { kind: query.act, session: query.session, since: query.since, until: query.until };
     let limit = page.limit();
     let after: i64 = page.after()?.unwrap_or(0);
     let events = audit::list(&state.app, after, &filter, limit).await?;
-    let last = events
-        .last()
-        .map(|(seq, _)| *seq)
-        .filter(|_| events.len() >= limit as usize);
-    let items = events
-        .into_iter()
-        .map(|(seq, event)| shape(seq, &event))
-        .collect::<Result<_, _>>()?;
-    Ok(Json(Page {
-        items,
-        next: last.and_then(|seq| cursor(&seq)),
-    }))
+    let last = events.last().map(|(seq, _)| *seq).filter(|_| events.len() >= limit as usize);
+    let items = events.into_iter().map(|(seq, event)| shape(seq, &event)).collect::<Result<_, _>>()?;
+    Ok(Json(Page { items, next: last.and_then(|seq| cursor(&seq)) }))
 }

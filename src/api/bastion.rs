@@ -46,10 +46,7 @@ pub enum Me {
     (status = OK, body = Bastion),
     (status = "default", body = Problem),
 ))]
-pub(super) async fn show(
-    _may: May<Known>,
-    State(state): State<ApiState>,
-) -> Result<Json<Bastion>, ApiError> {
+pub(super) async fn show(_may: May<Known>, State(state): State<ApiState>) -> Result<Json<Bastion>, ApiError> {
     Ok(Json(Bastion::clone(&state.bastion)))
 }
 
@@ -61,9 +58,6 @@ pub(super) async fn show(
 pub(super) async fn me(may: May<Known>) -> Result<Json<Me>, ApiError> {
     Ok(Json(match may.caller() {
         Caller::Operator { uid } => Me::Operator { uid: *uid },
-        Caller::Person(principal) => Me::Person {
-            name: principal.name.clone(),
-            roles: principal.roles.clone(),
-        },
+        Caller::Person(principal) => Me::Person { name: principal.name.clone(), roles: principal.roles.clone() },
     }))
 }

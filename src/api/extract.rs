@@ -21,9 +21,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
             Ok(axum::Json(value)) => Ok(Self(value)),
             Err(JsonRejection::MissingJsonContentType(_)) => Err(ApiError::NotJson),
             Err(JsonRejection::BytesRejection(rejection)) if rejection.status().as_u16() == 413 => {
-                Err(ApiError::TooLarge {
-                    most: MOST_BODY_BYTES,
-                })
+                Err(ApiError::TooLarge { most: MOST_BODY_BYTES })
             }
             Err(rejection) => Err(ApiError::BadRequest(innermost(&rejection))),
         }

@@ -2,30 +2,26 @@
 //! that each of their reasons has its status, and none of our own troubles leaks.
 
 use super::error::ApiError;
+use crate::app::DbError;
 use crate::app::grants::GrantError;
 use crate::app::passwords::PasswordError;
 use crate::app::people::PeopleError;
 use crate::app::sessions::SessionError;
 use crate::app::targets::TargetError;
 use crate::app::tokens::TokenError;
-use crate::app::DbError;
 
 impl From<DbError> for ApiError {
     fn from(error: DbError) -> Self {
         match error {
             DbError::Unreachable { .. } => {
                 tracing::warn!(%error, "The database cannot be reached");
-                ApiError::Unavailable(
-                    "the bastion cannot reach its database now; try again in a moment".to_owned(),
-                )
+                ApiError::Unavailable("the bastion cannot reach its database now; try again in a moment".to_owned())
             }
             // What can clash by a caller's hand is found and named by the use case; what is left is a race.
             DbError::Conflict { .. } => {
                 ApiError::Conflict("somebody changed this at the same time; try again".to_owned())
             }
-            DbError::Corrupt { .. } | DbError::Address { .. } | DbError::Other { .. } => {
-                ApiError::internal(error)
-            }
+            DbError::Corrupt { .. } | DbError::Address { .. } | DbError::Other { .. } => ApiError::internal(error),
         }
     }
 }
@@ -34,18 +30,14 @@ impl From<PeopleError> for ApiError {
     fn from(error: PeopleError) -> Self {
         let text = error.to_string();
         match error {
-            PeopleError::Unknown { .. } | PeopleError::UnknownKey { .. } => {
-                ApiError::NotFound(text)
-            }
+            PeopleError::Unknown { .. } | PeopleError::UnknownKey { .. } => ApiError::NotFound(text),
             PeopleError::NameTaken { .. }
             | PeopleError::KeyTaken { .. }
             | PeopleError::TooManyKeys
             | PeopleError::DisabledAlready { .. }
             | PeopleError::NotDisabled { .. } => ApiError::Conflict(text),
             PeopleError::NoRole | PeopleError::Text(_) => ApiError::BadRequest(text),
-            PeopleError::Password(PasswordError::TooShort | PasswordError::TooLong) => {
-                ApiError::BadRequest(text)
-            }
+            PeopleError::Password(PasswordError::TooShort | PasswordError::TooLong) => ApiError::BadRequest(text),
             PeopleError::Password(PasswordError::Busy) => ApiError::Unavailable(text),
             PeopleError::Password(PasswordError::Hashing) => ApiError::internal(error),
             PeopleError::Db(error) => error.into(),
@@ -58,9 +50,9 @@ impl From<TargetError> for ApiError {
         let text = error.to_string();
         match error {
             TargetError::Unknown { .. } | TargetError::UnknownId { .. } => ApiError::NotFound(text),
-            TargetError::NameTaken { .. }
-            | TargetError::DisabledAlready { .. }
-            | TargetError::NotDisabled { .. } => ApiError::Conflict(text),
+            TargetError::NameTaken { .. } | TargetError::DisabledAlready { .. } | TargetError::NotDisabled { .. } => {
+                ApiError::Conflict(text)
+            }
             TargetError::HostKey { source } => ApiError::BadRequest(format!("{text}: {source}")),
             TargetError::UnknownJump { .. }
             | TargetError::TooManyJumps
@@ -72,9 +64,7 @@ impl From<TargetError> for ApiError {
             | TargetError::TooMany { .. }
             | TargetError::Label { .. }
             | TargetError::NoChange => ApiError::BadRequest(text),
-            TargetError::Sealed { .. } | TargetError::SecretMissing { .. } => {
-                ApiError::internal(error)
-            }
+            TargetError::Sealed { .. } | TargetError::SecretMissing { .. } => ApiError::internal(error),
             TargetError::Db(error) => error.into(),
         }
     }
@@ -84,9 +74,9 @@ impl From<GrantError> for ApiError {
     fn from(error: GrantError) -> Self {
         let text = error.to_string();
         match error {
-            GrantError::Unknown { .. }
-            | GrantError::UnknownPerson { .. }
-            | GrantError::UnknownTarget { .. } => ApiError::NotFound(text),
+            GrantError::Unknown { .. } | GrantError::UnknownPerson { .. } | GrantError::UnknownTarget { .. } => {
+                ApiError::NotFound(text)
+            }
             GrantError::Ended { .. } | GrantError::Revoked { .. } => ApiError::Conflict(text),
             GrantError::Missing { .. }
             | GrantError::TooMany { .. }
@@ -117,9 +107,7 @@ impl From<TokenError> for ApiError {
     fn from(error: TokenError) -> Self {
         let text = error.to_string();
         match error {
-            TokenError::UnknownPerson { .. } | TokenError::Unknown { .. } => {
-                ApiError::NotFound(text)
-            }
+            TokenError::UnknownPerson { .. } | TokenError::Unknown { .. } => ApiError::NotFound(text),
             TokenError::NotInFuture { .. } | TokenError::Text(_) => ApiError::BadRequest(text),
             TokenError::NoRandomness => ApiError::internal(error),
             TokenError::Db(error) => error.into(),

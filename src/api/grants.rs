@@ -95,51 +95,23 @@ pub struct Allow {
 impl Allow {
     /// What a grant allows that says nothing: to work, but to carry no files.
     pub fn usual() -> Self {
-        Self {
-            shell: true,
-            exec: true,
-            ..Self::default()
-        }
+        Self { shell: true, exec: true, ..Self::default() }
     }
 }
 
 impl From<Capabilities> for Allow {
     fn from(capabilities: Capabilities) -> Self {
-        let Capabilities {
-            shell,
-            exec,
-            upload,
-            download,
-            forwards,
-        } = capabilities;
+        let Capabilities { shell, exec, upload, download, forwards } = capabilities;
         let destination = |grant::Destination { host, port }| Destination { host, port };
-        Self {
-            shell,
-            exec,
-            upload,
-            download,
-            forwards: forwards.into_iter().map(destination).collect(),
-        }
+        Self { shell, exec, upload, download, forwards: forwards.into_iter().map(destination).collect() }
     }
 }
 
 impl From<Allow> for Capabilities {
     fn from(allow: Allow) -> Self {
-        let Allow {
-            shell,
-            exec,
-            upload,
-            download,
-            forwards,
-        } = allow;
+        let Allow { shell, exec, upload, download, forwards } = allow;
         let destination = |Destination { host, port }| grant::Destination { host, port };
-        Self {
-            shell,
-            exec,
-            upload,
-            download,
-            forwards: forwards.into_iter().map(destination).collect(),
-        }
+        Self { shell, exec, upload, download, forwards: forwards.into_iter().map(destination).collect() }
     }
 }
 
@@ -245,9 +217,7 @@ pub struct GrantQuery {
 }
 
 /// Grants by where they are in their life.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema, clap::ValueEnum,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum GrantStateFilter {
     Active,
@@ -273,10 +243,7 @@ impl GrantStateFilter {
 /// The names of people, for the answers that speak of them by id.
 async fn names(state: &ApiState) -> Result<HashMap<PrincipalId, PrincipalName>, ApiError> {
     let people = people::list(&state.app).await?;
-    Ok(people
-        .into_iter()
-        .map(|person| (person.principal.id, person.principal.name))
-        .collect())
+    Ok(people.into_iter().map(|person| (person.principal.id, person.principal.name)).collect())
 }
 
 fn state_of(grant: &grant::Grant, now: DateTime<Utc>) -> GrantState {
@@ -291,26 +258,11 @@ fn state_of(grant: &grant::Grant, now: DateTime<Utc>) -> GrantState {
     }
 }
 
-fn shape(
-    grant: grant::Grant,
-    names: &HashMap<PrincipalId, PrincipalName>,
-    now: DateTime<Utc>,
-) -> Grant {
+fn shape(grant: grant::Grant, names: &HashMap<PrincipalId, PrincipalName>, now: DateTime<Utc>) -> Grant {
     // People are never removed, so every id has its name.
-    let person = |id: PrincipalId| {
-        names.get(&id).map(|name| PersonRef {
-            id,
-            name: name.clone(),
-        })
-    };
+    let person = |id: PrincipalId| names.get(&id).map(|name| PersonRef { id, name: name.clone() });
     let state = state_of(&grant, now);
-    let Terms {
-        targets,
-        logins,
-        capabilities,
-        source_networks,
-        max_sessions,
-    } = grant.terms;
+    let Terms { targets, logins, capabilities, source_networks, max_sessions } = grant.terms;
     Grant {
         id: grant.id,
         state,
@@ -326,22 +278,16 @@ fn shape(
         ticket: grant.ticket,
         created_by: grant.created_by.and_then(person),
         created_at: grant.created_at,
-        revoked: grant
-            .revoked
-            .map(|grant::Revocation { at, by, reason }| Revocation {
-                at,
-                by: by.and_then(person),
-                reason,
-            }),
+        revoked: grant.revoked.map(|grant::Revocation { at, by, reason }| Revocation {
+            at,
+            by: by.and_then(person),
+            reason,
+        }),
     }
 }
 
 async fn shape_one(state: &ApiState, grant: grant::Grant) -> Result<Json<Grant>, ApiError> {
-    Ok(Json(shape(
-        grant,
-        &names(state).await?,
-        state.app.clock.now(),
-    )))
+    Ok(Json(shape(grant, &names(state).await?, state.app.clock.now())))
 }
 
 impl MakeGrant {
@@ -356,13 +302,7 @@ impl MakeGrant {
             source_networks: self.source_networks,
             max_sessions: self.max_sessions,
         };
-        Ok(NewGrant {
-            people: self.people,
-            terms,
-            window,
-            reason: self.reason,
-            ticket: self.ticket,
-        })
+        Ok(NewGrant { people: self.people, terms, window, reason: self.reason, ticket: self.ticket })
     }
 }
 
@@ -424,16 +364,10 @@ pub(super) async fn preview(
         people::find(&state.app, person).await?;
     }
     let targets = targets::list(&state.app).await?;
-    let meant = targets
-        .into_iter()
-        .filter(|target| new.terms.covers(target));
+    let meant = targets.into_iter().filter(|target| new.terms.covers(target));
     let account = |target: target::Target| PreviewTarget {
         name: target.name,
-        logins: target
-            .logins
-            .into_iter()
-            .map(|account| account.login)
-            .collect(),
+        logins: target.logins.into_iter().map(|account| account.login).collect(),
     };
     Ok(Json(GrantPreview {
         people: new.people,
@@ -469,11 +403,7 @@ pub(super) async fn extend(
     Path(id): Path<GrantId>,
     Body(body): Body<ExtendGrant>,
 ) -> Result<Json<Grant>, ApiError> {
-    shape_one(
-        &state,
-        grants::extend(&state.app, &may.actor(), id, body.not_after, &body.reason).await?,
-    )
-    .await
+    shape_one(&state, grants::extend(&state.app, &may.actor(), id, body.not_after, &body.reason).await?).await
 }
 
 /// Takes a grant back; its live sessions are cut.
@@ -488,9 +418,5 @@ pub(super) async fn revoke(
     Path(id): Path<GrantId>,
     Body(body): Body<Reason>,
 ) -> Result<Json<Grant>, ApiError> {
-    shape_one(
-        &state,
-        grants::revoke(&state.app, &may.actor(), id, &body.reason).await?,
-    )
-    .await
+    shape_one(&state, grants::revoke(&state.app, &may.actor(), id, &body.reason).await?).await
 }

@@ -44,11 +44,5 @@ pub(super) async fn health(State(state): State<ApiState>) -> (StatusCode, Json<H
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, HealthStatus::Away)
     };
-    (
-        code,
-        Json(Health {
-            status,
-            database: status,
-        }),
-    )
+    (code, Json(Health { status, database: status }))
 }

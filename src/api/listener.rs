@@ -61,9 +61,7 @@ pub enum BindError {
         #[source]
         source: io::Error,
     },
-    #[error(
-        "`[api] listen` is {address}, which is not a loopback address: put a proxy that speaks TLS in front"
-    )]
+    #[error("`[api] listen` is {address}, which is not a loopback address: put a proxy that speaks TLS in front")]
     NotLoopback { address: SocketAddr },
     #[error("cannot listen on {address}")]
     Tcp {
@@ -107,33 +105,22 @@ impl Listeners {
             Some(address) if !address.ip().to_canonical().is_loopback() => {
                 return Err(BindError::NotLoopback { address });
             }
-            Some(address) => Some(
-                TcpListener::bind(address)
-                    .await
-                    .map_err(|source| BindError::Tcp { address, source })?,
-            ),
+            Some(address) => {
+                Some(TcpListener::bind(address).await.map_err(|source| BindError::Tcp { address, source })?)
+            }
         };
         let unix = match &settings.socket {
             None => None,
             Some(path) => Some(bind_socket(path, !settings.operators.is_empty()).await?),
         };
         let own = [0, nix::unistd::geteuid().as_raw()];
-        let operators = own
-            .into_iter()
-            .chain(settings.operators.iter().copied())
-            .collect();
-        Ok(Self {
-            unix,
-            tcp,
-            operators,
-        })
+        let operators = own.into_iter().chain(settings.operators.iter().copied()).collect();
+        Ok(Self { unix, tcp, operators })
     }
 
     /// The TCP address, with the port that the kernel chose if it was asked to.
     pub fn tcp_address(&self) -> Option<SocketAddr> {
-        self.tcp
-            .as_ref()
-            .and_then(|listener| listener.local_addr().ok())
+        self.tcp.as_ref().and_then(|listener| listener.local_addr().ok())
     }
 
     /// Serves until `stop`, then lets running requests end for a short time.
@@ -152,48 +139,33 @@ impl Listeners {
         };
         tokio::join!(unix, tcp);
         connections.close();
-        if tokio::time::timeout(GOODBYE, connections.wait())
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(GOODBYE, connections.wait()).await.is_err() {
             tracing::debug!("Some API requests did not end in time");
         }
     }
 }
 
 async fn bind_socket(path: &Path, open_to_others: bool) -> Result<Socket, BindError> {
-    let failed = |source| BindError::Socket {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| BindError::Socket { path: path.to_owned(), source };
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
         Ok(found) if !found.file_type().is_socket() => {
-            return Err(BindError::NotASocket {
-                path: path.to_owned(),
-            });
+            return Err(BindError::NotASocket { path: path.to_owned() });
         }
         Ok(_) => {
             if tokio::net::UnixStream::connect(path).await.is_ok() {
-                return Err(BindError::SocketInUse {
-                    path: path.to_owned(),
-                });
+                return Err(BindError::SocketInUse { path: path.to_owned() });
             }
             std::fs::remove_file(path).map_err(failed)?;
         }
     }
     let listener = UnixListener::bind(path).map_err(failed)?;
-    let file = SocketFile {
-        path: path.to_owned(),
-    };
+    let file = SocketFile { path: path.to_owned() };
     // The kernel's word on the peer's uid decides; where only root and we may, the file says so as well.
     let mode = if open_to_others { 0o666 } else { 0o600 };
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(failed)?;
-    Ok(Socket {
-        listener,
-        _file: file,
-    })
+    Ok(Socket { listener, _file: file })
 }
 
 async fn serve_unix(
@@ -218,10 +190,7 @@ async fn serve_unix(
         });
         match uid {
             Ok((stream, uid)) => {
-                let peer = Peer::Local {
-                    uid,
-                    is_operator: operators.contains(&uid),
-                };
+                let peer = Peer::Local { uid, is_operator: operators.contains(&uid) };
                 let connection = serve_connection(stream, peer, app.clone(), stop.clone());
                 connections.spawn(async move {
                     connection.await;
@@ -233,12 +202,7 @@ async fn serve_unix(
     }
 }
 
-async fn serve_tcp(
-    listener: &TcpListener,
-    app: &Router,
-    connections: &TaskTracker,
-    stop: &CancellationToken,
-) {
+async fn serve_tcp(listener: &TcpListener, app: &Router, connections: &TaskTracker, stop: &CancellationToken) {
     let slots = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     loop {
         let Some(slot) = free_slot(&slots, stop).await else {
@@ -253,8 +217,7 @@ async fn serve_tcp(
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%address, %error, "Cannot set TCP_NODELAY");
                 }
-                let connection =
-                    serve_connection(stream, Peer::Remote { address }, app.clone(), stop.clone());
+                let connection = serve_connection(stream, Peer::Remote { address }, app.clone(), stop.clone());
                 connections.spawn(async move {
                     connection.await;
                     drop(slot);
@@ -265,10 +228,7 @@ async fn serve_tcp(
     }
 }
 
-async fn free_slot(
-    slots: &Arc<Semaphore>,
-    stop: &CancellationToken,
-) -> Option<tokio::sync::OwnedSemaphorePermit> {
+async fn free_slot(slots: &Arc<Semaphore>, stop: &CancellationToken) -> Option<tokio::sync::OwnedSemaphorePermit> {
     tokio::select! {
         () = stop.cancelled() => None,
         slot = slots.clone().acquire_owned() => slot.ok(),
@@ -291,9 +251,7 @@ where
         let app = app.clone();
         async move {
             Ok::<_, Infallible>(
-                app.oneshot(request.map(axum::body::Body::new) as Request)
-                    .await
-                    .unwrap_or_else(|never| match never {}),
+                app.oneshot(request.map(axum::body::Body::new) as Request).await.unwrap_or_else(|never| match never {}),
             )
         }
     });
@@ -302,9 +260,7 @@ where
         .header_read_timeout(HEAD_DEADLINE)
         .max_headers(MOST_HEADERS)
         .max_buf_size(MOST_HEAD_BYTES);
-    let connection = http
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
+    let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -40,8 +40,7 @@ pub use listener::{ApiSettings, BindError, Listeners};
 pub use router::openapi;
 
 /// Asks the host at an address for its host keys. Filled in by whoever wires the floors: this one knows no SSH.
-pub type Scan =
-    Arc<dyn Fn(Address) -> BoxFuture<'static, Result<Vec<HostKey>, ScanError>> + Send + Sync>;
+pub type Scan = Arc<dyn Fn(Address) -> BoxFuture<'static, Result<Vec<HostKey>, ScanError>> + Send + Sync>;
 
 /// Why a host did not show its keys.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -46,9 +46,7 @@ impl PageQuery {
         let bytes = URL_SAFE_NO_PAD.decode(cursor).ok();
         match bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
             Some(position) => Ok(Some(position)),
-            None => Err(ApiError::BadRequest(
-                "the cursor is not one that this list gave".to_owned(),
-            )),
+            None => Err(ApiError::BadRequest("the cursor is not one that this list gave".to_owned())),
         }
     }
 }
@@ -61,34 +59,21 @@ pub(super) fn cursor<C: Serialize>(position: &C) -> Option<String> {
 
 impl<T> Page<T> {
     /// A page of a list that fits in memory. `items` are in the order of their keys, and keys do not repeat.
-    pub(super) fn of_sorted<C>(
-        items: Vec<T>,
-        query: &PageQuery,
-        key: impl Fn(&T) -> C,
-    ) -> Result<Self, ApiError>
+    pub(super) fn of_sorted<C>(items: Vec<T>, query: &PageQuery, key: impl Fn(&T) -> C) -> Result<Self, ApiError>
     where
         C: Ord + Serialize + DeserializeOwned,
     {
         let after: Option<C> = query.after()?;
-        let mut rest = items
-            .into_iter()
-            .skip_while(|item| after.as_ref().is_some_and(|after| key(item) <= *after));
+        let mut rest = items.into_iter().skip_while(|item| after.as_ref().is_some_and(|after| key(item) <= *after));
         let limit = query.limit() as usize;
         let page: Vec<T> = rest.by_ref().take(limit).collect();
-        let next = if rest.next().is_some() {
-            page.last().and_then(|last| cursor(&key(last)))
-        } else {
-            None
-        };
+        let next = if rest.next().is_some() { page.last().and_then(|last| cursor(&key(last))) } else { None };
         Ok(Self { items: page, next })
     }
 
     /// The same page of other items.
     pub(super) fn map<U>(self, shape: impl FnMut(T) -> U) -> Page<U> {
-        Page {
-            items: self.items.into_iter().map(shape).collect(),
-            next: self.next,
-        }
+        Page { items: self.items.into_iter().map(shape).collect(), next: self.next }
     }
 }
 

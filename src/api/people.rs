@@ -129,11 +129,7 @@ impl std::fmt::Debug for SentSecret {
 }
 
 fn shape(person: people::Person) -> Person {
-    let people::Person {
-        principal,
-        keys,
-        has_password,
-    } = person;
+    let people::Person { principal, keys, has_password } = person;
     let key = |key: people::PersonKey| PersonKey {
         fingerprint: key.fingerprint,
         public_key: key.public_key,
@@ -154,8 +150,7 @@ fn shape(person: people::Person) -> Person {
 }
 
 fn parse_key(line: &str) -> Result<SshPublicKey, ApiError> {
-    line.parse()
-        .map_err(|error: SshPublicKeyError| ApiError::BadRequest(error.to_string()))
+    line.parse().map_err(|error: SshPublicKeyError| ApiError::BadRequest(error.to_string()))
 }
 
 /// Everybody, by name.
@@ -188,14 +183,8 @@ pub(super) async fn add(
         name: body.name,
         organisation: body.organisation,
         roles: body.roles,
-        keys: body
-            .keys
-            .iter()
-            .map(|line| parse_key(line))
-            .collect::<Result<_, _>>()?,
-        password: body
-            .password
-            .map(|password| PrincipalPassword::new(password.into_text())),
+        keys: body.keys.iter().map(|line| parse_key(line)).collect::<Result<_, _>>()?,
+        password: body.password.map(|password| PrincipalPassword::new(password.into_text())),
     };
     let person = people::add(&state.app, &may.actor(), new).await?;
     Ok((StatusCode::CREATED, Json(shape(person))))
@@ -227,13 +216,7 @@ pub(super) async fn add_key(
     Path(name): Path<PrincipalName>,
     Body(body): Body<AddKey>,
 ) -> Result<(StatusCode, Json<Person>), ApiError> {
-    let person = people::add_key(
-        &state.app,
-        &may.actor(),
-        &name,
-        parse_key(&body.public_key)?,
-    )
-    .await?;
+    let person = people::add_key(&state.app, &may.actor(), &name, parse_key(&body.public_key)?).await?;
     Ok((StatusCode::CREATED, Json(shape(person))))
 }
 
@@ -248,9 +231,7 @@ pub(super) async fn remove_key(
     State(state): State<ApiState>,
     Path((name, fingerprint)): Path<(PrincipalName, String)>,
 ) -> Result<Json<Person>, ApiError> {
-    Ok(Json(shape(
-        people::remove_key(&state.app, &may.actor(), &name, &fingerprint).await?,
-    )))
+    Ok(Json(shape(people::remove_key(&state.app, &may.actor(), &name, &fingerprint).await?)))
 }
 
 /// Sets a password.
@@ -266,9 +247,7 @@ pub(super) async fn set_password(
     Body(body): Body<SetPassword>,
 ) -> Result<Json<Person>, ApiError> {
     let password = PrincipalPassword::new(body.password.into_text());
-    Ok(Json(shape(
-        people::set_password(&state.app, &may.actor(), &name, Some(password)).await?,
-    )))
+    Ok(Json(shape(people::set_password(&state.app, &may.actor(), &name, Some(password)).await?)))
 }
 
 /// Takes the password away: the person logs in with keys only.
@@ -282,9 +261,7 @@ pub(super) async fn remove_password(
     State(state): State<ApiState>,
     Path(name): Path<PrincipalName>,
 ) -> Result<Json<Person>, ApiError> {
-    Ok(Json(shape(
-        people::set_password(&state.app, &may.actor(), &name, None).await?,
-    )))
+    Ok(Json(shape(people::set_password(&state.app, &may.actor(), &name, None).await?)))
 }
 
 /// Sets the roles.
@@ -299,9 +276,7 @@ pub(super) async fn set_roles(
     Path(name): Path<PrincipalName>,
     Body(body): Body<SetRoles>,
 ) -> Result<Json<Person>, ApiError> {
-    Ok(Json(shape(
-        people::set_roles(&state.app, &may.actor(), &name, body.roles).await?,
-    )))
+    Ok(Json(shape(people::set_roles(&state.app, &may.actor(), &name, body.roles).await?)))
 }
 
 /// Disables a person: no login from now on, and live sessions are cut.
@@ -315,9 +290,7 @@ pub(super) async fn disable(
     State(state): State<ApiState>,
     Path(name): Path<PrincipalName>,
 ) -> Result<Json<Person>, ApiError> {
-    Ok(Json(shape(
-        people::disable(&state.app, &may.actor(), &name).await?,
-    )))
+    Ok(Json(shape(people::disable(&state.app, &may.actor(), &name).await?)))
 }
 
 /// Enables a person again.
@@ -331,7 +304,5 @@ pub(super) async fn enable(
     State(state): State<ApiState>,
     Path(name): Path<PrincipalName>,
 ) -> Result<Json<Person>, ApiError> {
-    Ok(Json(shape(
-        people::enable(&state.app, &may.actor(), &name).await?,
-    )))
+    Ok(Json(shape(people::enable(&state.app, &may.actor(), &name).await?)))
 }

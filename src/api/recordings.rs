@@ -53,16 +53,9 @@ pub struct Recording {
 }
 
 fn shape(record: RecordingRecord) -> Result<Recording, ApiError> {
-    let RecordingRecord {
-        recording,
-        progress,
-    } = record;
-    let exit: Option<serde_json::Value> = progress
-        .exit
-        .as_deref()
-        .map(serde_json::from_str)
-        .transpose()
-        .map_err(ApiError::internal)?;
+    let RecordingRecord { recording, progress } = record;
+    let exit: Option<serde_json::Value> =
+        progress.exit.as_deref().map(serde_json::from_str).transpose().map_err(ApiError::internal)?;
     Ok(Recording {
         id: recording.id,
         session_id: recording.session,
@@ -104,15 +97,8 @@ fn exit_text(exit: &serde_json::Value) -> String {
 }
 
 /// What the session's channels did, in the order in which they were opened.
-pub(super) async fn of_session(
-    state: &ApiState,
-    session: SessionId,
-) -> Result<Vec<Recording>, ApiError> {
-    catalogue::of_session(&state.app, session)
-        .await?
-        .into_iter()
-        .map(shape)
-        .collect()
+pub(super) async fn of_session(state: &ApiState, session: SessionId) -> Result<Vec<Recording>, ApiError> {
+    catalogue::of_session(&state.app, session).await?.into_iter().map(shape).collect()
 }
 
 /// One recording, without what was typed and printed.

@@ -13,9 +13,7 @@ use utoipa_axum::routes;
 
 use super::error::ApiError;
 use super::extract::MOST_BODY_BYTES;
-use super::{
-    ApiState, audit, bastion, error, grants, health, people, recordings, sessions, targets, tokens,
-};
+use super::{ApiState, audit, bastion, error, grants, health, people, recordings, sessions, targets, tokens};
 
 /// A handler has this long until its answer begins; a stream may go on for longer.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
@@ -89,12 +87,7 @@ async fn in_time(request: Request, next: Next) -> Response {
         Err(_elapsed) => ApiError::TimedOut.into_response(),
     };
     let headers = response.headers_mut();
-    headers
-        .entry(header::CACHE_CONTROL)
-        .or_insert(HeaderValue::from_static("no-store"));
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

@@ -5,30 +5,16 @@ use sallyport_domain::target::{CredentialKind, HostKeyTrust};
 use utoipa::openapi::schema::{Array, Object, ObjectBuilder, Type};
 
 fn words<'a>(description: &str, words: impl IntoIterator<Item = &'a str>) -> Object {
-    ObjectBuilder::new()
-        .schema_type(Type::String)
-        .description(Some(description))
-        .enum_values(Some(words))
-        .build()
+    ObjectBuilder::new().schema_type(Type::String).description(Some(description)).enum_values(Some(words)).build()
 }
 
 pub(super) fn roles() -> Array {
-    Array::new(words(
-        "the part a person plays",
-        Role::ALL.map(Role::as_str),
-    ))
+    Array::new(words("the part a person plays", Role::ALL.map(Role::as_str)))
 }
 
 pub(super) fn credential() -> Object {
-    let kinds = [
-        CredentialKind::Certificate,
-        CredentialKind::Key,
-        CredentialKind::Password,
-    ];
-    words(
-        "what the bastion proves itself with at the target",
-        kinds.map(CredentialKind::as_str),
-    )
+    let kinds = [CredentialKind::Certificate, CredentialKind::Key, CredentialKind::Password];
+    words("what the bastion proves itself with at the target", kinds.map(CredentialKind::as_str))
 }
 
 pub(super) fn host_key_trust() -> Object {

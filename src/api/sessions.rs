@@ -104,11 +104,7 @@ pub struct SessionQuery {
 }
 
 fn shape(record: SessionRecord) -> Result<Session, ApiError> {
-    let SessionRecord {
-        session,
-        ended,
-        cut_requested,
-    } = record;
+    let SessionRecord { session, ended, cut_requested } = record;
     let state = match (&ended, &cut_requested) {
         (Some(_), _) => SessionState::Ended,
         (None, Some(_)) => SessionState::Ending,
@@ -118,14 +114,8 @@ fn shape(record: SessionRecord) -> Result<Session, ApiError> {
     Ok(Session {
         id: session.id,
         state,
-        person: PersonRef {
-            id: session.principal,
-            name: session.principal_name,
-        },
-        target: TargetRef {
-            id: session.target,
-            name: session.target_name,
-        },
+        person: PersonRef { id: session.principal, name: session.principal_name },
+        target: TargetRef { id: session.target, name: session.target_name },
         login: session.login,
         grant_id: session.grant,
         node: session.node,
@@ -134,10 +124,7 @@ fn shape(record: SessionRecord) -> Result<Session, ApiError> {
         started_at: session.started_at,
         ended_at,
         ending_text: ending.as_ref().map(ending_text),
-        ending: ending
-            .map(serde_json::to_value)
-            .transpose()
-            .map_err(ApiError::internal)?,
+        ending: ending.map(serde_json::to_value).transpose().map_err(ApiError::internal)?,
     })
 }
 
@@ -175,14 +162,9 @@ pub(super) async fn list(
     let limit = page.limit();
     let records = sessions::list(&state.app, &filter, limit).await?;
     let is_full = records.len() >= limit as usize;
-    let last = records
-        .last()
-        .map(|record| (record.session.started_at, record.session.id));
+    let last = records.last().map(|record| (record.session.started_at, record.session.id));
     let next = last.filter(|_| is_full).and_then(|last| cursor(&last));
-    Ok(Json(Page {
-        items: records.into_iter().map(shape).collect::<Result<_, _>>()?,
-        next,
-    }))
+    Ok(Json(Page { items: records.into_iter().map(shape).collect::<Result<_, _>>()?, next }))
 }
 
 /// One session with its recordings.
@@ -197,10 +179,7 @@ pub(super) async fn show(
     Path(id): Path<SessionId>,
 ) -> Result<Json<SessionDetail>, ApiError> {
     let session = shape(sessions::find(&state.app, id).await?)?;
-    Ok(Json(SessionDetail {
-        session,
-        recordings: recordings::of_session(&state, id).await?,
-    }))
+    Ok(Json(SessionDetail { session, recordings: recordings::of_session(&state, id).await? }))
 }
 
 /// Ends a live session. The node that serves it does so within a second.
@@ -216,8 +195,5 @@ pub(super) async fn cut(
     Body(body): Body<Reason>,
 ) -> Result<(StatusCode, Json<Session>), ApiError> {
     sessions::request_cut(&state.app, &may.actor(), id, &body.reason).await?;
-    Ok((
-        StatusCode::ACCEPTED,
-        Json(shape(sessions::find(&state.app, id).await?)?),
-    ))
+    Ok((StatusCode::ACCEPTED, Json(shape(sessions::find(&state.app, id).await?)?)))
 }

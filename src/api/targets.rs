@@ -170,28 +170,19 @@ pub struct ScannedKeys {
 }
 
 fn shape_host_key(key: target::HostKey) -> HostKey {
-    let fingerprint = key
-        .public_key
-        .parse::<SshPublicKey>()
-        .map(|key| key.fingerprint().to_string());
-    HostKey {
-        trust: key.trust,
-        fingerprint: fingerprint.unwrap_or_default(),
-        public_key: key.public_key,
-    }
+    let fingerprint = key.public_key.parse::<SshPublicKey>().map(|key| key.fingerprint().to_string());
+    HostKey { trust: key.trust, fingerprint: fingerprint.unwrap_or_default(), public_key: key.public_key }
 }
 
 impl TryFrom<PinHostKey> for target::HostKey {
     type Error = ApiError;
 
     fn try_from(key: PinHostKey) -> Result<Self, ApiError> {
-        let parsed: SshPublicKey = key.public_key.parse().map_err(|error: SshPublicKeyError| {
-            ApiError::BadRequest(format!("host key: {error}"))
-        })?;
-        Ok(Self {
-            trust: key.trust,
-            public_key: parsed.to_line(),
-        })
+        let parsed: SshPublicKey = key
+            .public_key
+            .parse()
+            .map_err(|error: SshPublicKeyError| ApiError::BadRequest(format!("host key: {error}")))?;
+        Ok(Self { trust: key.trust, public_key: parsed.to_line() })
     }
 }
 
@@ -199,21 +190,14 @@ impl From<SetCredential> for Credential {
     fn from(credential: SetCredential) -> Self {
         match credential {
             SetCredential::Certificate => Credential::Certificate,
-            SetCredential::Key { private_key } => {
-                Credential::Key(PrivateKeyText::new(private_key.into_text()))
-            }
-            SetCredential::Password { password } => {
-                Credential::Password(TargetPassword::new(password.into_text()))
-            }
+            SetCredential::Key { private_key } => Credential::Key(PrivateKeyText::new(private_key.into_text())),
+            SetCredential::Password { password } => Credential::Password(TargetPassword::new(password.into_text())),
         }
     }
 }
 
 fn shape(target: target::Target, jump: Option<TargetName>) -> Target {
-    let login = |account: target::TargetLogin| TargetLogin {
-        login: account.login,
-        credential: account.credential,
-    };
+    let login = |account: target::TargetLogin| TargetLogin { login: account.login, credential: account.credential };
     Target {
         id: target.id,
         name: target.name,
@@ -232,20 +216,13 @@ fn shape(target: target::Target, jump: Option<TargetName>) -> Target {
 async fn shape_one(state: &ApiState, target: target::Target) -> Result<Json<Target>, ApiError> {
     let jump = match target.jump {
         None => None,
-        Some(id) => targets::list(&state.app)
-            .await?
-            .into_iter()
-            .find(|other| other.id == id)
-            .map(|other| other.name),
+        Some(id) => targets::list(&state.app).await?.into_iter().find(|other| other.id == id).map(|other| other.name),
     };
     Ok(Json(shape(target, jump)))
 }
 
 fn set_logins(logins: Vec<SetLogin>) -> Vec<(Login, Credential)> {
-    logins
-        .into_iter()
-        .map(|set| (set.login, set.credential.into()))
-        .collect()
+    logins.into_iter().map(|set| (set.login, set.credential.into())).collect()
 }
 
 fn pinned(keys: Vec<PinHostKey>) -> Result<Vec<target::HostKey>, ApiError> {
@@ -264,10 +241,7 @@ pub(super) async fn list(
 ) -> Result<Json<Page<Target>>, ApiError> {
     let mut targets = targets::list(&state.app).await?;
     targets.sort_by(|a, b| a.name.cmp(&b.name));
-    let names: HashMap<TargetId, TargetName> = targets
-        .iter()
-        .map(|target| (target.id, target.name.clone()))
-        .collect();
+    let names: HashMap<TargetId, TargetName> = targets.iter().map(|target| (target.id, target.name.clone())).collect();
     let page = Page::of_sorted(targets, &query, |target| target.name.clone())?;
     Ok(Json(page.map(|target| {
         let jump = target.jump.and_then(|id| names.get(&id).cloned());
@@ -309,20 +283,12 @@ pub(super) async fn scan(
     Body(body): Body<ScanTarget>,
 ) -> Result<Json<ScannedKeys>, ApiError> {
     let keys = match tokio::time::timeout(SCAN_DEADLINE, (state.scan)(body.address.clone())).await {
-        Ok(scanned) => {
-            scanned.map_err(|error: ScanError| ApiError::BadGateway(error.to_string()))?
-        }
+        Ok(scanned) => scanned.map_err(|error: ScanError| ApiError::BadGateway(error.to_string()))?,
         Err(_elapsed) => {
-            return Err(ApiError::BadGateway(format!(
-                "{} did not answer in time",
-                body.address
-            )));
+            return Err(ApiError::BadGateway(format!("{} did not answer in time", body.address)));
         }
     };
-    Ok(Json(ScannedKeys {
-        address: body.address,
-        host_keys: keys.into_iter().map(shape_host_key).collect(),
-    }))
+    Ok(Json(ScannedKeys { address: body.address, host_keys: keys.into_iter().map(shape_host_key).collect() }))
 }
 
 /// One target, by its name or an alias.
@@ -357,11 +323,7 @@ pub(super) async fn change(
         logins: body.logins.map(set_logins),
         host_keys: body.host_keys.map(pinned).transpose()?,
     };
-    shape_one(
-        &state,
-        targets::update(&state.app, &may.actor(), &name, change).await?,
-    )
-    .await
+    shape_one(&state, targets::update(&state.app, &may.actor(), &name, change).await?).await
 }
 
 /// Disables a target: nobody reaches it from now on, and live sessions to it are cut.
@@ -375,11 +337,7 @@ pub(super) async fn disable(
     State(state): State<ApiState>,
     Path(name): Path<TargetName>,
 ) -> Result<Json<Target>, ApiError> {
-    shape_one(
-        &state,
-        targets::disable(&state.app, &may.actor(), &name).await?,
-    )
-    .await
+    shape_one(&state, targets::disable(&state.app, &may.actor(), &name).await?).await
 }
 
 /// Enables a target again.
@@ -393,9 +351,5 @@ pub(super) async fn enable(
     State(state): State<ApiState>,
     Path(name): Path<TargetName>,
 ) -> Result<Json<Target>, ApiError> {
-    shape_one(
-        &state,
-        targets::enable(&state.app, &may.actor(), &name).await?,
-    )
-    .await
+    shape_one(&state, targets::enable(&state.app, &may.actor(), &name).await?).await
 }

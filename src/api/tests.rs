@@ -18,8 +18,7 @@ use super::*;
 use crate::app::{people, tokens};
 use crate::store::db::testing::{app_on, open};
 
-const KEY: &str =
-    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJoL8X+PsKU1yphZolH6hK2BDKbcxvNjqqXWI6MsLih8";
+const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJoL8X+PsKU1yphZolH6hK2BDKbcxvNjqqXWI6MsLih8";
 const OPERATOR: Actor = Actor::Operator { uid: 0 };
 
 /// A served API on a socket of its own.
@@ -47,15 +46,9 @@ impl Served {
         let scan: Scan = Arc::new(|address: Address| {
             Box::pin(async move {
                 if address.host() == "away" {
-                    return Err(ScanError::Unreachable {
-                        address,
-                        message: "connection refused".to_owned(),
-                    });
+                    return Err(ScanError::Unreachable { address, message: "connection refused".to_owned() });
                 }
-                Ok(vec![HostKey {
-                    trust: HostKeyTrust::Host,
-                    public_key: KEY.to_owned(),
-                }])
+                Ok(vec![HostKey { trust: HostKeyTrust::Host, public_key: KEY.to_owned() }])
             })
         });
         let bastion = Arc::new(Bastion {
@@ -67,42 +60,20 @@ impl Served {
             host_ca: KEY.to_owned(),
         });
         let stop = CancellationToken::new();
-        let state = ApiState {
-            app: app.clone(),
-            scan,
-            bastion,
-        };
+        let state = ApiState { app: app.clone(), scan, bastion };
         let task = tokio::spawn(listeners.serve(state, stop.clone()));
-        Self {
-            app,
-            socket,
-            tcp,
-            stop,
-            task,
-            _folder: folder,
-        }
+        Self { app, socket, tcp, stop, task, _folder: folder }
     }
 
     /// A client on the Unix socket: this process's own uid, an operator.
     fn operator(&self) -> Client {
-        let http = reqwest::Client::builder()
-            .unix_socket(self.socket.as_path())
-            .build()
-            .unwrap();
-        Client {
-            http,
-            base: "http://bastion".to_owned(),
-            token: None,
-        }
+        let http = reqwest::Client::builder().unix_socket(self.socket.as_path()).build().unwrap();
+        Client { http, base: "http://bastion".to_owned(), token: None }
     }
 
     fn remote(&self, token: Option<&str>) -> Client {
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Client {
-            http,
-            base: format!("http://{}", self.tcp),
-            token: token.map(str::to_owned),
-        }
+        Client { http, base: format!("http://{}", self.tcp), token: token.map(str::to_owned) }
     }
 
     /// A client over TCP for a new person with this role.
@@ -115,9 +86,7 @@ impl Served {
             password: None,
         };
         people::add(&self.app, &OPERATOR, new).await.unwrap();
-        let (_, token) = tokens::make(&self.app, &OPERATOR, &name.parse().unwrap(), "test", None)
-            .await
-            .unwrap();
+        let (_, token) = tokens::make(&self.app, &OPERATOR, &name.parse().unwrap(), "test", None).await.unwrap();
         self.remote(Some(token.expose()))
     }
 }
@@ -131,9 +100,7 @@ struct Client {
 impl Client {
     async fn send(&self, method: &str, path: &str, body: Option<Value>) -> (StatusCode, Value) {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
-        let mut request = self
-            .http
-            .request(method, format!("{}/api/v1{path}", self.base));
+        let mut request = self.http.request(method, format!("{}/api/v1{path}", self.base));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
@@ -142,19 +109,9 @@ impl Client {
         }
         let response = request.send().await.unwrap();
         let status = response.status();
-        let kind = response.headers()["content-type"]
-            .to_str()
-            .unwrap()
-            .to_owned();
-        let expected = if status.is_success() {
-            "application/json"
-        } else {
-            "application/problem+json"
-        };
-        assert!(
-            kind == expected || status == StatusCode::SERVICE_UNAVAILABLE,
-            "{status} as {kind}"
-        );
+        let kind = response.headers()["content-type"].to_str().unwrap().to_owned();
+        let expected = if status.is_success() { "application/json" } else { "application/problem+json" };
+        assert!(kind == expected || status == StatusCode::SERVICE_UNAVAILABLE, "{status} as {kind}");
         (status, response.json().await.unwrap())
     }
 
@@ -171,8 +128,7 @@ impl Client {
     }
 
     async fn with_web_1(self) -> Self {
-        self.post("/people", json!({"name": "alice", "keys": [KEY]}))
-            .await;
+        self.post("/people", json!({"name": "alice", "keys": [KEY]})).await;
         let login = json!({"login": "root", "credential": {"kind": "certificate"}});
         let host_key = json!({"public_key": KEY});
         let web = json!({"name": "web-1", "address": "10.0.0.1", "logins": [login], "host_keys": [host_key]});
@@ -196,40 +152,18 @@ async fn a_grant_is_made_listed_extended_and_revoked() {
     let preview = client.post("/grants/preview", a_grant()).await;
     let made = client.post("/grants", a_grant()).await;
     let id = made["id"].as_str().unwrap();
-    let listed = client
-        .get("/grants?state=active&person=alice&target=web-1")
-        .await;
+    let listed = client.get("/grants?state=active&person=alice&target=web-1").await;
     let later = json!({"not_after": "2101-01-01T00:00:00Z", "reason": "not done yet"});
     let extended = client.post(&format!("/grants/{id}/extend"), later).await;
-    let revoked = client
-        .post(&format!("/grants/{id}/revoke"), json!({"reason": "done"}))
-        .await;
-    let (again, _) = client
-        .send(
-            "POST",
-            &format!("/grants/{id}/revoke"),
-            Some(json!({"reason": "done"})),
-        )
-        .await;
+    let revoked = client.post(&format!("/grants/{id}/revoke"), json!({"reason": "done"})).await;
+    let (again, _) = client.send("POST", &format!("/grants/{id}/revoke"), Some(json!({"reason": "done"}))).await;
 
-    assert_eq!(
-        preview["matching_targets"],
-        json!([{"name": "web-1", "logins": ["root"]}])
-    );
-    assert_eq!(
-        (&made["state"], &made["people"][0]["name"]),
-        (&json!("active"), &json!("alice"))
-    );
-    assert_eq!(
-        made["allow"],
-        json!({"shell": true, "exec": true, "upload": false, "download": false, "forwards": []})
-    );
+    assert_eq!(preview["matching_targets"], json!([{"name": "web-1", "logins": ["root"]}]));
+    assert_eq!((&made["state"], &made["people"][0]["name"]), (&json!("active"), &json!("alice")));
+    assert_eq!(made["allow"], json!({"shell": true, "exec": true, "upload": false, "download": false, "forwards": []}));
     assert_eq!(listed["items"][0]["id"], made["id"]);
     assert_eq!(extended["not_after"], "2101-01-01T00:00:00Z");
-    assert_eq!(
-        (&revoked["state"], &revoked["revoked"]["reason"]),
-        (&json!("revoked"), &json!("done"))
-    );
+    assert_eq!((&revoked["state"], &revoked["revoked"]["reason"]), (&json!("revoked"), &json!("done")));
     assert_eq!(again, StatusCode::CONFLICT);
     let events = client.get("/events?act=grant_revoked").await;
     assert_eq!(events["items"][0]["actor"]["kind"], "operator");
@@ -239,35 +173,16 @@ async fn a_grant_is_made_listed_extended_and_revoked() {
 async fn a_person_loses_keys_password_and_entry() {
     let served = Served::start().await;
     let client = served.operator().with_web_1().await;
-    let fingerprint = client.get("/people/alice").await["keys"][0]["fingerprint"]
-        .as_str()
-        .unwrap()
-        .replace('/', "%2F");
+    let fingerprint = client.get("/people/alice").await["keys"][0]["fingerprint"].as_str().unwrap().replace('/', "%2F");
 
-    let (_, set) = client
-        .send(
-            "PUT",
-            "/people/alice/password",
-            Some(json!({"password": "correct horse battery"})),
-        )
-        .await;
+    let (_, set) =
+        client.send("PUT", "/people/alice/password", Some(json!({"password": "correct horse battery"}))).await;
     let (_, unset) = client.send("DELETE", "/people/alice/password", None).await;
-    let (_, keyless) = client
-        .send("DELETE", &format!("/people/alice/keys/{fingerprint}"), None)
-        .await;
-    let (_, roles) = client
-        .send(
-            "PUT",
-            "/people/alice/roles",
-            Some(json!({"roles": ["auditor"]})),
-        )
-        .await;
+    let (_, keyless) = client.send("DELETE", &format!("/people/alice/keys/{fingerprint}"), None).await;
+    let (_, roles) = client.send("PUT", "/people/alice/roles", Some(json!({"roles": ["auditor"]}))).await;
     let (_, disabled) = client.send("POST", "/people/alice/disable", None).await;
 
-    assert_eq!(
-        (&set["has_password"], &unset["has_password"]),
-        (&json!(true), &json!(false))
-    );
+    assert_eq!((&set["has_password"], &unset["has_password"]), (&json!(true), &json!(false)));
     assert_eq!(keyless["keys"], json!([]));
     assert_eq!(roles["roles"], json!(["auditor"]));
     assert!(disabled["disabled_at"].is_string());
@@ -278,25 +193,13 @@ async fn a_host_is_asked_for_its_keys_and_its_silence_is_told() {
     let served = Served::start().await;
     let client = served.operator();
 
-    let scanned = client
-        .post("/targets/scan", json!({"address": "web-1"}))
-        .await;
-    let (status, problem) = client
-        .send("POST", "/targets/scan", Some(json!({"address": "away"})))
-        .await;
+    let scanned = client.post("/targets/scan", json!({"address": "web-1"})).await;
+    let (status, problem) = client.send("POST", "/targets/scan", Some(json!({"address": "away"}))).await;
 
     assert_eq!(scanned["address"], "web-1:22");
-    assert!(
-        scanned["host_keys"][0]["fingerprint"]
-            .as_str()
-            .unwrap()
-            .starts_with("SHA256:")
-    );
+    assert!(scanned["host_keys"][0]["fingerprint"].as_str().unwrap().starts_with("SHA256:"));
     assert_eq!(status, StatusCode::BAD_GATEWAY);
-    assert_eq!(
-        problem["detail"],
-        "cannot reach away:22: connection refused"
-    );
+    assert_eq!(problem["detail"], "cannot reach away:22: connection refused");
 }
 
 #[tokio::test]
@@ -304,42 +207,20 @@ async fn what_cannot_be_read_is_told_without_our_libraries_names() {
     let served = Served::start().await;
     let client = served.operator();
 
-    let (status, problem) = client
-        .send("POST", "/people", Some(json!({"name": "Alice"})))
-        .await;
-    let (unknown_field, _) = client
-        .send("POST", "/people", Some(json!({"name": "a", "admin": true})))
-        .await;
+    let (status, problem) = client.send("POST", "/people", Some(json!({"name": "Alice"}))).await;
+    let (unknown_field, _) = client.send("POST", "/people", Some(json!({"name": "a", "admin": true}))).await;
     let (no_such_id, _) = client.send("GET", "/grants/g-nonsense", None).await;
     let (no_such_path, _) = client.send("GET", "/nothing", None).await;
     let (wrong_method, _) = client.send("DELETE", "/people", None).await;
-    let (too_large, _) = client
-        .send(
-            "POST",
-            "/people",
-            Some(json!({"name": "a".repeat(300_000)})),
-        )
-        .await;
+    let (too_large, _) = client.send("POST", "/people", Some(json!({"name": "a".repeat(300_000)}))).await;
     let (bad_cursor, _) = client.send("GET", "/people?cursor=x", None).await;
 
     assert_eq!(status, StatusCode::BAD_REQUEST);
-    assert!(
-        problem["detail"]
-            .as_str()
-            .unwrap()
-            .contains("a person's name may not start with 'A'"),
-        "{problem}"
-    );
+    assert!(problem["detail"].as_str().unwrap().contains("a person's name may not start with 'A'"), "{problem}");
     assert!(problem["reference"].as_str().unwrap().len() == 32);
     assert_eq!([unknown_field, bad_cursor], [StatusCode::BAD_REQUEST; 2]);
     assert_eq!([no_such_id, no_such_path], [StatusCode::NOT_FOUND; 2]);
-    assert_eq!(
-        [wrong_method, too_large],
-        [
-            StatusCode::METHOD_NOT_ALLOWED,
-            StatusCode::PAYLOAD_TOO_LARGE
-        ]
-    );
+    assert_eq!([wrong_method, too_large], [StatusCode::METHOD_NOT_ALLOWED, StatusCode::PAYLOAD_TOO_LARGE]);
 }
 
 #[tokio::test]
@@ -351,36 +232,13 @@ async fn a_list_comes_page_by_page() {
     }
 
     let first = client.get("/people?limit=2").await;
-    let second = client
-        .get(&format!(
-            "/people?limit=2&cursor={}",
-            first["next"].as_str().unwrap()
-        ))
-        .await;
+    let second = client.get(&format!("/people?limit=2&cursor={}", first["next"].as_str().unwrap())).await;
     let events = client.get("/events?limit=2").await;
-    let rest = client
-        .get(&format!(
-            "/events?cursor={}",
-            events["next"].as_str().unwrap()
-        ))
-        .await;
+    let rest = client.get(&format!("/events?cursor={}", events["next"].as_str().unwrap())).await;
 
-    let names = |page: &Value| {
-        page["items"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|p| p["name"].clone())
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(
-        (names(&first), names(&second)),
-        (vec![json!("a"), json!("b")], vec![json!("c")])
-    );
-    assert_eq!(
-        (&second["next"], rest["items"].as_array().unwrap().len()),
-        (&Value::Null, 1)
-    );
+    let names = |page: &Value| page["items"].as_array().unwrap().iter().map(|p| p["name"].clone()).collect::<Vec<_>>();
+    assert_eq!((names(&first), names(&second)), (vec![json!("a"), json!("b")], vec![json!("c")]));
+    assert_eq!((&second["next"], rest["items"].as_array().unwrap().len()), (&Value::Null, 1));
 }
 
 #[tokio::test]
@@ -391,30 +249,13 @@ async fn a_token_ends_with_its_person_or_its_revocation() {
 
     let me = auditor.get("/me").await;
     let tokens = admin.get("/tokens").await;
-    let annas = tokens["items"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|token| token["person"]["name"] == "anna")
-        .unwrap();
-    admin
-        .send(
-            "POST",
-            &format!("/tokens/{}/revoke", annas["id"].as_str().unwrap()),
-            None,
-        )
-        .await;
+    let annas = tokens["items"].as_array().unwrap().iter().find(|token| token["person"]["name"] == "anna").unwrap();
+    admin.send("POST", &format!("/tokens/{}/revoke", annas["id"].as_str().unwrap()), None).await;
     let (revoked, _) = auditor.send("GET", "/me", None).await;
-    served
-        .operator()
-        .send("POST", "/people/adam/disable", None)
-        .await;
+    served.operator().send("POST", "/people/adam/disable", None).await;
     let (disabled, _) = admin.send("GET", "/me", None).await;
 
-    assert_eq!(
-        me,
-        json!({"kind": "person", "name": "anna", "roles": ["auditor"]})
-    );
+    assert_eq!(me, json!({"kind": "person", "name": "anna", "roles": ["auditor"]}));
     assert_eq!([revoked, disabled], [StatusCode::UNAUTHORIZED; 2]);
 }
 
@@ -424,20 +265,8 @@ async fn an_admin_makes_tokens_for_nobody_else() {
     let admin = served.person("adam", Role::Admin).await;
     served.person("rita", Role::Reviewer).await;
 
-    let (own, made) = admin
-        .send(
-            "POST",
-            "/tokens",
-            Some(json!({"person": "adam", "label": "script"})),
-        )
-        .await;
-    let (other, _) = admin
-        .send(
-            "POST",
-            "/tokens",
-            Some(json!({"person": "rita", "label": "script"})),
-        )
-        .await;
+    let (own, made) = admin.send("POST", "/tokens", Some(json!({"person": "adam", "label": "script"}))).await;
+    let (other, _) = admin.send("POST", "/tokens", Some(json!({"person": "rita", "label": "script"}))).await;
 
     assert_eq!((own, other), (StatusCode::CREATED, StatusCode::FORBIDDEN));
     let with_it = served.remote(made["secret"].as_str());
@@ -447,10 +276,7 @@ async fn an_admin_makes_tokens_for_nobody_else() {
 #[tokio::test]
 async fn a_socket_in_use_is_not_taken_and_a_dead_one_is_replaced() {
     let served = Served::start().await;
-    let settings = ApiSettings {
-        socket: Some(served.socket.clone()),
-        ..ApiSettings::default()
-    };
+    let settings = ApiSettings { socket: Some(served.socket.clone()), ..ApiSettings::default() };
 
     let taken = Listeners::bind(&settings).await;
     served.stop.cancel();
@@ -465,14 +291,8 @@ async fn a_socket_in_use_is_not_taken_and_a_dead_one_is_replaced() {
 
 #[tokio::test]
 async fn only_loopback_addresses_are_listened_on() {
-    let settings = ApiSettings {
-        listen: Some("0.0.0.0:0".parse().unwrap()),
-        ..ApiSettings::default()
-    };
-    assert!(matches!(
-        Listeners::bind(&settings).await,
-        Err(BindError::NotLoopback { .. })
-    ));
+    let settings = ApiSettings { listen: Some("0.0.0.0:0".parse().unwrap()), ..ApiSettings::default() };
+    assert!(matches!(Listeners::bind(&settings).await, Err(BindError::NotLoopback { .. })));
 }
 
 /// Who may do what: anonymous, engineer, reviewer, auditor, admin, operator.
@@ -521,15 +341,9 @@ fn operations() -> Vec<(String, String, String)> {
     let paths = document["paths"].as_object().unwrap();
     let all = paths.iter().flat_map(|(path, item)| {
         let methods = item.as_object().unwrap().iter();
-        methods
-            .filter(|(_, operation)| operation["operationId"].is_string())
-            .map(move |(method, operation)| {
-                (
-                    operation["operationId"].as_str().unwrap().to_owned(),
-                    method.to_uppercase(),
-                    path.clone(),
-                )
-            })
+        methods.filter(|(_, operation)| operation["operationId"].is_string()).map(move |(method, operation)| {
+            (operation["operationId"].as_str().unwrap().to_owned(), method.to_uppercase(), path.clone())
+        })
     });
     all.collect()
 }
@@ -547,50 +361,26 @@ async fn every_operation_answers_those_who_may_and_nobody_else() {
     ];
     // Nothing has these names, so that whoever may is told that there is nothing; the body says nothing either.
     let fill = |path: &str| {
-        let path = path
-            .strip_prefix("/api/v1")
-            .unwrap()
-            .replace("{name}", "nobody")
-            .replace("{fingerprint}", "x");
+        let path = path.strip_prefix("/api/v1").unwrap().replace("{name}", "nobody").replace("{fingerprint}", "x");
         let recording = path.replace("recordings/{id}", "recordings/r-00000000000000000000000000");
         let kinds = [("grants", 'g'), ("sessions", 's'), ("tokens", 'k')];
         kinds.iter().fold(recording, |path, (noun, prefix)| {
-            path.replace(
-                &format!("{noun}/{{id}}"),
-                &format!("{noun}/{prefix}-00000000000000000000000000"),
-            )
+            path.replace(&format!("{noun}/{{id}}"), &format!("{noun}/{prefix}-00000000000000000000000000"))
         })
     };
 
     for (operation, method, path) in operations() {
         let row = ACCESS.iter().find(|(name, _)| *name == operation);
-        let (_, may) = row
-            .unwrap_or_else(|| panic!("`{operation}` has no row in the table of who may do what"));
+        let (_, may) = row.unwrap_or_else(|| panic!("`{operation}` has no row in the table of who may do what"));
         for (who, (caller, may)) in callers.iter().zip(may).enumerate() {
             let body = (method != "GET" && method != "DELETE").then(|| json!({}));
             let (status, answer) = caller.send(&method, &fill(&path), body).await;
-            let refusal = if who == 0 {
-                StatusCode::UNAUTHORIZED
-            } else {
-                StatusCode::FORBIDDEN
-            };
-            assert_eq!(
-                status != refusal,
-                *may,
-                "{operation} by caller {who}: {status} {answer}"
-            );
-            assert_ne!(
-                status,
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "{operation} by caller {who}: {answer}"
-            );
+            let refusal = if who == 0 { StatusCode::UNAUTHORIZED } else { StatusCode::FORBIDDEN };
+            assert_eq!(status != refusal, *may, "{operation} by caller {who}: {status} {answer}");
+            assert_ne!(status, StatusCode::INTERNAL_SERVER_ERROR, "{operation} by caller {who}: {answer}");
         }
     }
-    assert_eq!(
-        operations().len(),
-        ACCESS.len(),
-        "a row of the table belongs to no operation"
-    );
+    assert_eq!(operations().len(), ACCESS.len(), "a row of the table belongs to no operation");
 }
 
 #[test]
@@ -598,8 +388,5 @@ fn the_document_is_the_one_in_docs() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json");
     let built = openapi().to_pretty_json().unwrap() + "\n";
     let kept = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(
-        kept == built,
-        "docs/openapi.json is behind the code: run `sallyport openapi > docs/openapi.json`"
-    );
+    assert!(kept == built, "docs/openapi.json is behind the code: run `sallyport openapi > docs/openapi.json`");
 }

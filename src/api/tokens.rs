@@ -86,10 +86,7 @@ fn shape(record: TokenRecord, now: DateTime<Utc>) -> Token {
     };
     Token {
         id: record.id,
-        person: PersonRef {
-            id: record.principal,
-            name: record.principal_name,
-        },
+        person: PersonRef { id: record.principal, name: record.principal_name },
         label: record.label,
         state,
         created_at: record.created_at,
@@ -100,10 +97,7 @@ fn shape(record: TokenRecord, now: DateTime<Utc>) -> Token {
 }
 
 async fn find(state: &ApiState, id: TokenId) -> Result<Token, ApiError> {
-    let found = tokens::list(&state.app)
-        .await?
-        .into_iter()
-        .find(|record| record.id == id);
+    let found = tokens::list(&state.app).await?.into_iter().find(|record| record.id == id);
     let record = found.ok_or_else(|| ApiError::NotFound(format!("there is no token {id}")))?;
     Ok(shape(record, state.app.clock.now()))
 }
@@ -138,28 +132,14 @@ pub(super) async fn make(
 ) -> Result<(StatusCode, Json<MadeToken>), ApiError> {
     match may.caller() {
         Caller::Person(person) if person.name != body.person => {
-            let refusal =
-                "a token for another person is made by an operator, on the bastion's own host";
+            let refusal = "a token for another person is made by an operator, on the bastion's own host";
             return Err(ApiError::Forbidden(refusal.to_owned()));
         }
         Caller::Person(_) | Caller::Operator { .. } => {}
     }
-    let (id, secret) = tokens::make(
-        &state.app,
-        &may.actor(),
-        &body.person,
-        &body.label,
-        body.not_after,
-    )
-    .await?;
+    let (id, secret) = tokens::make(&state.app, &may.actor(), &body.person, &body.label, body.not_after).await?;
     let token = find(&state, id).await?;
-    Ok((
-        StatusCode::CREATED,
-        Json(MadeToken {
-            token,
-            secret: secret.expose().to_owned(),
-        }),
-    ))
+    Ok((StatusCode::CREATED, Json(MadeToken { token, secret: secret.expose().to_owned() })))
 }
 
 /// Revokes a token.

@@ -74,7 +74,12 @@ const REMEMBERED: TimeDelta = TimeDelta::days(30);
 const MOST_JUMPS: usize = 4;
 
 /// Opens a session to `destination` on `node`, if the rule says yes.
-pub async fn open(app: &App, node: &str, arrival: &Arrival, destination: &Destination) -> Result<OpenSession, OpenError> {
+pub async fn open(
+    app: &App,
+    node: &str,
+    arrival: &Arrival,
+    destination: &Destination,
+) -> Result<OpenSession, OpenError> {
     let now = app.clock.now();
     let mut tx = app.db.write().await?;
     // As the person is now, not as the login found them.
@@ -114,13 +119,8 @@ pub async fn open(app: &App, node: &str, arrival: &Arrival, destination: &Destin
         started_at: now,
     };
     db::sessions::insert(&mut tx, &session).await?;
-    let act = Act::SessionOpened {
-        session: id,
-        grant: permit.grant(),
-        target: target.id,
-        login,
-        address: arrival.source,
-    };
+    let act =
+        Act::SessionOpened { session: id, grant: permit.grant(), target: target.id, login, address: arrival.source };
     let actor = Actor::Principal { id: arrival.principal.id, name: arrival.principal.name.clone() };
     db::events::append(&mut tx, &event(now, actor, act)).await?;
     tx.commit().await?;
@@ -273,7 +273,8 @@ impl<'a> Facts<'a> {
         }
         if let (true, Destination::Target(_), [target]) = (choices.is_empty(), destination, targets.as_slice()) {
             // Nothing is open: the rule says why for a login that a grant names, else for the target's first one.
-            let named = self.grants.iter().filter(|grant| grant.terms.covers(target)).flat_map(|grant| &grant.terms.logins);
+            let named =
+                self.grants.iter().filter(|grant| grant.terms.covers(target)).flat_map(|grant| &grant.terms.logins);
             let known = named.into_iter().find(|login| target.login(login).is_some());
             let login = known.or_else(|| target.logins.first().map(|login| &login.login));
             if let Some(login) = login {
@@ -307,7 +308,8 @@ async fn find_jumps(tx: &mut Tx, target: &Target) -> Result<Vec<Target>, OpenErr
         if jumps.len() == MOST_JUMPS {
             return Err(no_way());
         }
-        let jump = db::targets::find_by_id(tx, id).await?.filter(|jump| jump.disabled_at.is_none()).ok_or_else(no_way)?;
+        let jump =
+            db::targets::find_by_id(tx, id).await?.filter(|jump| jump.disabled_at.is_none()).ok_or_else(no_way)?;
         next = jump.jump;
         jumps.insert(0, jump);
     }

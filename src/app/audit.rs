@@ -54,8 +54,8 @@ pub(crate) fn name_of(actor: &Actor) -> String {
 
 #[cfg(test)]
 mod tests {
-    use sallyport_domain::id::{GrantId, SessionId};
     use sallyport_domain::event::SessionEnd;
+    use sallyport_domain::id::{GrantId, SessionId};
 
     use super::*;
     use crate::store::db::testing::{app_on, on_both};
@@ -66,7 +66,8 @@ mod tests {
             let app = app_on(db);
             let session = SessionId::from_uuid(Uuid::from_u128(5));
             let operator = Actor::Operator { uid: 0 };
-            let revoked = Act::GrantRevoked { grant: GrantId::from_uuid(Uuid::from_u128(1)), reason: "done".to_owned() };
+            let revoked =
+                Act::GrantRevoked { grant: GrantId::from_uuid(Uuid::from_u128(1)), reason: "done".to_owned() };
             let ended = Act::SessionEnded { session, end: SessionEnd::ClientClosed };
 
             record(&app, &operator, revoked.clone()).await.unwrap();

@@ -91,7 +91,10 @@ mod tests {
     async fn a_sleeper_wakes_when_the_manual_clock_reaches_its_instant_and_not_before() {
         let clock = Clock::manual(DateTime::UNIX_EPOCH);
         let until = clock.now() + Duration::from_secs(10);
-        let sleeper = { let clock = clock.clone(); async move { clock.sleep_until(until).await } };
+        let sleeper = {
+            let clock = clock.clone();
+            async move { clock.sleep_until(until).await }
+        };
         tokio::pin!(sleeper);
 
         clock.advance(Duration::from_micros(9_999_999));

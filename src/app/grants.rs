@@ -89,8 +89,7 @@ pub async fn make(app: &App, actor: &Actor, new: NewGrant) -> Result<Grant, Gran
     let ticket = new.ticket.map(|ticket| text::check("ticket", &ticket, text::MOST_LABEL)).transpose()?;
     some_but_not_too_many("people", "person", new.people.len())?;
     check_terms(&new.terms)?;
-    let window =
-        Window::new(whole_microseconds(new.window.not_before()), whole_microseconds(new.window.not_after()))?;
+    let window = Window::new(whole_microseconds(new.window.not_before()), whole_microseconds(new.window.not_after()))?;
     let now = app.clock.now();
     if window.not_after() <= now {
         return Err(GrantError::NotInFuture { not_after: window.not_after() });

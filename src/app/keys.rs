@@ -11,8 +11,8 @@ use secrecy::zeroize::Zeroizing;
 use uuid::Uuid;
 
 use crate::app::{App, audit};
-use crate::store::db::bastion_keys::{self, SealedKey};
 use crate::store::db::DbError;
+use crate::store::db::bastion_keys::{self, SealedKey};
 use crate::store::seal::SealError;
 
 pub use crate::store::db::bastion_keys::Purpose;

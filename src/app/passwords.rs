@@ -29,7 +29,8 @@ pub const MOST_BYTES: usize = 1024;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a password is checked against when nobody of that name has one: the same work, and never a match.
-const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$c2FsbHlwb3J0LW5vYm9keQ$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+const NOBODY: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$c2FsbHlwb3J0LW5vYm9keQ$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 fn hasher() -> Result<Argon2<'static>, PasswordError> {
     let params = Params::new(19 * 1024, 2, 1, None).map_err(|_| PasswordError::Hashing)?;

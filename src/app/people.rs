@@ -118,12 +118,7 @@ pub async fn find(app: &App, name: &PrincipalName) -> Result<Person, PeopleError
 }
 
 /// Adds a key.
-pub async fn add_key(
-    app: &App,
-    actor: &Actor,
-    name: &PrincipalName,
-    key: SshPublicKey,
-) -> Result<Person, PeopleError> {
+pub async fn add_key(app: &App, actor: &Actor, name: &PrincipalName, key: SshPublicKey) -> Result<Person, PeopleError> {
     let mut tx = app.db.write().await?;
     let person = load(&mut tx, name).await?;
     if person.keys.len() >= MOST_KEYS {

@@ -101,7 +101,9 @@ pub enum TargetError {
     Password { login: Login },
     #[error("a target may have {most} {what} at most")]
     TooMany { what: &'static str, most: usize },
-    #[error("the label `{key}` is not usable: a key has 1 to 63 of letters, digits, `.`, `_`, `-` and `/`, a value 1 to 255 printable characters")]
+    #[error(
+        "the label `{key}` is not usable: a key has 1 to 63 of letters, digits, `.`, `_`, `-` and `/`, a value 1 to 255 printable characters"
+    )]
     Label { key: String },
     #[error("nothing was given to change")]
     NoChange,
@@ -183,12 +185,7 @@ pub async fn find(app: &App, name: &TargetName) -> Result<Target, TargetError> {
 }
 
 /// Changes a target. Sessions that the change no longer permits are cut.
-pub async fn update(
-    app: &App,
-    actor: &Actor,
-    name: &TargetName,
-    change: TargetChange,
-) -> Result<Target, TargetError> {
+pub async fn update(app: &App, actor: &Actor, name: &TargetName, change: TargetChange) -> Result<Target, TargetError> {
     let mut words = Vec::new();
     if let Some(address) = &change.address {
         words.push(format!("address {address}"));
@@ -281,11 +278,8 @@ pub async fn secret(app: &App, id: TargetId, login: &Login) -> Result<Option<Cre
     let sealed = targets::secret(&mut tx, id, login).await?.ok_or_else(missing)?;
     drop(tx);
     let opened = app.master.open(&context(id, login), &sealed);
-    let opened = opened.map_err(|source| TargetError::Sealed {
-        login: login.clone(),
-        name: target.name.clone(),
-        source,
-    })?;
+    let opened =
+        opened.map_err(|source| TargetError::Sealed { login: login.clone(), name: target.name.clone(), source })?;
     let text = std::str::from_utf8(opened.expose_secret()).map_err(|_| missing())?;
     Ok(Some(match kind {
         CredentialKind::Certificate => Credential::Certificate,
@@ -322,21 +316,16 @@ async fn store_secrets(
     for (login, credential) in logins {
         let Some(secret) = credential.secret() else { continue };
         let sealed = app.master.seal(&context(target.id, login), secret.as_bytes());
-        let sealed = sealed.map_err(|source| TargetError::Sealed {
-            login: login.clone(),
-            name: target.name.clone(),
-            source,
-        })?;
+        let sealed =
+            sealed.map_err(|source| TargetError::Sealed { login: login.clone(), name: target.name.clone(), source })?;
         targets::set_secret(tx, target.id, login, &sealed, app.clock.now()).await?;
     }
     Ok(())
 }
 
 fn kinds(logins: &[(Login, Credential)]) -> Vec<TargetLogin> {
-    let kind = |(login, credential): &(Login, Credential)| TargetLogin {
-        login: login.clone(),
-        credential: credential.kind(),
-    };
+    let kind =
+        |(login, credential): &(Login, Credential)| TargetLogin { login: login.clone(), credential: credential.kind() };
     logins.iter().map(kind).collect()
 }
 

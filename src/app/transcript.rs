@@ -28,14 +28,8 @@ impl Transcript {
     /// For a recording with a terminal that starts at `size`, or without one.
     pub fn new(size: Option<TerminalSize>) -> Self {
         Self(match size {
-            Some(size) => Kind::Terminal {
-                screen: Box::new(Screen::new(size)),
-                lines: Lines::default(),
-            },
-            None => Kind::Plain {
-                output: Utf8::default(),
-                error_output: Utf8::default(),
-            },
+            Some(size) => Kind::Terminal { screen: Box::new(Screen::new(size)), lines: Lines::default() },
+            None => Kind::Plain { output: Utf8::default(), error_output: Utf8::default() },
         })
     }
 
@@ -44,17 +38,13 @@ impl Transcript {
         match (&mut self.0, &frame.body) {
             (Kind::Terminal { screen, lines }, body) => {
                 if !screen.show_with(body, lines) {
-                    lines.ready.push_str(
-                        "[the terminal could not be drawn further here and was begun anew]\n",
-                    );
+                    lines.ready.push_str("[the terminal could not be drawn further here and was begun anew]\n");
                     **screen = Screen::new(screen.size);
                 }
                 out.push_str(&mem::take(&mut lines.ready));
             }
             (Kind::Plain { output, .. }, Body::Output(bytes)) => put(output.push(bytes), out),
-            (Kind::Plain { error_output, .. }, Body::ErrorOutput(bytes)) => {
-                put(error_output.push(bytes), out)
-            }
+            (Kind::Plain { error_output, .. }, Body::ErrorOutput(bytes)) => put(error_output.push(bytes), out),
             (Kind::Plain { .. }, _) => {}
         }
         if let Body::Gap(reason) = &frame.body {
@@ -70,10 +60,7 @@ impl Transcript {
                 lines.take_rest(&screen.terminal);
                 out.push_str(&lines.ready);
             }
-            Kind::Plain {
-                mut output,
-                mut error_output,
-            } => {
+            Kind::Plain { mut output, mut error_output } => {
                 put(output.finish(), out);
                 put(error_output.finish(), out);
             }
@@ -137,12 +124,7 @@ impl Screen {
         // `drawable` gives no zero, and only a zero is refused.
         #[expect(clippy::expect_used, reason = "a drawable size has no zero")]
         let terminal = make().expect("a drawable size has no zero");
-        Self {
-            terminal,
-            size: drawn,
-            output: Utf8::default(),
-            notice: Utf8::default(),
-        }
+        Self { terminal, size: drawn, output: Utf8::default(), notice: Utf8::default() }
     }
 
     /// What it takes to make this screen again.
@@ -179,17 +161,13 @@ impl Screen {
         match body {
             Body::Output(bytes) | Body::ErrorOutput(bytes) => {
                 let mut stream = mem::take(&mut self.output);
-                let sound = stream
-                    .push(bytes)
-                    .is_none_or(|piece| self.feed(&piece.text, observer));
+                let sound = stream.push(bytes).is_none_or(|piece| self.feed(&piece.text, observer));
                 self.output = stream;
                 sound
             }
             Body::Notice(bytes) => {
                 let mut stream = mem::take(&mut self.notice);
-                let sound = stream
-                    .push(bytes)
-                    .is_none_or(|piece| self.feed(&piece.text, observer));
+                let sound = stream.push(bytes).is_none_or(|piece| self.feed(&piece.text, observer));
                 self.notice = stream;
                 sound
             }
@@ -234,12 +212,7 @@ struct Lines {
 
 impl Lines {
     fn take(&mut self, row: &Line) {
-        self.line.extend(
-            row.cells()
-                .iter()
-                .filter(|cell| cell.width() > 0)
-                .map(avt::Cell::char),
-        );
+        self.line.extend(row.cells().iter().filter(|cell| cell.width() > 0).map(avt::Cell::char));
         if !row.is_wrapped() || self.line.len() > MOST_LINE {
             self.ready.push_str(&visible(self.line.trim_end()));
             self.ready.push('\n');
@@ -272,8 +245,7 @@ impl Observer for Lines {
         let clears = match operation {
             Operation::Function(Function::Ris) => true,
             Operation::Function(Function::Ed(EdScope::Below)) => {
-                (cursor.col, cursor.row) == (0, 0)
-                    && terminal.active_screen_kind() == ScreenKind::Primary
+                (cursor.col, cursor.row) == (0, 0) && terminal.active_screen_kind() == ScreenKind::Primary
             }
             _ => false,
         };
@@ -299,13 +271,7 @@ mod tests {
     fn transcript(size: Option<TerminalSize>, bodies: &[Body]) -> String {
         let (mut transcript, mut out) = (Transcript::new(size), String::new());
         for body in bodies {
-            transcript.frame(
-                &Frame {
-                    at: 0,
-                    body: body.clone(),
-                },
-                &mut out,
-            );
+            transcript.frame(&Frame { at: 0, body: body.clone() }, &mut out);
         }
         transcript.finish(&mut out);
         out
@@ -330,11 +296,7 @@ mod tests {
 
     #[test]
     fn what_is_cleared_away_is_not_lost() {
-        let bodies = [
-            output("one\r\n$ top"),
-            output("\x1b[H\x1b[Jtop\x1b[K\r\n"),
-            output("\x1b[H\x1b[2Jend"),
-        ];
+        let bodies = [output("one\r\n$ top"), output("\x1b[H\x1b[Jtop\x1b[K\r\n"), output("\x1b[H\x1b[2Jend")];
         assert_eq!(transcript(SMALL, &bodies), "one\n$ top\ntop\nend\n");
     }
 
@@ -346,18 +308,12 @@ mod tests {
             Body::Gap("power\x07".to_owned()),
             output("b"),
         ];
-        assert_eq!(
-            transcript(None, &bodies),
-            "a␛[2J\nno\u{fffd}\n[something is missing here: power␇]\nb"
-        );
+        assert_eq!(transcript(None, &bodies), "a␛[2J\nno\u{fffd}\n[something is missing here: power␇]\nb");
     }
 
     #[test]
     fn a_wide_character_is_one_and_a_cut_one_is_put_together() {
-        let bodies = [
-            Body::Output(Bytes::from_static(b"\xe7\x95")),
-            Body::Output(Bytes::from_static(b"\x8c!")),
-        ];
+        let bodies = [Body::Output(Bytes::from_static(b"\xe7\x95")), Body::Output(Bytes::from_static(b"\x8c!"))];
         assert_eq!(transcript(SMALL, &bodies), "界!\n");
     }
 

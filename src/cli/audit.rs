@@ -39,11 +39,7 @@ fn past(text: &str) -> Result<DateTime<Utc>, when::WhenError> {
     let now = now();
     let instant = when::instant(text, &now)?;
     let names_a_day = text.contains([' ', '-']);
-    Ok(if !names_a_day && instant > now {
-        instant - TimeDelta::days(1)
-    } else {
-        instant
-    })
+    Ok(if !names_a_day && instant > now { instant - TimeDelta::days(1) } else { instant })
 }
 
 const COLUMNS: &[Column<Event>] = &[
@@ -61,9 +57,7 @@ pub(crate) async fn run(command: AuditCommand, global: &Global) -> Result<(), Fa
             let mut query = Vec::new();
             query.extend(args.act.map(|act| ("act", act)));
             query.extend(args.session.map(|session| ("session", session.to_string())));
-            let since = args
-                .since
-                .or_else(|| now().to_utc().checked_sub_signed(TimeDelta::days(1)));
+            let since = args.since.or_else(|| now().to_utc().checked_sub_signed(TimeDelta::days(1)));
             query.extend(since.map(|since| ("since", since.to_rfc3339())));
             query.extend(args.until.map(|until| ("until", until.to_rfc3339())));
             let page = client.list(&["events"], &query, args.limit).await?;

@@ -31,18 +31,12 @@ pub(crate) async fn run(command: &CaCommand, global: &Global) -> Result<(), Fail
     let bastion: Bastion = global.client()?.get(&["bastion"], &()).await?;
     let (authority, talk) = match command {
         CaCommand::User => (
-            Authority {
-                public_key: &bastion.user_ca,
-                line: bastion.user_ca.clone(),
-            },
+            Authority { public_key: &bastion.user_ca, line: bastion.user_ca.clone() },
             "on each target: append this line to /etc/ssh/sallyport_user_ca.pub, put\n\
              `TrustedUserCAKeys /etc/ssh/sallyport_user_ca.pub` into sshd_config, and reload sshd",
         ),
         CaCommand::Host { hosts } => (
-            Authority {
-                public_key: &bastion.host_ca,
-                line: format!("@cert-authority {hosts} {}", bastion.host_ca),
-            },
+            Authority { public_key: &bastion.host_ca, line: format!("@cert-authority {hosts} {}", bastion.host_ca) },
             "append this line to ~/.ssh/known_hosts: every target is known through the bastion then",
         ),
     };
@@ -54,9 +48,6 @@ pub(crate) async fn run(command: &CaCommand, global: &Global) -> Result<(), Fail
     output::one(
         global.format(),
         &authority,
-        &[
-            ("public_key", authority.public_key.to_owned()),
-            ("line", authority.line.clone()),
-        ],
+        &[("public_key", authority.public_key.to_owned()), ("line", authority.line.clone())],
     )
 }

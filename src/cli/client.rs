@@ -77,65 +77,33 @@ impl Client {
 
     /// Sends a request and looks at its status; what the API refused becomes a failure in its words.
     pub(crate) async fn send(&self, request: reqwest::RequestBuilder) -> Result<Response, Failure> {
-        let response = request
-            .send()
-            .await
-            .map_err(|error| self.unreachable(error))?;
-        if response.status().is_success() {
-            Ok(response)
-        } else {
-            Err(refused(response).await)
-        }
+        let response = request.send().await.map_err(|error| self.unreachable(error))?;
+        if response.status().is_success() { Ok(response) } else { Err(refused(response).await) }
     }
 
-    async fn read<T: DeserializeOwned>(
-        &self,
-        request: reqwest::RequestBuilder,
-    ) -> Result<T, Failure> {
+    async fn read<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T, Failure> {
         let response = self.send(request.timeout(DEADLINE)).await?;
-        let body = response
-            .bytes()
-            .await
-            .map_err(|error| self.unreachable(error))?;
+        let body = response.bytes().await.map_err(|error| self.unreachable(error))?;
         serde_json::from_slice(&body).map_err(|error| {
             let context = anyhow::Error::new(error).context("the bastion's answer cannot be read");
-            Failure::from(context)
-                .hint("check that the server and this program are of the same version")
+            Failure::from(context).hint("check that the server and this program are of the same version")
         })
     }
 
-    pub(crate) async fn get<T: DeserializeOwned>(
-        &self,
-        path: &[&str],
-        query: &impl Serialize,
-    ) -> Result<T, Failure> {
-        self.read(self.request(Method::GET, path).query(query))
-            .await
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &impl Serialize) -> Result<T, Failure> {
+        self.read(self.request(Method::GET, path).query(query)).await
     }
 
-    pub(crate) async fn post<T: DeserializeOwned>(
-        &self,
-        path: &[&str],
-        body: &impl Serialize,
-    ) -> Result<T, Failure> {
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> Result<T, Failure> {
         self.read(self.request(Method::POST, path).json(body)).await
     }
 
-    pub(crate) async fn put<T: DeserializeOwned>(
-        &self,
-        path: &[&str],
-        body: &impl Serialize,
-    ) -> Result<T, Failure> {
+    pub(crate) async fn put<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> Result<T, Failure> {
         self.read(self.request(Method::PUT, path).json(body)).await
     }
 
-    pub(crate) async fn patch<T: DeserializeOwned>(
-        &self,
-        path: &[&str],
-        body: &impl Serialize,
-    ) -> Result<T, Failure> {
-        self.read(self.request(Method::PATCH, path).json(body))
-            .await
+    pub(crate) async fn patch<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> Result<T, Failure> {
+        self.read(self.request(Method::PATCH, path).json(body)).await
     }
 
     pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, Failure> {
@@ -154,10 +122,7 @@ impl Client {
         query: &[(&str, String)],
         most: usize,
     ) -> Result<Page<T>, Failure> {
-        let mut all = Page {
-            items: Vec::new(),
-            next: None,
-        };
+        let mut all = Page { items: Vec::new(), next: None };
         loop {
             let mut query = query.to_vec();
             query.push(("limit", (most - all.items.len()).min(1000).to_string()));
@@ -177,13 +142,12 @@ impl Client {
         match &self.door {
             Door::Socket(path) => {
                 let hint = socket_hint(path);
-                let context = anyhow::Error::new(error)
-                    .context(format!("cannot reach the bastion at `{}`", path.display()));
+                let context =
+                    anyhow::Error::new(error).context(format!("cannot reach the bastion at `{}`", path.display()));
                 Failure::new(FailureKind::Unreachable, context).hint(hint)
             }
             Door::Url { url, .. } => {
-                let context = anyhow::Error::new(error)
-                    .context(format!("cannot reach the bastion at `{url}`"));
+                let context = anyhow::Error::new(error).context(format!("cannot reach the bastion at `{url}`"));
                 Failure::new(FailureKind::Unreachable, context)
             }
         }
@@ -195,7 +159,9 @@ fn socket_hint(path: &Path) -> String {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             "is it running? start it with `sallyport serve`, or say where it is with `--socket` or `--url`".to_owned()
         }
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => "run this as root or as the bastion's user".to_owned(),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            "run this as root or as the bastion's user".to_owned()
+        }
         Err(_) | Ok(_) => "run this as root, as the bastion's user, or as one of `[api] operators`".to_owned(),
     }
 }
@@ -203,19 +169,12 @@ fn socket_hint(path: &Path) -> String {
 /// A token is as good as a password: it does not travel in clear.
 fn refuse_bare_http(url: &Url) -> Result<(), Failure> {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let is_local = host == "localhost"
-        || host
-            .parse()
-            .is_ok_and(|address: std::net::IpAddr| address.is_loopback());
+    let is_local = host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
     match url.scheme() {
         "https" => Ok(()),
         "http" if is_local => Ok(()),
-        "http" => {
-            Err(Failure::usage(format!("`{url}` would carry the token in clear")).hint("use https"))
-        }
-        other => Err(Failure::usage(format!(
-            "`{other}` is not a scheme of the API: use https"
-        ))),
+        "http" => Err(Failure::usage(format!("`{url}` would carry the token in clear")).hint("use https")),
+        other => Err(Failure::usage(format!("`{other}` is not a scheme of the API: use https"))),
     }
 }
 
@@ -235,15 +194,12 @@ async fn refused(response: Response) -> Failure {
         Err(_) => None,
     };
     match problem {
-        Some(problem) if status.is_server_error() => Failure::text(kind, problem.detail).hint(
-            format!("look for {} in the bastion's log", problem.reference),
-        ),
+        Some(problem) if status.is_server_error() => {
+            Failure::text(kind, problem.detail).hint(format!("look for {} in the bastion's log", problem.reference))
+        }
         Some(problem) => Failure::text(kind, problem.detail),
-        None => Failure::text(
-            kind,
-            format!("the answer was {status}, and not in the bastion's words"),
-        )
-        .hint("check that `--url` leads to a bastion"),
+        None => Failure::text(kind, format!("the answer was {status}, and not in the bastion's words"))
+            .hint("check that `--url` leads to a bastion"),
     }
 }
 
@@ -252,10 +208,7 @@ mod tests {
     use super::*;
 
     fn client(url: &str) -> Result<Client, Failure> {
-        let door = Door::Url {
-            url: Url::parse(url).unwrap(),
-            token: ApiToken::new("t"),
-        };
+        let door = Door::Url { url: Url::parse(url).unwrap(), token: ApiToken::new("t") };
         Client::new(door)
     }
 
@@ -263,10 +216,7 @@ mod tests {
     fn a_part_of_a_path_stays_one_part() {
         let client = client("https://bastion.example/sally/").unwrap();
         let url = client.url(&["people", "li.wei", "keys", "SHA256:a/b+c"]);
-        assert_eq!(
-            url.as_str(),
-            "https://bastion.example/sally/api/v1/people/li.wei/keys/SHA256:a%2Fb+c"
-        );
+        assert_eq!(url.as_str(), "https://bastion.example/sally/api/v1/people/li.wei/keys/SHA256:a%2Fb+c");
     }
 
     #[test]

@@ -20,9 +20,5 @@ pub(crate) fn run(args: &CompletionsArgs) -> Result<(), Failure> {
 }
 
 pub(crate) fn openapi() -> Result<(), Failure> {
-    output::text(
-        &api::openapi()
-            .to_pretty_json()
-            .map_err(anyhow::Error::from)?,
-    )
+    output::text(&api::openapi().to_pretty_json().map_err(anyhow::Error::from)?)
 }

@@ -31,13 +31,9 @@ pub(crate) struct FileArgs {
 
 /// Reads the file and the environment. A file that was named must be there.
 pub(crate) fn load(file: &Path) -> Result<Config, Failure> {
-    let text = if file == Path::new(USUAL_FILE) && !file.exists() {
-        String::new()
-    } else {
-        prompt::whole_file(file)?
-    };
-    let environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let text = if file == Path::new(USUAL_FILE) && !file.exists() { String::new() } else { prompt::whole_file(file)? };
+    let environment =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     Config::parse(&text, environment).map_err(|faults| {
         let error = anyhow::Error::new(faults).context(format!("cannot use `{}`", file.display()));
         Failure::new(FailureKind::Failed, error)
@@ -54,9 +50,7 @@ pub(crate) fn run(command: ConfigCommand, global: &Global) -> Result<(), Failure
         ConfigCommand::Show(args) => {
             let settings = settings(&load(&args.config)?);
             match global.format() {
-                Format::Table => {
-                    output::text(&toml::to_string(&settings).map_err(anyhow::Error::from)?)
-                }
+                Format::Table => output::text(&toml::to_string(&settings).map_err(anyhow::Error::from)?),
                 other => output::one(other, &settings, &[]),
             }
         }
@@ -66,16 +60,7 @@ pub(crate) fn run(command: ConfigCommand, global: &Global) -> Result<(), Failure
 /// Every setting under its key, as the file would write it; what is not set is left out. Taken apart field by field, so
 /// that a setting that is added here and forgotten there does not compile.
 fn settings(config: &Config) -> Value {
-    let Config {
-        server,
-        ssh,
-        api,
-        database,
-        blobs,
-        recording,
-        master_key,
-        log,
-    } = config;
+    let Config { server, ssh, api, database, blobs, recording, master_key, log } = config;
     let crate::config::ServerSettings { data_dir, node: _ } = server;
     let crate::config::SshSettings {
         listen,
@@ -150,11 +135,7 @@ fn settings(config: &Config) -> Value {
         "master_key": { "file": master_key.file, "env": master_key.env, "credential": master_key.credential },
         "log": { "level": log.level, "format": format!("{:?}", log.format).to_ascii_lowercase() },
     });
-    for section in all
-        .as_object_mut()
-        .into_iter()
-        .flat_map(|sections| sections.values_mut())
-    {
+    for section in all.as_object_mut().into_iter().flat_map(|sections| sections.values_mut()) {
         if let Some(section) = section.as_object_mut() {
             section.retain(|_, value| !value.is_null());
         }
@@ -183,8 +164,7 @@ mod tests {
 
     #[test]
     fn what_is_shown_reads_back_as_the_same_configuration() {
-        let config =
-            Config::parse("[server]\nnode = 'n1'\n[ssh]\nidle_timeout = '1h'", []).unwrap();
+        let config = Config::parse("[server]\nnode = 'n1'\n[ssh]\nidle_timeout = '1h'", []).unwrap();
 
         let shown = toml::to_string(&settings(&config)).unwrap();
 

@@ -60,30 +60,15 @@ impl State {
 
 impl Check {
     fn ok(what: &'static str, found: impl Into<String>) -> Self {
-        Self {
-            what,
-            state: State::Ok,
-            found: found.into(),
-            advice: None,
-        }
+        Self { what, state: State::Ok, found: found.into(), advice: None }
     }
 
     fn warning(what: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self {
-            what,
-            state: State::Warning,
-            found: found.into(),
-            advice: Some(advice.into()),
-        }
+        Self { what, state: State::Warning, found: found.into(), advice: Some(advice.into()) }
     }
 
     fn failed(what: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self {
-            what,
-            state: State::Failed,
-            found: found.into(),
-            advice: Some(advice.into()),
-        }
+        Self { what, state: State::Failed, found: found.into(), advice: Some(advice.into()) }
     }
 }
 
@@ -91,9 +76,7 @@ const COLUMNS: &[Column<Check>] = &[
     column("Check", |check| check.what.to_owned()),
     column("State", |check| check.state.as_str().to_owned()),
     column("Found", |check| check.found.clone()),
-    column("What to do", |check| {
-        check.advice.clone().unwrap_or_default()
-    }),
+    column("What to do", |check| check.advice.clone().unwrap_or_default()),
 ];
 
 /// Less free space than this, and sessions will be ended for want of it before long.
@@ -105,25 +88,12 @@ const DEADLINE: Duration = Duration::from_secs(10);
 pub(crate) async fn run(args: DoctorArgs, global: &Global) -> Result<(), Failure> {
     let format = global.format();
     let checks = checks(&args.config).await;
-    let failed = checks
-        .iter()
-        .filter(|check| check.state == State::Failed)
-        .count();
-    output::list(
-        format,
-        &Page {
-            items: checks,
-            next: None,
-        },
-        COLUMNS,
-    )?;
+    let failed = checks.iter().filter(|check| check.state == State::Failed).count();
+    output::list(format, &Page { items: checks, next: None }, COLUMNS)?;
     match failed {
         0 => Ok(()),
         1 => Err(Failure::text(FailureKind::Failed, "one check failed")),
-        several => Err(Failure::text(
-            FailureKind::Failed,
-            format!("{several} checks failed"),
-        )),
+        several => Err(Failure::text(FailureKind::Failed, format!("{several} checks failed"))),
     }
 }
 
@@ -132,11 +102,7 @@ async fn checks(file: &Path) -> Vec<Check> {
         Ok(config) => config,
         Err(failure) => {
             let advice = "mend the file; `sallyport config check` names every fault";
-            return vec![Check::failed(
-                "configuration",
-                format!("{:#}", failure.error),
-                advice,
-            )];
+            return vec![Check::failed("configuration", format!("{:#}", failure.error), advice)];
         }
     };
     let served = is_served(&config).await;
@@ -206,11 +172,7 @@ fn master_key(config: &Config) -> Check {
     };
     // Without a database there is nothing that another key has sealed.
     let is_new = sqlite_file(config).is_some_and(|file| !file.exists());
-    if is_new
-        && config
-            .own_master_key_file()
-            .is_some_and(|file| !file.exists())
-    {
+    if is_new && config.own_master_key_file().is_some_and(|file| !file.exists()) {
         return Check::warning(WHAT, error, "`sallyport serve` makes it when it starts");
     }
     let advice = "restore it from its backup: what it sealed cannot be opened with another; \
@@ -238,17 +200,10 @@ async fn database(config: &Config) -> Check {
         version
     };
     match tokio::time::timeout(DEADLINE, look).await {
-        Ok(Ok(version)) => Check::ok(
-            WHAT,
-            format!("it answers, and has its tables (policy version {version})"),
-        ),
+        Ok(Ok(version)) => Check::ok(WHAT, format!("it answers, and has its tables (policy version {version})")),
         Ok(Err(error)) if error.is_unreachable() => {
             let error = anyhow::Error::new(error);
-            Check::failed(
-                WHAT,
-                format!("{error:#}"),
-                "start it, or mend `[database] url`",
-            )
+            Check::failed(WHAT, format!("{error:#}"), "start it, or mend `[database] url`")
         }
         Ok(Err(error)) => {
             let error = anyhow::Error::new(error);
@@ -258,11 +213,7 @@ async fn database(config: &Config) -> Check {
                 "`sallyport serve` brings the tables up to its version when it starts",
             )
         }
-        Err(_elapsed) => Check::failed(
-            WHAT,
-            "it does not answer",
-            "start it, or mend `[database] url`",
-        ),
+        Err(_elapsed) => Check::failed(WHAT, "it does not answer", "start it, or mend `[database] url`"),
     }
 }
 
@@ -279,11 +230,7 @@ async fn blobs(config: &Config) -> Check {
     };
     match tokio::time::timeout(DEADLINE, look).await {
         Ok(Ok(true)) => Check::ok(WHAT, "a blob was written, read and deleted"),
-        Ok(Ok(false)) => Check::failed(
-            WHAT,
-            "a blob was read back with other bytes",
-            "do not use this object store",
-        ),
+        Ok(Ok(false)) => Check::failed(WHAT, "a blob was read back with other bytes", "do not use this object store"),
         Ok(Err(error)) => {
             let error = anyhow::Error::new(error);
             Check::failed(
@@ -292,21 +239,14 @@ async fn blobs(config: &Config) -> Check {
                 "mend `[blobs]`: the address, the keys, and the right to put, get and delete",
             )
         }
-        Err(_elapsed) => Check::failed(
-            WHAT,
-            "it does not answer",
-            "start it, or mend `[blobs] url` and `endpoint`",
-        ),
+        Err(_elapsed) => Check::failed(WHAT, "it does not answer", "start it, or mend `[blobs] url` and `endpoint`"),
     }
 }
 
 fn space(journal_dir: &Path) -> Check {
     const WHAT: &str = "journal space";
     // A folder that does not exist yet will be on its parent's disk.
-    let there = journal_dir
-        .ancestors()
-        .find(|path| path.exists())
-        .unwrap_or(journal_dir);
+    let there = journal_dir.ancestors().find(|path| path.exists()).unwrap_or(journal_dir);
     let free = match nix::sys::statvfs::statvfs(there) {
         Ok(disk) => disk.blocks_available().saturating_mul(disk.fragment_size()),
         Err(error) => {
@@ -338,11 +278,9 @@ fn socket(config: &Config, served: bool) -> Check {
     let shown = path.display();
     match path.parent() {
         _ if served => Check::ok(WHAT, format!("the bastion answers on `{shown}`")),
-        Some(folder) if !folder.is_dir() => Check::failed(
-            WHAT,
-            format!("`{}` is no folder", folder.display()),
-            "create it, or set `[api] socket`",
-        ),
+        Some(folder) if !folder.is_dir() => {
+            Check::failed(WHAT, format!("`{}` is no folder", folder.display()), "create it, or set `[api] socket`")
+        }
         Some(_) | None => Check::warning(
             WHAT,
             format!("nothing answers on `{shown}`"),
@@ -360,20 +298,13 @@ async fn port(what: &'static str, address: SocketAddr, served: bool) -> Check {
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Check::failed(
             what,
             format!("{address} is in use, and no bastion of this configuration runs"),
-            format!(
-                "look who has it (`ss -ltnp sport = :{}`), or set `[ssh] listen`",
-                address.port()
-            ),
+            format!("look who has it (`ss -ltnp sport = :{}`), or set `[ssh] listen`", address.port()),
         ),
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Check::failed(
             what,
             format!("not allowed to listen on {address}"),
             "ports below 1024 take root or CAP_NET_BIND_SERVICE (`AmbientCapabilities=` in the systemd unit)",
         ),
-        Err(error) => Check::failed(
-            what,
-            format!("cannot listen on {address}: {error}"),
-            "mend `[ssh] listen`",
-        ),
+        Err(error) => Check::failed(what, format!("cannot listen on {address}: {error}"), "mend `[ssh] listen`"),
     }
 }

@@ -25,12 +25,7 @@ const ENOUGH: usize = 64 << 10;
 
 /// Writes the recording whose frames come from `frames` to `out`. A recording with a terminal has a size in `header`.
 /// Gives the number of bytes written.
-pub async fn export<S, E>(
-    format: ExportFormat,
-    header: &Header,
-    frames: S,
-    out: impl Write,
-) -> anyhow::Result<u64>
+pub async fn export<S, E>(format: ExportFormat, header: &Header, frames: S, out: impl Write) -> anyhow::Result<u64>
 where
     S: Stream<Item = Result<Frame, E>>,
     E: std::error::Error + Send + Sync + 'static,
@@ -48,14 +43,8 @@ where
 }
 
 enum Making {
-    Cast {
-        encoder: Encoder,
-        lines: Vec<u8>,
-    },
-    Text {
-        transcript: Transcript,
-        text: String,
-    },
+    Cast { encoder: Encoder, lines: Vec<u8> },
+    Text { transcript: Transcript, text: String },
 }
 
 struct Sink<W> {
@@ -72,11 +61,7 @@ impl<W: Write> Sink<W> {
 }
 
 impl Making {
-    fn new(
-        format: ExportFormat,
-        header: &Header,
-        sink: &mut Sink<impl Write>,
-    ) -> anyhow::Result<Self> {
+    fn new(format: ExportFormat, header: &Header, sink: &mut Sink<impl Write>) -> anyhow::Result<Self> {
         let cast = |version| {
             let mut lines = Vec::new();
             let encoder = Encoder::new(version, header, &mut lines);
@@ -85,10 +70,7 @@ impl Making {
         let mut making = match format {
             ExportFormat::Cast => cast(Version::V3),
             ExportFormat::Cast2 => cast(Version::V2),
-            ExportFormat::Txt => Making::Text {
-                transcript: Transcript::new(header.size),
-                text: String::new(),
-            },
+            ExportFormat::Txt => Making::Text { transcript: Transcript::new(header.size), text: String::new() },
         };
         making.drain(0, sink)?;
         Ok(making)
@@ -123,10 +105,7 @@ impl Making {
                 encoder.finish(&mut lines);
                 sink.put(&lines)
             }
-            Making::Text {
-                transcript,
-                mut text,
-            } => {
+            Making::Text { transcript, mut text } => {
                 transcript.finish(&mut text);
                 sink.put(text.as_bytes())
             }
@@ -154,12 +133,7 @@ mod tests {
             command: None,
             env: [("SHELL".to_owned(), "/bin/sh".to_owned())].into(),
         };
-        let frame = |(number, body)| {
-            Ok::<_, Infallible>(Frame {
-                at: number as u64 * 1_250_001,
-                body,
-            })
-        };
+        let frame = |(number, body)| Ok::<_, Infallible>(Frame { at: number as u64 * 1_250_001, body });
         let mut out = Vec::new();
         let frames = stream::iter(bodies.into_iter().enumerate().map(frame));
         let written = export(format, &header, frames, &mut out).await.unwrap();
@@ -173,23 +147,14 @@ mod tests {
 
     #[tokio::test]
     async fn another_implementation_reads_our_v2_cast() {
-        let bodies = vec![
-            output("\x1b[1mhello\x1b[m\r\n"),
-            Body::Input(Bytes::from_static(b"q\0")),
-            output("界\u{7f}\u{2028}"),
-        ];
+        let bodies =
+            vec![output("\x1b[1mhello\x1b[m\r\n"), Body::Input(Bytes::from_static(b"q\0")), output("界\u{7f}\u{2028}")];
         let cast = exported(ExportFormat::Cast2, bodies).await;
         let mut lines = cast.split_terminator('\n');
         let header: asciicast::Header = serde_json::from_str(lines.next().unwrap()).unwrap();
         assert_eq!((header.version, header.width, header.height), (2, 80, 24));
-        let entry = |time, event_type, text: &str| asciicast::Entry {
-            time,
-            event_type,
-            event_data: text.to_owned(),
-        };
-        let read: Vec<asciicast::Entry> = lines
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
+        let entry = |time, event_type, text: &str| asciicast::Entry { time, event_type, event_data: text.to_owned() };
+        let read: Vec<asciicast::Entry> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
         let expected = [
             entry(0.0, asciicast::EventType::Output, "\x1b[1mhello\x1b[m\r\n"),
             entry(1.250_001, asciicast::EventType::Input, "q\0"),
@@ -200,11 +165,7 @@ mod tests {
 
     #[tokio::test]
     async fn text_is_what_the_terminal_showed() {
-        let bodies = vec![
-            output("a\r\n\x1b[31mb"),
-            output("c\x1b[m\r\n"),
-            Body::ExitStatus(0),
-        ];
+        let bodies = vec![output("a\r\n\x1b[31mb"), output("c\x1b[m\r\n"), Body::ExitStatus(0)];
         assert_eq!(exported(ExportFormat::Txt, bodies).await, "a\nbc\n");
     }
 }

@@ -21,10 +21,7 @@ pub(crate) enum FailureKind {
     NotAllowed,
     Conflict,
     /// A proof does not hold: a host key, a hash chain.
-    #[expect(
-        dead_code,
-        reason = "the code is taken for proofs, and no command checks one yet"
-    )]
+    #[expect(dead_code, reason = "the code is taken for proofs, and no command checks one yet")]
     Proof,
     Unreachable,
     Interrupted,
@@ -47,23 +44,12 @@ impl FailureKind {
 
 impl Failure {
     pub(crate) fn new(kind: FailureKind, error: impl Into<anyhow::Error>) -> Self {
-        Self {
-            kind,
-            error: error.into(),
-            hint: None,
-        }
+        Self { kind, error: error.into(), hint: None }
     }
 
     /// A failure that is told by one sentence.
-    pub(crate) fn text(
-        kind: FailureKind,
-        text: impl fmt::Display + fmt::Debug + Send + Sync + 'static,
-    ) -> Self {
-        Self {
-            kind,
-            error: anyhow::Error::msg(text),
-            hint: None,
-        }
+    pub(crate) fn text(kind: FailureKind, text: impl fmt::Display + fmt::Debug + Send + Sync + 'static) -> Self {
+        Self { kind, error: anyhow::Error::msg(text), hint: None }
     }
 
     /// The arguments contradict each other or lack something.
@@ -79,12 +65,8 @@ impl Failure {
 
     /// Whether the reader of our standard output went away, as `head` does: nothing to complain about.
     pub(crate) fn is_closed_output(&self) -> bool {
-        let io = self
-            .error
-            .chain()
-            .filter_map(|cause| cause.downcast_ref::<std::io::Error>());
-        io.into_iter()
-            .any(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+        let io = self.error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+        io.into_iter().any(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
     }
 }
 

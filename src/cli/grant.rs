@@ -17,8 +17,8 @@ use super::output::{self, Column, Format, column};
 use super::{Global, now, when};
 use crate::api::bastion::Bastion;
 use crate::api::grants::{
-    Allow, Destination, ExtendGrant, Grant, GrantPreview, GrantState, GrantStateFilter, MakeGrant,
-    PreviewTarget, Reason,
+    Allow, Destination, ExtendGrant, Grant, GrantPreview, GrantState, GrantStateFilter, MakeGrant, PreviewTarget,
+    Reason,
 };
 
 #[derive(Debug, Subcommand)]
@@ -66,12 +66,7 @@ pub(crate) struct NewArgs {
     #[arg(long)]
     ticket: Option<String>,
     /// What may be done: shell, exec, upload, download, forward=host:port
-    #[arg(
-        long,
-        value_name = "WHAT",
-        value_delimiter = ',',
-        default_value = "shell,exec"
-    )]
+    #[arg(long, value_name = "WHAT", value_delimiter = ',', default_value = "shell,exec")]
     allow: Vec<AllowArg>,
     /// A network from which the person may come; anywhere where it is left out
     #[arg(long = "from-network", value_name = "CIDR", value_delimiter = ',')]
@@ -119,10 +114,7 @@ impl FromStr for People {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        text.split(',')
-            .map(str::parse)
-            .collect::<Result<_, _>>()
-            .map(Self)
+        text.split(',').map(str::parse).collect::<Result<_, _>>().map(Self)
     }
 }
 
@@ -149,18 +141,11 @@ impl FromStr for AllowArg {
                 let wrong = || format!("`{to}` is not a destination: write `host:port`");
                 let (host, port) = to.rsplit_once(':').ok_or_else(wrong)?;
                 let host = host.trim_start_matches('[').trim_end_matches(']');
-                let port: u16 = port
-                    .parse()
-                    .ok()
-                    .filter(|port| *port > 0)
-                    .ok_or_else(wrong)?;
+                let port: u16 = port.parse().ok().filter(|port| *port > 0).ok_or_else(wrong)?;
                 if host.is_empty() {
                     return Err(wrong());
                 }
-                Ok(AllowArg::Forward(Destination {
-                    host: host.to_owned(),
-                    port,
-                }))
+                Ok(AllowArg::Forward(Destination { host: host.to_owned(), port }))
             }
             _ => Err("write shell, exec, upload, download or forward=host:port".to_owned()),
         }
@@ -197,39 +182,18 @@ const COLUMNS: &[Column<Grant>] = &[
 ];
 
 fn joined<T: ToString>(items: &[T]) -> String {
-    items
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(",")
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 fn people(grant: &Grant) -> String {
-    grant
-        .people
-        .iter()
-        .map(|person| person.name.as_str())
-        .collect::<Vec<_>>()
-        .join(",")
+    grant.people.iter().map(|person| person.name.as_str()).collect::<Vec<_>>().join(",")
 }
 
 fn allowed(allow: &Allow) -> String {
-    let words = [
-        (allow.shell, "shell"),
-        (allow.exec, "exec"),
-        (allow.upload, "upload"),
-        (allow.download, "download"),
-    ];
-    let words = words
-        .into_iter()
-        .filter(|(allowed, _)| *allowed)
-        .map(|(_, word)| word.to_owned());
+    let words = [(allow.shell, "shell"), (allow.exec, "exec"), (allow.upload, "upload"), (allow.download, "download")];
+    let words = words.into_iter().filter(|(allowed, _)| *allowed).map(|(_, word)| word.to_owned());
     let forwards = allow.forwards.iter().map(|Destination { host, port }| {
-        if host.contains(':') {
-            format!("forward=[{host}]:{port}")
-        } else {
-            format!("forward={host}:{port}")
-        }
+        if host.contains(':') { format!("forward=[{host}]:{port}") } else { format!("forward={host}:{port}") }
     });
     words.chain(forwards).collect::<Vec<_>>().join(",")
 }
@@ -249,23 +213,14 @@ fn show(global: &Global, grant: &Grant) -> Result<(), Failure> {
 
 fn rows(grant: &Grant) -> Vec<(&'static str, String)> {
     let by = |person: &Option<crate::api::people::PersonRef>| {
-        person
-            .as_ref()
-            .map_or("the operator".to_owned(), |person| person.name.to_string())
+        person.as_ref().map_or("the operator".to_owned(), |person| person.name.to_string())
     };
-    let revoked = grant.revoked.as_ref().map(|revoked| {
-        format!(
-            "{} by {}: {}",
-            when::local(revoked.at),
-            by(&revoked.by),
-            revoked.reason
-        )
-    });
-    let networks = if grant.source_networks.is_empty() {
-        "anywhere".to_owned()
-    } else {
-        joined(&grant.source_networks)
-    };
+    let revoked = grant
+        .revoked
+        .as_ref()
+        .map(|revoked| format!("{} by {}: {}", when::local(revoked.at), by(&revoked.by), revoked.reason));
+    let networks =
+        if grant.source_networks.is_empty() { "anywhere".to_owned() } else { joined(&grant.source_networks) };
     vec![
         ("Id", grant.id.to_string()),
         ("State", remaining(grant)),
@@ -274,24 +229,12 @@ fn rows(grant: &Grant) -> Vec<(&'static str, String)> {
         ("Logins", joined(&grant.logins)),
         ("Allow", allowed(&grant.allow)),
         ("Coming from", networks),
-        (
-            "Sessions",
-            grant.max_sessions.map_or("any number".to_owned(), |most| {
-                format!("at most {most} at once")
-            }),
-        ),
+        ("Sessions", grant.max_sessions.map_or("any number".to_owned(), |most| format!("at most {most} at once"))),
         ("From", when::local(grant.not_before)),
         ("Until", when::local(grant.not_after)),
         ("Reason", grant.reason.clone()),
         ("Ticket", grant.ticket.clone().unwrap_or_default()),
-        (
-            "Given",
-            format!(
-                "{} by {}",
-                when::local(grant.created_at),
-                by(&grant.created_by)
-            ),
-        ),
+        ("Given", format!("{} by {}", when::local(grant.created_at), by(&grant.created_by))),
         ("Revoked", revoked.unwrap_or_else(|| "no".to_owned())),
     ]
 }
@@ -299,11 +242,7 @@ fn rows(grant: &Grant) -> Vec<(&'static str, String)> {
 /// After a change: a sentence for people, the whole thing for scripts.
 fn changed(global: &Global, grant: &Grant, sentence: &str) -> Result<(), Failure> {
     output::note(sentence);
-    if global.format() == Format::Table {
-        Ok(())
-    } else {
-        show(global, grant)
-    }
+    if global.format() == Format::Table { Ok(()) } else { show(global, grant) }
 }
 
 pub(crate) async fn run(command: GrantCommand, global: &Global) -> Result<(), Failure> {
@@ -311,34 +250,17 @@ pub(crate) async fn run(command: GrantCommand, global: &Global) -> Result<(), Fa
     match command {
         GrantCommand::New(args) => new(&client, args, global).await,
         GrantCommand::Ls(args) => {
-            let state = if args.all {
-                GrantStateFilter::All
-            } else {
-                args.state
-            };
+            let state = if args.all { GrantStateFilter::All } else { args.state };
             let mut query = vec![("state", state.as_str().to_owned())];
             query.extend(args.person.map(|person| ("person", person.to_string())));
             query.extend(args.target.map(|target| ("target", target.to_string())));
-            output::list(
-                global.format(),
-                &client.list(&["grants"], &query, usize::MAX).await?,
-                COLUMNS,
-            )
+            output::list(global.format(), &client.list(&["grants"], &query, usize::MAX).await?, COLUMNS)
         }
-        GrantCommand::Show { id } => show(
-            global,
-            &client.get(&["grants", &id.to_string()], &()).await?,
-        ),
+        GrantCommand::Show { id } => show(global, &client.get(&["grants", &id.to_string()], &()).await?),
         GrantCommand::Extend(args) => extend(&client, args, global).await,
         GrantCommand::Revoke { id, reason } => {
-            let grant: Grant = client
-                .post(&["grants", &id.to_string(), "revoke"], &Reason { reason })
-                .await?;
-            changed(
-                global,
-                &grant,
-                &format!("revoked {id}; its live sessions are being cut"),
-            )
+            let grant: Grant = client.post(&["grants", &id.to_string(), "revoke"], &Reason { reason }).await?;
+            changed(global, &grant, &format!("revoked {id}; its live sessions are being cut"))
         }
     }
 }
@@ -352,25 +274,13 @@ async fn extend(client: &Client, args: ExtendArgs, global: &Global) -> Result<()
             end_after(grant.not_after, lasting)?
         }
     };
-    let body = ExtendGrant {
-        not_after,
-        reason: args.reason,
-    };
+    let body = ExtendGrant { not_after, reason: args.reason };
     let grant: Grant = client.post(&["grants", &id, "extend"], &body).await?;
-    changed(
-        global,
-        &grant,
-        &format!(
-            "{id} ends {} now ({})",
-            when::local(grant.not_after),
-            remaining(&grant)
-        ),
-    )
+    changed(global, &grant, &format!("{id} ends {} now ({})", when::local(grant.not_after), remaining(&grant)))
 }
 
 fn end_after(start: DateTime<Utc>, lasting: Option<Duration>) -> Result<DateTime<Utc>, Failure> {
-    let lasting =
-        lasting.ok_or_else(|| Failure::usage("say how long: `--for 2h` or `--until 18:00`"))?;
+    let lasting = lasting.ok_or_else(|| Failure::usage("say how long: `--for 2h` or `--until 18:00`"))?;
     when::after(start, lasting).ok_or_else(|| Failure::usage("that is too far away"))
 }
 
@@ -395,11 +305,9 @@ async fn new(client: &Client, args: NewArgs, global: &Global) -> Result<(), Fail
     let preview: GrantPreview = client.post(&["grants", "preview"], &body).await?;
     if preview.matching_targets.is_empty() {
         let hint = "`sallyport target ls` shows what there is";
-        return Err(Failure::text(
-            FailureKind::NotFound,
-            format!("no target is `{}`", joined(&body.targets)),
-        )
-        .hint(hint));
+        return Err(
+            Failure::text(FailureKind::NotFound, format!("no target is `{}`", joined(&body.targets))).hint(hint)
+        );
     }
     if body.logins.is_empty() {
         body.logins.push(only_login(&preview.matching_targets)?);
@@ -418,19 +326,10 @@ async fn new(client: &Client, args: NewArgs, global: &Global) -> Result<(), Fail
 }
 
 fn names(targets: &[PreviewTarget]) -> String {
-    targets
-        .iter()
-        .map(|target| target.name.as_str())
-        .collect::<Vec<_>>()
-        .join(", ")
+    targets.iter().map(|target| target.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-fn show_preview(
-    global: &Global,
-    body: &MakeGrant,
-    preview: &GrantPreview,
-    connect: &str,
-) -> Result<(), Failure> {
+fn show_preview(global: &Global, body: &MakeGrant, preview: &GrantPreview, connect: &str) -> Result<(), Failure> {
     output::one(
         global.format(),
         preview,
@@ -438,10 +337,7 @@ fn show_preview(
             ("People", joined(&body.people)),
             ("Targets", joined(&body.targets)),
             ("Logins", joined(&body.logins)),
-            (
-                "Allow",
-                body.allow.as_ref().map(allowed).unwrap_or_default(),
-            ),
+            ("Allow", body.allow.as_ref().map(allowed).unwrap_or_default()),
             ("From", when::local(preview.not_before)),
             ("Until", when::local(preview.not_after)),
             ("Reason", body.reason.clone()),
@@ -464,23 +360,15 @@ fn only_login(targets: &[PreviewTarget]) -> Result<Login, Failure> {
 /// What the people are to type: the exact line for each person and target, for as many as fit a screen.
 fn ssh_lines(bastion: &Bastion, grant: &MakeGrant, targets: &[PreviewTarget]) -> String {
     const MOST: usize = 6;
-    let port = if bastion.ssh_port == 22 {
-        String::new()
-    } else {
-        format!("-p {} ", bastion.ssh_port)
-    };
+    let port = if bastion.ssh_port == 22 { String::new() } else { format!("-p {} ", bastion.ssh_port) };
     let lines = grant.people.iter().flat_map(|person| {
         targets.iter().flat_map(move |target| {
-            let logins = grant
-                .logins
-                .iter()
-                .filter(|login| target.logins.contains(login));
+            let logins = grant.logins.iter().filter(|login| target.logins.contains(login));
             logins.map(move |login| (person, login, &target.name))
         })
     });
-    let mut lines = lines.map(|(person, login, target)| {
-        format!("ssh {port}{person}+{login}@{target}@{}", bastion.ssh_host)
-    });
+    let mut lines =
+        lines.map(|(person, login, target)| format!("ssh {port}{person}+{login}@{target}@{}", bastion.ssh_host));
     let mut shown: Vec<String> = lines.by_ref().take(MOST).collect();
     match lines.count() {
         0 => {}
@@ -495,33 +383,16 @@ mod tests {
 
     #[test]
     fn what_a_grant_allows_is_read_word_by_word_and_told_in_the_same_words() {
-        let words = [
-            "shell",
-            "upload",
-            "forward=db-1:5432",
-            "forward=[fe80::1]:80",
-        ]
-        .map(|word| word.parse().unwrap());
+        let words = ["shell", "upload", "forward=db-1:5432", "forward=[fe80::1]:80"].map(|word| word.parse().unwrap());
 
         let allow = allow(words.to_vec());
 
-        assert_eq!(
-            allowed(&allow),
-            "shell,upload,forward=db-1:5432,forward=[fe80::1]:80"
-        );
+        assert_eq!(allowed(&allow), "shell,upload,forward=db-1:5432,forward=[fe80::1]:80");
     }
 
     #[test]
     fn a_word_that_allows_nothing_is_refused() {
-        for text in [
-            "",
-            "everything",
-            "forward",
-            "forward=",
-            "forward=db",
-            "forward=:1",
-            "forward=db:0",
-        ] {
+        for text in ["", "everything", "forward", "forward=", "forward=db", "forward=:1", "forward=db:0"] {
             assert!(text.parse::<AllowArg>().is_err(), "{text:?}");
         }
     }
@@ -553,11 +424,7 @@ mod tests {
             logins: vec![login.parse().unwrap()],
         };
 
-        let lines = ssh_lines(
-            &bastion,
-            &grant,
-            &[target("gpu-1", "root"), target("gpu-2", "ops")],
-        );
+        let lines = ssh_lines(&bastion, &grant, &[target("gpu-1", "root"), target("gpu-2", "ops")]);
 
         assert_eq!(lines, "ssh -p 2222 li.wei+root@gpu-1@bastion.example");
     }

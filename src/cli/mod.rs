@@ -45,13 +45,7 @@ const TOKEN_VARIABLE: &str = "SALLYPORT_TOKEN";
 
 /// An audited SSH bastion for vendor access: time-boxed grants, everything recorded, everything replayed.
 #[derive(Debug, Parser)]
-#[command(
-    name = "sallyport",
-    version,
-    propagate_version = true,
-    disable_help_subcommand = true,
-    max_term_width = 100
-)]
+#[command(name = "sallyport", version, propagate_version = true, disable_help_subcommand = true, max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(flatten)]
     global: Global,
@@ -92,20 +86,14 @@ impl Global {
     }
 
     pub(crate) fn prompt(&self) -> Prompt {
-        Prompt {
-            silent: self.no_input,
-            assume_yes: self.yes,
-        }
+        Prompt { silent: self.no_input, assume_yes: self.yes }
     }
 
     /// A client of the API, through the door that the options name.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
         let door = match &self.url {
             None => Door::Socket(self.socket.clone()),
-            Some(url) => Door::Url {
-                url: url.clone(),
-                token: self.token()?,
-            },
+            Some(url) => Door::Url { url: url.clone(), token: self.token()? },
         };
         Client::new(door)
     }
@@ -185,13 +173,8 @@ pub fn main() -> ExitCode {
 }
 
 fn tell(failure: &Failure) {
-    let colour = std::io::stderr().is_terminal()
-        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let (on, off) = if colour {
-        ("\x1b[31m", "\x1b[0m")
-    } else {
-        ("", "")
-    };
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let (on, off) = if colour { ("\x1b[31m", "\x1b[0m") } else { ("", "") };
     let message = format!("{:#}", failure.error);
     let mut lines = message.lines().map(output::printable);
     eprintln!("{on}error:{off} {}", lines.next().unwrap_or_default());
@@ -204,8 +187,8 @@ fn tell(failure: &Failure) {
 fn run(cli: Cli) -> Result<(), Failure> {
     let Cli { global, command } = cli;
     match command {
-        Command::Serve(args) => serve::run(args),
-        Command::Demo(args) => demo::run(args),
+        Command::Serve(args) => serve_on(serve::run(args)),
+        Command::Demo(args) => serve_on(demo::run(args)),
         Command::Config(command) => config::run(command, &global),
         Command::Doctor(args) => block_on(doctor::run(args, &global)),
         Command::Completions(args) => completions::run(&args),
@@ -220,12 +203,14 @@ fn run(cli: Cli) -> Result<(), Failure> {
     }
 }
 
+/// Runs a server, on as many threads as there are cores.
+fn serve_on(server: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(server)
+}
+
 /// Runs a client command; one thread is enough for it.
 fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(command)
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
 }
 
 /// The client's clock.

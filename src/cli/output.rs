@@ -37,11 +37,7 @@ pub(crate) const fn column<T>(title: &'static str, text: fn(&T) -> String) -> Co
 }
 
 /// Prints a list.
-pub(crate) fn list<T: Serialize>(
-    format: Format,
-    page: &Page<T>,
-    columns: &[Column<T>],
-) -> Result<(), Failure> {
+pub(crate) fn list<T: Serialize>(format: Format, page: &Page<T>, columns: &[Column<T>]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match format {
         Format::Table => {
@@ -58,9 +54,7 @@ pub(crate) fn list<T: Serialize>(
             }
         }
         Format::Csv => {
-            let titles = columns
-                .iter()
-                .map(|column| column.title.to_ascii_lowercase().replace(' ', "_"));
+            let titles = columns.iter().map(|column| column.title.to_ascii_lowercase().replace(' ', "_"));
             csv_line(&mut out, titles)?;
             for item in &page.items {
                 csv_line(&mut out, columns.iter().map(|column| (column.text)(item)))?;
@@ -72,11 +66,7 @@ pub(crate) fn list<T: Serialize>(
 }
 
 /// Prints one thing: for people as the lines of `rows` (a title and a text each).
-pub(crate) fn one<T: Serialize>(
-    format: Format,
-    item: &T,
-    rows: &[(&str, String)],
-) -> Result<(), Failure> {
+pub(crate) fn one<T: Serialize>(format: Format, item: &T, rows: &[(&str, String)]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match format {
         Format::Table => {
@@ -91,11 +81,7 @@ pub(crate) fn one<T: Serialize>(
         Format::Json => json(&mut out, item)?,
         Format::Jsonl => json_line(&mut out, item)?,
         Format::Csv => {
-            csv_line(
-                &mut out,
-                rows.iter()
-                    .map(|(title, _)| title.to_ascii_lowercase().replace(' ', "_")),
-            )?;
+            csv_line(&mut out, rows.iter().map(|(title, _)| title.to_ascii_lowercase().replace(' ', "_")))?;
             csv_line(&mut out, rows.iter().map(|(_, text)| text.clone()))?;
         }
     }
@@ -128,21 +114,14 @@ fn table<T>(items: &[T], columns: &[Column<T>]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     // On a terminal long cells wrap at its width; in a file or a pipe each item keeps to its line.
-    let arrangement = if io::stdout().is_terminal() {
-        ContentArrangement::Dynamic
-    } else {
-        ContentArrangement::Disabled
-    };
+    let arrangement =
+        if io::stdout().is_terminal() { ContentArrangement::Dynamic } else { ContentArrangement::Disabled };
     table.set_content_arrangement(arrangement);
     table.set_header(columns.iter().map(|column| column.title.to_uppercase()));
     for item in items {
         table.add_row(columns.iter().map(|column| {
             let text = printable(&(column.text)(item));
-            if text.is_empty() {
-                "-".to_owned()
-            } else {
-                text
-            }
+            if text.is_empty() { "-".to_owned() } else { text }
         }));
     }
     for column in table.column_iter_mut() {
@@ -176,18 +155,13 @@ fn csv_line(out: &mut impl Write, fields: impl Iterator<Item = String>) -> Resul
 }
 
 fn csv_field(text: &str) -> String {
-    if text.contains(['"', ',', '\n', '\r']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text.to_owned()
-    }
+    if text.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
 }
 
 /// The text with what would steer a terminal, or turn the order of reading, shown instead of sent.
 pub(crate) fn printable(text: &str) -> String {
     let steers = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
@@ -206,10 +180,7 @@ mod tests {
 
     #[test]
     fn what_would_steer_the_terminal_is_shown_instead() {
-        assert_eq!(
-            printable("a\x1b[2Jb\r\nc\u{202e}d"),
-            "a\\u{1b}[2Jb\\r\\nc\\u{202e}d"
-        );
+        assert_eq!(printable("a\x1b[2Jb\r\nc\u{202e}d"), "a\\u{1b}[2Jb\\r\\nc\\u{202e}d");
         assert_eq!(printable("größe 中文"), "größe 中文");
     }
 
@@ -221,10 +192,7 @@ mod tests {
 
     #[test]
     fn a_table_has_aligned_columns_and_no_boxes() {
-        let columns = [
-            column("Name", |n: &u32| format!("n{n}")),
-            column("Twice", |n: &u32| (n * 2).to_string()),
-        ];
+        let columns = [column("Name", |n: &u32| format!("n{n}")), column("Twice", |n: &u32| (n * 2).to_string())];
 
         let text = table(&[1, 100], &columns);
 

@@ -47,12 +47,7 @@ pub(crate) struct AddArgs {
     #[arg(long, value_name = "NAME")]
     organisation: Option<String>,
     /// The parts that the person plays: engineer, admin, reviewer, auditor
-    #[arg(
-        long = "role",
-        value_name = "ROLE",
-        value_delimiter = ',',
-        default_value = "engineer"
-    )]
+    #[arg(long = "role", value_name = "ROLE", value_delimiter = ',', default_value = "engineer")]
     roles: Vec<Role>,
     /// Ask for a password
     #[arg(long)]
@@ -92,45 +87,27 @@ pub(crate) struct PasswordArgs {
 
 const COLUMNS: &[Column<Person>] = &[
     column("Name", |person| person.name.to_string()),
-    column("Organisation", |person| {
-        person.organisation.clone().unwrap_or_default()
-    }),
+    column("Organisation", |person| person.organisation.clone().unwrap_or_default()),
     column("Roles", |person| words(&person.roles)),
     column("Keys", |person| person.keys.len().to_string()),
-    column("Password", |person| {
-        if person.has_password { "yes" } else { "no" }.to_owned()
-    }),
+    column("Password", |person| if person.has_password { "yes" } else { "no" }.to_owned()),
     column("State", |person| state(person).to_owned()),
 ];
 
 fn words(roles: &[Role]) -> String {
-    roles
-        .iter()
-        .map(|role| role.as_str())
-        .collect::<Vec<_>>()
-        .join(",")
+    roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(",")
 }
 
 fn state(person: &Person) -> &'static str {
-    if person.disabled_at.is_some() {
-        "disabled"
-    } else {
-        "enabled"
-    }
+    if person.disabled_at.is_some() { "disabled" } else { "enabled" }
 }
 
 fn show(global: &Global, person: &Person) -> Result<(), Failure> {
     let keys = person.keys.iter().map(|key| {
         let algorithm = key.public_key.split(' ').next().unwrap_or_default();
-        let used = key.last_used_at.map_or("never used".to_owned(), |at| {
-            format!("last used {}", when::local(at))
-        });
+        let used = key.last_used_at.map_or("never used".to_owned(), |at| format!("last used {}", when::local(at)));
         // A newline in a comment would make two lines of one key.
-        format!(
-            "{} {algorithm} {} ({used})",
-            key.fingerprint,
-            output::printable(&key.comment)
-        )
+        format!("{} {algorithm} {} ({used})", key.fingerprint, output::printable(&key.comment))
     });
     let keys = keys.collect::<Vec<_>>().join("\n");
     output::one(
@@ -139,24 +116,11 @@ fn show(global: &Global, person: &Person) -> Result<(), Failure> {
         &[
             ("Name", person.name.to_string()),
             ("Id", person.id.to_string()),
-            (
-                "Organisation",
-                person.organisation.clone().unwrap_or_default(),
-            ),
+            ("Organisation", person.organisation.clone().unwrap_or_default()),
             ("Roles", words(&person.roles)),
             ("State", state(person).to_owned()),
-            (
-                "Password",
-                if person.has_password { "yes" } else { "no" }.to_owned(),
-            ),
-            (
-                "Keys",
-                if keys.is_empty() {
-                    "none".to_owned()
-                } else {
-                    keys
-                },
-            ),
+            ("Password", if person.has_password { "yes" } else { "no" }.to_owned()),
+            ("Keys", if keys.is_empty() { "none".to_owned() } else { keys }),
             ("Added", when::local(person.created_at)),
         ],
     )
@@ -165,37 +129,26 @@ fn show(global: &Global, person: &Person) -> Result<(), Failure> {
 /// After a change: a sentence for people, the whole thing for scripts.
 fn changed(global: &Global, person: &Person, sentence: &str) -> Result<(), Failure> {
     output::note(sentence);
-    if global.format() == Format::Table {
-        Ok(())
-    } else {
-        show(global, person)
-    }
+    if global.format() == Format::Table { Ok(()) } else { show(global, person) }
 }
 
 /// The lines of public keys that the arguments mean. A line has a space in it, and a file's name seldom does.
 fn key_lines(arguments: &[String]) -> Result<Vec<String>, Failure> {
     let mut lines = Vec::new();
     for argument in arguments {
-        let is_line = ["ssh-", "ecdsa-", "sk-"]
-            .iter()
-            .any(|start| argument.starts_with(start))
-            && argument.contains(' ');
+        let is_line =
+            ["ssh-", "ecdsa-", "sk-"].iter().any(|start| argument.starts_with(start)) && argument.contains(' ');
         if is_line {
             lines.push(argument.clone());
             continue;
         }
         let text = prompt::whole_file(argument.as_ref())?;
         if text.contains("PRIVATE KEY") {
-            return Err(Failure::usage(format!(
-                "`{argument}` is a private key, which must not leave its owner"
-            ))
-            .hint(format!("use `{argument}.pub`")));
+            return Err(Failure::usage(format!("`{argument}` is a private key, which must not leave its owner"))
+                .hint(format!("use `{argument}.pub`")));
         }
-        let found: Vec<&str> = text
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty() && !line.starts_with('#'))
-            .collect();
+        let found: Vec<&str> =
+            text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
         if found.is_empty() {
             return Err(Failure::usage(format!("`{argument}` holds no public key")));
         }
@@ -204,17 +157,10 @@ fn key_lines(arguments: &[String]) -> Result<Vec<String>, Failure> {
     Ok(lines)
 }
 
-fn password(
-    global: &Global,
-    name: &PrincipalName,
-    file: Option<&PathBuf>,
-) -> Result<SentSecret, Failure> {
+fn password(global: &Global, name: &PrincipalName, file: Option<&PathBuf>) -> Result<SentSecret, Failure> {
     match file {
         Some(path) => prompt::secret_file(path).map(SentSecret::new),
-        None => global
-            .prompt()
-            .new_secret(&format!("Password for {name}"), "`--password-file`")
-            .map(SentSecret::new),
+        None => global.prompt().new_secret(&format!("Password for {name}"), "`--password-file`").map(SentSecret::new),
     }
 }
 
@@ -222,81 +168,39 @@ pub(crate) async fn run(command: PersonCommand, global: &Global) -> Result<(), F
     let client = global.client()?;
     match command {
         PersonCommand::Add(args) => add(&client, args, global).await,
-        PersonCommand::Ls => output::list(
-            global.format(),
-            &client.list(&["people"], &[], usize::MAX).await?,
-            COLUMNS,
-        ),
-        PersonCommand::Show { name } => {
-            show(global, &client.get(&["people", name.as_str()], &()).await?)
-        }
+        PersonCommand::Ls => output::list(global.format(), &client.list(&["people"], &[], usize::MAX).await?, COLUMNS),
+        PersonCommand::Show { name } => show(global, &client.get(&["people", name.as_str()], &()).await?),
         PersonCommand::Key(KeyCommand::Add { name, keys }) => {
             let mut last = None;
             for public_key in key_lines(&keys)? {
-                let person: Person = client
-                    .post(&["people", name.as_str(), "keys"], &AddKey { public_key })
-                    .await?;
+                let person: Person = client.post(&["people", name.as_str(), "keys"], &AddKey { public_key }).await?;
                 last = Some(person);
             }
             match last {
-                Some(person) => changed(
-                    global,
-                    &person,
-                    &format!("{name} has {} keys", person.keys.len()),
-                ),
+                Some(person) => changed(global, &person, &format!("{name} has {} keys", person.keys.len())),
                 None => Ok(()),
             }
         }
         PersonCommand::Key(KeyCommand::Rm { name, fingerprint }) => {
-            let person: Person = client
-                .delete(&["people", name.as_str(), "keys", &fingerprint])
-                .await?;
-            changed(
-                global,
-                &person,
-                &format!("{name} has {} keys", person.keys.len()),
-            )
+            let person: Person = client.delete(&["people", name.as_str(), "keys", &fingerprint]).await?;
+            changed(global, &person, &format!("{name} has {} keys", person.keys.len()))
         }
         PersonCommand::Password(args) if args.remove => {
-            let person: Person = client
-                .delete(&["people", args.name.as_str(), "password"])
-                .await?;
-            changed(
-                global,
-                &person,
-                &format!("{} has no password now", args.name),
-            )
+            let person: Person = client.delete(&["people", args.name.as_str(), "password"]).await?;
+            changed(global, &person, &format!("{} has no password now", args.name))
         }
         PersonCommand::Password(args) => {
-            let body = SetPassword {
-                password: password(global, &args.name, args.password_file.as_ref())?,
-            };
-            let person: Person = client
-                .put(&["people", args.name.as_str(), "password"], &body)
-                .await?;
-            changed(
-                global,
-                &person,
-                &format!("{} has a new password", args.name),
-            )
+            let body = SetPassword { password: password(global, &args.name, args.password_file.as_ref())? };
+            let person: Person = client.put(&["people", args.name.as_str(), "password"], &body).await?;
+            changed(global, &person, &format!("{} has a new password", args.name))
         }
         PersonCommand::Role { name, roles } => {
-            let person: Person = client
-                .put(&["people", name.as_str(), "roles"], &SetRoles { roles })
-                .await?;
-            changed(
-                global,
-                &person,
-                &format!("{name} is {}", words(&person.roles)),
-            )
+            let person: Person = client.put(&["people", name.as_str(), "roles"], &SetRoles { roles }).await?;
+            changed(global, &person, &format!("{name} is {}", words(&person.roles)))
         }
         PersonCommand::Disable { name } => {
             let person: Person = client.act(&["people", name.as_str(), "disable"]).await?;
-            changed(
-                global,
-                &person,
-                &format!("{name} is disabled; live sessions are being cut"),
-            )
+            changed(global, &person, &format!("{name} is disabled; live sessions are being cut"))
         }
         PersonCommand::Enable { name } => {
             let person: Person = client.act(&["people", name.as_str(), "enable"]).await?;
@@ -307,11 +211,7 @@ pub(crate) async fn run(command: PersonCommand, global: &Global) -> Result<(), F
 
 async fn add(client: &Client, args: AddArgs, global: &Global) -> Result<(), Failure> {
     let wants_password = args.password || args.password_file.is_some();
-    let password = if wants_password {
-        Some(password(global, &args.name, args.password_file.as_ref())?)
-    } else {
-        None
-    };
+    let password = if wants_password { Some(password(global, &args.name, args.password_file.as_ref())?) } else { None };
     let body = AddPerson {
         name: args.name,
         organisation: args.organisation,
@@ -321,15 +221,9 @@ async fn add(client: &Client, args: AddArgs, global: &Global) -> Result<(), Fail
     };
     let person: Person = client.post(&["people"], &body).await?;
     let next = if person.keys.is_empty() && !person.has_password {
-        format!(
-            "; they cannot log in yet: sallyport person key add {} FILE",
-            person.name
-        )
+        format!("; they cannot log in yet: sallyport person key add {} FILE", person.name)
     } else {
-        format!(
-            "; next: sallyport grant new {} TARGET --for 2h --reason …",
-            person.name
-        )
+        format!("; next: sallyport grant new {} TARGET --for 2h --reason …", person.name)
     };
     changed(global, &person, &format!("added {}{next}", person.name))
 }
@@ -345,26 +239,17 @@ mod tests {
 
         let failure = key_lines(&[file.path().display().to_string()]).unwrap_err();
 
-        assert!(
-            failure.error.to_string().contains("is a private key"),
-            "{failure:?}"
-        );
+        assert!(failure.error.to_string().contains("is a private key"), "{failure:?}");
     }
 
     #[test]
     fn a_key_is_a_line_or_every_line_of_a_file() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&file, "# mine\nssh-ed25519 AAAA a\n\nssh-rsa BBBB b\n").unwrap();
-        let arguments = [
-            "ssh-ed25519 CCCC c".to_owned(),
-            file.path().display().to_string(),
-        ];
+        let arguments = ["ssh-ed25519 CCCC c".to_owned(), file.path().display().to_string()];
 
         let lines = key_lines(&arguments).unwrap();
 
-        assert_eq!(
-            lines,
-            ["ssh-ed25519 CCCC c", "ssh-ed25519 AAAA a", "ssh-rsa BBBB b"]
-        );
+        assert_eq!(lines, ["ssh-ed25519 CCCC c", "ssh-ed25519 AAAA a", "ssh-rsa BBBB b"]);
     }
 }

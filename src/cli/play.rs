@@ -56,11 +56,7 @@ pub enum Played {
 const FRAME: Duration = Duration::from_millis(16);
 
 /// Plays `frames` to standard output.
-pub async fn play<S, E>(
-    recording: &Recording,
-    options: PlayOptions,
-    frames: S,
-) -> anyhow::Result<Played>
+pub async fn play<S, E>(recording: &Recording, options: PlayOptions, frames: S) -> anyhow::Result<Played>
 where
     S: Stream<Item = Result<Frame, E>>,
     E: std::error::Error + Send + Sync + 'static,
@@ -78,11 +74,7 @@ where
 }
 
 /// Plays as text, in time: lines that scroll off for a terminal's recording, both streams as they came without one.
-async fn play_text<S, E>(
-    recording: &Recording,
-    options: PlayOptions,
-    frames: S,
-) -> anyhow::Result<()>
+async fn play_text<S, E>(recording: &Recording, options: PlayOptions, frames: S) -> anyhow::Result<()>
 where
     S: Stream<Item = Result<Frame, E>>,
     E: std::error::Error + Send + Sync + 'static,
@@ -104,15 +96,9 @@ where
             }
         }
         match (&frame.body, recording.size) {
-            (Body::Output(bytes), None) => put(
-                io::stdout(),
-                output.push(bytes).map(|piece| visible(&piece.text)),
-            )?,
+            (Body::Output(bytes), None) => put(io::stdout(), output.push(bytes).map(|piece| visible(&piece.text)))?,
             (Body::ErrorOutput(bytes), None) => {
-                put(
-                    io::stderr(),
-                    error_output.push(bytes).map(|piece| visible(&piece.text)),
-                )?;
+                put(io::stderr(), error_output.push(bytes).map(|piece| visible(&piece.text)))?;
             }
             _ => {
                 transcript.frame(&frame, &mut text);
@@ -120,14 +106,8 @@ where
             }
         }
     }
-    put(
-        io::stdout(),
-        output.finish().map(|piece| visible(&piece.text)),
-    )?;
-    put(
-        io::stderr(),
-        error_output.finish().map(|piece| visible(&piece.text)),
-    )?;
+    put(io::stdout(), output.finish().map(|piece| visible(&piece.text)))?;
+    put(io::stderr(), error_output.finish().map(|piece| visible(&piece.text)))?;
     transcript.finish(&mut text);
     put(io::stdout(), Some(text))
 }
@@ -136,9 +116,7 @@ fn put(mut to: impl Write, text: Option<String>) -> anyhow::Result<()> {
     let Some(text) = text.filter(|text| !text.is_empty()) else {
         return Ok(());
     };
-    to.write_all(text.as_bytes())
-        .and_then(|()| to.flush())
-        .context("cannot write to standard output")
+    to.write_all(text.as_bytes()).and_then(|()| to.flush()).context("cannot write to standard output")
 }
 
 /// What woke the loop.
@@ -163,34 +141,22 @@ where
     let began = Instant::now();
     let mut replay = Replay::new(size, options.speed, options.skip_idle, began.elapsed());
     if options.start_us > 0 {
-        replay.command(
-            Command::Seek(i64::try_from(options.start_us).unwrap_or(i64::MAX)),
-            began.elapsed(),
-        );
+        replay.command(Command::Seek(i64::try_from(options.start_us).unwrap_or(i64::MAX)), began.elapsed());
     }
     let mut stage = Stage::open(keys).context("cannot set up the terminal")?;
     let mut pressed = stage.keys();
     loop {
         replay.advance(began.elapsed());
         let status = keys.then(|| status(&replay, recording, began.elapsed()));
-        stage
-            .draw(&replay, status.as_deref())
-            .context("cannot draw on the terminal")?;
+        stage.draw(&replay, status.as_deref()).context("cannot draw on the terminal")?;
         if !keys && replay.is_over() {
             stage.close(&replay)?;
             return Ok(Played::ToTheEnd);
         }
         let now = began.elapsed();
         // The clock in the status line ticks too.
-        let tick = if keys && !replay.is_paused() {
-            Duration::from_millis(250)
-        } else {
-            Duration::from_secs(3600)
-        };
-        let wait = replay
-            .wait(now)
-            .unwrap_or(tick)
-            .clamp(FRAME, tick.max(FRAME));
+        let tick = if keys && !replay.is_paused() { Duration::from_millis(250) } else { Duration::from_secs(3600) };
+        let wait = replay.wait(now).unwrap_or(tick).clamp(FRAME, tick.max(FRAME));
         let woken = tokio::select! {
             biased;
             key = async { match &mut pressed { Some(pressed) => pressed.recv().await, None => std::future::pending().await } } => Woken::Key(key),
@@ -205,9 +171,7 @@ where
                 let full = Instant::now() + FRAME;
                 while replay.wants_more() && Instant::now() < full {
                     match futures::FutureExt::now_or_never(frames.next()) {
-                        Some(Some(frame)) => {
-                            replay.read(frame.context("cannot read the recording further")?)
-                        }
+                        Some(Some(frame)) => replay.read(frame.context("cannot read the recording further")?),
                         Some(None) => replay.end(),
                         None => break,
                     }
@@ -216,16 +180,14 @@ where
             Woken::Frame(None) => replay.end(),
             // Whoever reads the keys is gone, and so is the way to leave.
             Woken::Key(None) => return Ok(Played::Quit),
-            Woken::Key(Some(Event::Key(key))) if key.kind != KeyEventKind::Release => {
-                match command(key) {
-                    Some(Asked::Quit) => {
-                        let over = replay.is_over();
-                        return Ok(if over { Played::ToTheEnd } else { Played::Quit });
-                    }
-                    Some(Asked::Command(command)) => replay.command(command, began.elapsed()),
-                    None => {}
+            Woken::Key(Some(Event::Key(key))) if key.kind != KeyEventKind::Release => match command(key) {
+                Some(Asked::Quit) => {
+                    let over = replay.is_over();
+                    return Ok(if over { Played::ToTheEnd } else { Played::Quit });
                 }
-            }
+                Some(Asked::Command(command)) => replay.command(command, began.elapsed()),
+                None => {}
+            },
             Woken::Key(Some(Event::Resize(..))) => stage.forget(),
             Woken::Key(Some(_)) => {}
         }
@@ -242,11 +204,7 @@ enum Asked {
 fn command(key: KeyEvent) -> Option<Asked> {
     const STEP: i64 = 5_000_000;
     const LEAP: i64 = 60_000_000;
-    let by = if key.modifiers.contains(KeyModifiers::SHIFT) {
-        LEAP
-    } else {
-        STEP
-    };
+    let by = if key.modifiers.contains(KeyModifiers::SHIFT) { LEAP } else { STEP };
     Some(Asked::Command(match key.code {
         KeyCode::Char('c' | 'd') if key.modifiers.contains(KeyModifiers::CONTROL) => {
             return Some(Asked::Quit);
@@ -268,11 +226,7 @@ fn command(key: KeyEvent) -> Option<Asked> {
 fn status(replay: &Replay, recording: &Recording, now: Duration) -> String {
     let (end, is_last) = replay.end_so_far();
     let end = recording.duration_us.unwrap_or(end).max(end);
-    let more = if is_last || recording.duration_us.is_some() {
-        ""
-    } else {
-        "+"
-    };
+    let more = if is_last || recording.duration_us.is_some() { "" } else { "+" };
     let state = if replay.is_seeking() {
         "»"
     } else if replay.is_over() {
@@ -282,11 +236,7 @@ fn status(replay: &Replay, recording: &Recording, now: Duration) -> String {
     } else {
         "▶"
     };
-    let idle = if replay.skips_idle() {
-        "  idle skipped"
-    } else {
-        ""
-    };
+    let idle = if replay.skips_idle() { "  idle skipped" } else { "" };
     format!(
         " {state} {} / {}{more}  {}x{idle}  {}  │ space ←→ ⇧←→ <> i . q",
         clock(replay.position_at(now)),
@@ -299,11 +249,7 @@ fn status(replay: &Replay, recording: &Recording, now: Duration) -> String {
 fn clock(microseconds: u64) -> String {
     let seconds = microseconds / 1_000_000;
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    if hours > 0 {
-        format!("{hours}:{minutes:02}:{seconds:02}")
-    } else {
-        format!("{minutes:02}:{seconds:02}")
-    }
+    if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes:02}:{seconds:02}") }
 }
 
 /// The terminal that somebody sits at, while a replay has it.
@@ -333,12 +279,7 @@ impl Stage {
             drawn: None,
             open: true,
         };
-        execute!(
-            out,
-            terminal::EnterAlternateScreen,
-            cursor::Hide,
-            terminal::DisableLineWrap
-        )?;
+        execute!(out, terminal::EnterAlternateScreen, cursor::Hide, terminal::DisableLineWrap)?;
         Ok(stage)
     }
 
@@ -397,10 +338,7 @@ impl Stage {
         let status = status.map(|status| {
             let shown: String = status.chars().take(cols).collect();
             let room = cols.saturating_sub(shown.chars().count());
-            (
-                rows.saturating_sub(1),
-                format!("\x1b[0;7m{shown}{}\x1b[m", " ".repeat(room)),
-            )
+            (rows.saturating_sub(1), format!("\x1b[0;7m{shown}{}\x1b[m", " ".repeat(room)))
         });
         for (row, line) in lines.into_iter().enumerate().chain(status) {
             if let Some(old) = self.rows.get_mut(row)
@@ -412,8 +350,7 @@ impl Stage {
             }
         }
         if !text.is_empty() {
-            self.out
-                .write_all(format!("\x1b[?2026h{text}\x1b[?2026l").as_bytes())?;
+            self.out.write_all(format!("\x1b[?2026h{text}\x1b[?2026l").as_bytes())?;
             self.out.flush()?;
         }
         Ok(())
@@ -422,18 +359,11 @@ impl Stage {
     /// Leaves, with the last picture on the ordinary screen.
     fn close(mut self, replay: &Replay) -> anyhow::Result<()> {
         self.restore();
-        let mut lines = picture(
-            replay.screen(),
-            usize::from(self.size.0.max(1)),
-            usize::from(u16::MAX),
-        );
+        let mut lines = picture(replay.screen(), usize::from(self.size.0.max(1)), usize::from(u16::MAX));
         while lines.last().is_some_and(|line| line.trim().is_empty()) {
             lines.pop();
         }
-        let text: String = lines
-            .iter()
-            .map(|line| format!("{line}\x1b[m\r\n"))
-            .collect();
+        let text: String = lines.iter().map(|line| format!("{line}\x1b[m\r\n")).collect();
         put(io::stdout(), Some(text))
     }
 
@@ -441,12 +371,7 @@ impl Stage {
         if std::mem::take(&mut self.open) {
             self.stop.store(true, Ordering::Relaxed);
             // The terminal may be gone: there is nobody left to tell.
-            let _ = execute!(
-                self.out,
-                terminal::EnableLineWrap,
-                cursor::Show,
-                terminal::LeaveAlternateScreen
-            );
+            let _ = execute!(self.out, terminal::EnableLineWrap, cursor::Show, terminal::LeaveAlternateScreen);
             if self.keys {
                 let _ = terminal::disable_raw_mode();
             }
@@ -465,11 +390,7 @@ impl Drop for Stage {
 fn picture(screen: &Screen, cols: usize, rows: usize) -> Vec<String> {
     let cursor = screen.terminal.cursor();
     let height = screen.terminal.size().1;
-    let first = if height > rows {
-        (cursor.row + 1).saturating_sub(rows).min(height - rows)
-    } else {
-        0
-    };
+    let first = if height > rows { (cursor.row + 1).saturating_sub(rows).min(height - rows) } else { 0 };
     let mut lines: Vec<String> = screen
         .terminal
         .screen()
@@ -477,13 +398,7 @@ fn picture(screen: &Screen, cols: usize, rows: usize) -> Vec<String> {
         .enumerate()
         .skip(first)
         .take(rows)
-        .map(|(row, line)| {
-            draw_line(
-                line,
-                cols,
-                (cursor.visible && row == cursor.row).then_some(cursor.col),
-            )
-        })
+        .map(|(row, line)| draw_line(line, cols, (cursor.visible && row == cursor.row).then_some(cursor.col)))
         .collect();
     lines.resize(rows.min(height).max(lines.len()), String::new());
     if rows < usize::from(u16::MAX) {
@@ -496,11 +411,7 @@ fn draw_line(line: &Line, cols: usize, cursor: Option<usize>) -> String {
     let mut text = String::new();
     let mut pen: Option<(Pen, bool)> = None;
     let mut col = 0;
-    let last = line
-        .cells()
-        .iter()
-        .rposition(|cell| !is_blank(cell))
-        .map_or(0, |last| last + 1);
+    let last = line.cells().iter().rposition(|cell| !is_blank(cell)).map_or(0, |last| last + 1);
     let wanted = cursor.map_or(last, |cursor| last.max(cursor + 1));
     for cell in line.cells().iter().take(wanted) {
         let width = usize::from(cell.width());
@@ -510,20 +421,13 @@ fn draw_line(line: &Line, cols: usize, cursor: Option<usize>) -> String {
         if col + width > cols {
             break;
         }
-        let here = (
-            *cell.pen(),
-            cursor.is_some_and(|cursor| (col..col + width).contains(&cursor)),
-        );
+        let here = (*cell.pen(), cursor.is_some_and(|cursor| (col..col + width).contains(&cursor)));
         if pen != Some(here) {
             push_pen(&here.0, here.1, &mut text);
             pen = Some(here);
         }
         let character = cell.char();
-        text.push(if is_unfit(character) {
-            '\u{fffd}'
-        } else {
-            character
-        });
+        text.push(if is_unfit(character) { '\u{fffd}' } else { character });
         col += width;
     }
     text
@@ -578,10 +482,7 @@ mod tests {
     #[test]
     fn colours_are_ours_and_the_cursor_is_drawn() {
         let screen = screen(8, 2, b"\x1b[1;31mab\x1b[m c\x1b]0;title\x07\x1b[6n");
-        assert_eq!(
-            picture(&screen, 8, 2),
-            ["\x1b[0;1;38;5;1mab\x1b[0m c\x1b[0;7m ", ""]
-        );
+        assert_eq!(picture(&screen, 8, 2), ["\x1b[0;1;38;5;1mab\x1b[0m c\x1b[0;7m ", ""]);
     }
 
     #[test]
@@ -599,18 +500,9 @@ mod tests {
     #[test]
     fn keys_ask_for_what_the_status_line_says() {
         let key = |code, modifiers| command(KeyEvent::new(code, modifiers));
-        assert_eq!(
-            key(KeyCode::Right, KeyModifiers::SHIFT),
-            Some(Asked::Command(Command::Seek(60_000_000)))
-        );
-        assert_eq!(
-            key(KeyCode::Left, KeyModifiers::NONE),
-            Some(Asked::Command(Command::Seek(-5_000_000)))
-        );
-        assert_eq!(
-            key(KeyCode::Char('c'), KeyModifiers::CONTROL),
-            Some(Asked::Quit)
-        );
+        assert_eq!(key(KeyCode::Right, KeyModifiers::SHIFT), Some(Asked::Command(Command::Seek(60_000_000))));
+        assert_eq!(key(KeyCode::Left, KeyModifiers::NONE), Some(Asked::Command(Command::Seek(-5_000_000))));
+        assert_eq!(key(KeyCode::Char('c'), KeyModifiers::CONTROL), Some(Asked::Quit));
         assert_eq!(key(KeyCode::Char('c'), KeyModifiers::NONE), None);
     }
 

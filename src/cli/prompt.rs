@@ -29,10 +29,7 @@ impl Prompt {
         tty.flush()?;
         let mut answer = String::new();
         BufReader::new(&tty).read_line(&mut answer)?;
-        Ok(matches!(
-            answer.trim().to_ascii_lowercase().as_str(),
-            "y" | "yes"
-        ))
+        Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
     }
 
     /// Asks for a secret, twice, without echo. `instead` is the option that gives it otherwise.
@@ -45,26 +42,15 @@ impl Prompt {
         let mut second = read_secret(&tty, &format!("{what} again: "))?;
         let same = first == second;
         second.zeroize();
-        if same {
-            Ok(first)
-        } else {
-            Err(Failure::usage("the two are not the same"))
-        }
+        if same { Ok(first) } else { Err(Failure::usage("the two are not the same")) }
     }
 
     fn open(self, instead: &str) -> Result<File, Failure> {
-        let nobody = || {
-            Failure::usage("this needs an answer, and nobody can be asked")
-                .hint(format!("use {instead}"))
-        };
+        let nobody = || Failure::usage("this needs an answer, and nobody can be asked").hint(format!("use {instead}"));
         if self.silent {
             return Err(nobody());
         }
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open("/dev/tty")
-            .map_err(|_no_terminal| nobody())
+        OpenOptions::new().read(true).write(true).open("/dev/tty").map_err(|_no_terminal| nobody())
     }
 }
 
@@ -79,9 +65,7 @@ impl<'a> Quiet<'a> {
         let before = termios::tcgetattr(tty).map_err(io::Error::from)?;
         let mut quiet = before.clone();
         // Byte by byte and without signals: an interrupt that killed us here would leave the terminal without echo.
-        quiet
-            .local_flags
-            .remove(LocalFlags::ECHO | LocalFlags::ICANON | LocalFlags::ISIG);
+        quiet.local_flags.remove(LocalFlags::ECHO | LocalFlags::ICANON | LocalFlags::ISIG);
         termios::tcsetattr(tty, SetArg::TCSAFLUSH, &quiet).map_err(io::Error::from)?;
         Ok(Self { tty, before })
     }
@@ -142,14 +126,9 @@ pub(crate) fn secret_file(path: &std::path::Path) -> Result<String, Failure> {
 
 /// Reads a file of text. `-` is standard input.
 pub(crate) fn whole_file(path: &std::path::Path) -> Result<String, Failure> {
-    let read = if path.as_os_str() == "-" {
-        io::read_to_string(io::stdin())
-    } else {
-        std::fs::read_to_string(path)
-    };
+    let read = if path.as_os_str() == "-" { io::read_to_string(io::stdin()) } else { std::fs::read_to_string(path) };
     read.map_err(|error| {
-        let context =
-            anyhow::Error::new(error).context(format!("cannot read `{}`", path.display()));
+        let context = anyhow::Error::new(error).context(format!("cannot read `{}`", path.display()));
         Failure::new(FailureKind::Failed, context)
     })
 }

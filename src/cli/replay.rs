@@ -102,10 +102,7 @@ impl Replay {
     /// Takes the next frame of the recording.
     pub fn read(&mut self, frame: Frame) {
         self.tape.end = self.tape.end.max(frame.at);
-        let shows = matches!(
-            frame.body,
-            Body::Output(_) | Body::ErrorOutput(_) | Body::Notice(_) | Body::Resize(_)
-        );
+        let shows = matches!(frame.body, Body::Output(_) | Body::ErrorOutput(_) | Body::Notice(_) | Body::Resize(_));
         if !shows {
             return;
         }
@@ -189,18 +186,9 @@ impl Replay {
             Command::Pause => self.since = Some(now),
             Command::Seek(by) => self.seek(self.position.saturating_add_signed(by)),
             Command::ToStart => self.seek(0),
-            Command::Faster => {
-                self.speed = SPEEDS
-                    .into_iter()
-                    .find(|speed| *speed > self.speed)
-                    .unwrap_or(self.speed)
-            }
+            Command::Faster => self.speed = SPEEDS.into_iter().find(|speed| *speed > self.speed).unwrap_or(self.speed),
             Command::Slower => {
-                self.speed = SPEEDS
-                    .into_iter()
-                    .rev()
-                    .find(|speed| *speed < self.speed)
-                    .unwrap_or(self.speed);
+                self.speed = SPEEDS.into_iter().rev().find(|speed| *speed < self.speed).unwrap_or(self.speed);
             }
             Command::SkipIdle => self.skip_idle = !self.skip_idle,
             Command::Step => {
@@ -226,16 +214,9 @@ impl Replay {
 
     /// Where the replay is at `now`, in microseconds.
     pub fn position_at(&self, now: Duration) -> u64 {
-        let passed = self
-            .since
-            .map_or(Duration::ZERO, |since| now.saturating_sub(since))
-            .mul_f64(self.speed);
+        let passed = self.since.map_or(Duration::ZERO, |since| now.saturating_sub(since)).mul_f64(self.speed);
         let position = self.position + u64::try_from(passed.as_micros()).unwrap_or(u64::MAX);
-        if self.tape.ended {
-            position.min(self.tape.end.max(self.position))
-        } else {
-            position
-        }
+        if self.tape.ended { position.min(self.tape.end.max(self.position)) } else { position }
     }
 
     /// The recording's last instant as far as it was read, in microseconds, and whether it is the very last.
@@ -245,10 +226,7 @@ impl Replay {
 
     /// The oldest instant that can be gone back to, in microseconds.
     pub fn kept_from(&self) -> u64 {
-        self.tape
-            .keyframes
-            .front()
-            .map_or(0, |keyframe| keyframe.at)
+        self.tape.keyframes.front().map_or(0, |keyframe| keyframe.at)
     }
 
     pub fn is_paused(&self) -> bool {
@@ -280,12 +258,7 @@ impl Replay {
     fn seek(&mut self, to: u64) {
         let to = to.max(self.kept_from());
         if to < self.position {
-            let place = self
-                .tape
-                .keyframes
-                .iter()
-                .rposition(|keyframe| keyframe.at <= to)
-                .unwrap_or(0);
+            let place = self.tape.keyframes.iter().rposition(|keyframe| keyframe.at <= to).unwrap_or(0);
             if let Some(keyframe) = self.tape.keyframes.get(place) {
                 self.screen = Screen::restore(&keyframe.screen);
                 self.next = keyframe.index;
@@ -307,10 +280,7 @@ impl Replay {
     }
 
     fn next_at(&self) -> Option<u64> {
-        self.tape
-            .steps
-            .get(self.next - self.tape.dropped)
-            .map(|frame| frame.at)
+        self.tape.steps.get(self.next - self.tape.dropped).map(|frame| frame.at)
     }
 
     fn show_up_to(&mut self, position: u64) {
@@ -332,11 +302,7 @@ impl Replay {
         }
         self.next += 1;
         self.changes += 1;
-        let last = self
-            .tape
-            .keyframes
-            .back()
-            .map(|keyframe| (keyframe.index, keyframe.at));
+        let last = self.tape.keyframes.back().map(|keyframe| (keyframe.index, keyframe.at));
         if last.is_some_and(|(index, last)| {
             self.next > index && (self.shown >= KEYFRAME_BYTES || at >= last + KEYFRAME_US)
         }) {
@@ -347,11 +313,7 @@ impl Replay {
 
     fn keep_keyframe(&mut self) {
         self.shown = 0;
-        self.tape.keyframes.push_back(Keyframe {
-            index: self.next,
-            at: self.position,
-            screen: self.screen.save(),
-        });
+        self.tape.keyframes.push_back(Keyframe { index: self.next, at: self.position, screen: self.screen.save() });
     }
 
     /// Keeps within [`MOST_TAPE`] by dropping the oldest run between two keyframes, unless it is yet to be shown.
@@ -380,14 +342,7 @@ mod tests {
     const S: u64 = 1_000_000;
 
     fn shown(replay: &Replay) -> String {
-        replay
-            .screen()
-            .terminal
-            .screen()
-            .text()
-            .join("|")
-            .trim_end_matches('|')
-            .to_owned()
+        replay.screen().terminal.screen().text().join("|").trim_end_matches('|').to_owned()
     }
 
     fn at(seconds: f64) -> Duration {
@@ -398,10 +353,7 @@ mod tests {
     fn replay(skip_idle: bool, letters: &[(u64, &str)]) -> Replay {
         let mut replay = Replay::new(SIZE, 1.0, skip_idle, Duration::ZERO);
         for (second, text) in letters {
-            replay.read(Frame {
-                at: second * S,
-                body: Body::Output(Bytes::copy_from_slice(text.as_bytes())),
-            });
+            replay.read(Frame { at: second * S, body: Body::Output(Bytes::copy_from_slice(text.as_bytes())) });
         }
         replay.end();
         replay
@@ -416,15 +368,9 @@ mod tests {
         replay.advance(at(1.0));
         assert_eq!(shown(&replay), "ab");
         replay.advance(at(9.0));
-        assert_eq!(
-            (shown(&replay), replay.is_over(), replay.wait(at(9.0))),
-            ("abc".to_owned(), true, None)
-        );
+        assert_eq!((shown(&replay), replay.is_over(), replay.wait(at(9.0))), ("abc".to_owned(), true, None));
         replay.command(Command::Pause, at(10.0));
-        assert_eq!(
-            (shown(&replay), replay.position_at(at(10.0))),
-            ("a".to_owned(), 0)
-        );
+        assert_eq!((shown(&replay), replay.position_at(at(10.0))), ("a".to_owned(), 0));
     }
 
     #[test]
@@ -443,15 +389,9 @@ mod tests {
     fn a_pause_takes_no_time_and_a_step_shows_one_change() {
         let mut replay = replay(false, &[(0, "a"), (3, "b"), (6, "c")]);
         replay.command(Command::Pause, at(1.0));
-        assert_eq!(
-            (replay.wait(at(50.0)), replay.position_at(at(50.0))),
-            (None, S)
-        );
+        assert_eq!((replay.wait(at(50.0)), replay.position_at(at(50.0))), (None, S));
         replay.command(Command::Step, at(60.0));
-        assert_eq!(
-            (shown(&replay), replay.position_at(at(60.0))),
-            ("ab".to_owned(), 3 * S)
-        );
+        assert_eq!((shown(&replay), replay.position_at(at(60.0))), ("ab".to_owned(), 3 * S));
         replay.command(Command::Pause, at(70.0));
         assert_eq!(replay.wait(at(70.0)), Some(at(3.0)));
     }
@@ -460,17 +400,11 @@ mod tests {
     fn idle_time_is_skipped_but_positions_stay_true() {
         let mut replay = replay(true, &[(0, "a"), (1, "b"), (100, "c")]);
         replay.advance(at(0.1));
-        assert_eq!(
-            (shown(&replay), replay.wait(at(0.1))),
-            ("a".to_owned(), Some(at(0.9)))
-        );
+        assert_eq!((shown(&replay), replay.wait(at(0.1))), ("a".to_owned(), Some(at(0.9))));
         replay.advance(at(1.0));
         assert_eq!(replay.wait(at(1.0)), Some(Duration::ZERO));
         replay.advance(at(1.0));
-        assert_eq!(
-            (shown(&replay), replay.position_at(at(1.0))),
-            ("abc".to_owned(), 100 * S)
-        );
+        assert_eq!((shown(&replay), replay.position_at(at(1.0))), ("abc".to_owned(), 100 * S));
     }
 
     #[test]
@@ -479,18 +413,11 @@ mod tests {
         replay.command(Command::Seek(60 * S as i64), at(0.0));
         assert!(replay.is_seeking() && replay.wants_more());
         for second in [1, 59, 61] {
-            replay.read(Frame {
-                at: second * S,
-                body: Body::Output(Bytes::from_static(b"x")),
-            });
+            replay.read(Frame { at: second * S, body: Body::Output(Bytes::from_static(b"x")) });
             replay.advance(at(0.1));
         }
         assert_eq!(
-            (
-                shown(&replay),
-                replay.is_seeking(),
-                replay.position_at(at(0.1))
-            ),
+            (shown(&replay), replay.is_seeking(), replay.position_at(at(0.1))),
             ("xx".to_owned(), false, 60 * S)
         );
     }

@@ -41,7 +41,7 @@ pub(crate) struct ServeArgs {
     pub(crate) config: PathBuf,
 }
 
-pub(crate) fn run(args: ServeArgs) -> Result<(), Failure> {
+pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let config = super::config::load(&args.config)?;
     let serve = async {
         telemetry::start(&config.log)?;
@@ -50,12 +50,10 @@ pub(crate) fn run(args: ServeArgs) -> Result<(), Failure> {
         bastion.stop().await;
         anyhow::Ok(())
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let served = runtime.context("cannot start the runtime").and_then(|runtime| runtime.block_on(serve));
-    served.map_err(|error| Failure::text(FailureKind::Failed, format!("{error:#}")))
+    serve.await.map_err(|error| Failure::text(FailureKind::Failed, format!("{error:#}")))
 }
 
-async fn wait_for_stop() -> anyhow::Result<()> {
+pub(super) async fn wait_for_stop() -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     tokio::select! {
@@ -82,7 +80,8 @@ impl Bastion {
     pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
         let node = config.node();
         let data_dir = &config.server.data_dir;
-        std::fs::create_dir_all(data_dir).with_context(|| format!("cannot make the data folder `{}`", data_dir.display()))?;
+        std::fs::create_dir_all(data_dir)
+            .with_context(|| format!("cannot make the data folder `{}`", data_dir.display()))?;
         let master = load_master_key(&config)?;
         let db = Db::connect(&config.database).await?;
         db.migrate().await?;
@@ -92,7 +91,11 @@ impl Bastion {
             .with_context(|| format!("cannot use the journal folder `{}`", config.recording.journal_dir.display()))?;
         let recovered = recordings.recover(&node).await.context("cannot recover what an earlier run left behind")?;
         if recovered.sessions + recovered.recordings > 0 {
-            info!(sessions = recovered.sessions, recordings = recovered.recordings, "An earlier run's sessions were closed.");
+            info!(
+                sessions = recovered.sessions,
+                recordings = recovered.recordings,
+                "An earlier run's sessions were closed."
+            );
         }
         let host_key = bastion_key(&app, Purpose::HostKey).await?;
         let user_ca = bastion_key(&app, Purpose::UserCa).await?;
@@ -113,7 +116,8 @@ impl Bastion {
             user_ca: line(&user_ca)?,
             host_ca: line(&host_ca)?,
         };
-        let state = ApiState { app: app.clone(), scan: Arc::new(|address| Box::pin(scan(address))), bastion: Arc::new(shown) };
+        let state =
+            ApiState { app: app.clone(), scan: Arc::new(|address| Box::pin(scan(address))), bastion: Arc::new(shown) };
         let parts = DoorParts {
             app: app.clone(),
             recordings: recordings.clone(),
@@ -147,6 +151,11 @@ impl Bastion {
     /// Where the API listens on TCP, if it does.
     pub fn api_address(&self) -> Option<SocketAddr> {
         self.api_address
+    }
+
+    /// What the SSH door proves itself with.
+    pub fn host_key(&self) -> &PublicKey {
+        self.door.host_key.public_key()
     }
 
     /// The use cases.
@@ -188,7 +197,8 @@ fn load_master_key(config: &Config) -> anyhow::Result<MasterKey> {
 
 async fn bastion_key(app: &App, purpose: Purpose) -> anyhow::Result<PrivateKey> {
     let key = keys::bastion_key(app, purpose).await?;
-    PrivateKey::from_openssh(key.private_key.expose()).with_context(|| format!("the bastion's {purpose} cannot be read"))
+    PrivateKey::from_openssh(key.private_key.expose())
+        .with_context(|| format!("the bastion's {purpose} cannot be read"))
 }
 
 fn line(key: &PrivateKey) -> anyhow::Result<String> {
@@ -207,7 +217,10 @@ fn read_authority_file(file: &Path) -> anyhow::Result<Vec<PublicKey>> {
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("cannot read `{}` (`ssh.user_ca_files`)", file.display()))?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let parse = |line| PublicKey::from_openssh(line).with_context(|| format!("`{}` holds a line that is no public key", file.display()));
+    let parse = |line| {
+        PublicKey::from_openssh(line)
+            .with_context(|| format!("`{}` holds a line that is no public key", file.display()))
+    };
     lines.map(parse).collect()
 }
 

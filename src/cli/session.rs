@@ -45,20 +45,11 @@ const COLUMNS: &[Column<Session>] = &[
     column("Id", |session| session.id.to_string()),
     column("State", |session| session.state.as_str().to_owned()),
     column("Person", |session| session.person.name.to_string()),
-    column("Target", |session| {
-        format!("{}@{}", session.login, session.target.name)
-    }),
+    column("Target", |session| format!("{}@{}", session.login, session.target.name)),
     column("Started", |session| when::local(session.started_at)),
-    column("Lasted", |session| {
-        when::between(
-            session.started_at,
-            session.ended_at.unwrap_or_else(|| now().to_utc()),
-        )
-    }),
+    column("Lasted", |session| when::between(session.started_at, session.ended_at.unwrap_or_else(|| now().to_utc()))),
     column("From", |session| session.client_address.clone()),
-    column("Ended by", |session| {
-        session.ending_text.clone().unwrap_or_default()
-    }),
+    column("Ended by", |session| session.ending_text.clone().unwrap_or_default()),
 ];
 
 pub(crate) async fn run(command: SessionCommand, global: &Global) -> Result<(), Failure> {
@@ -73,10 +64,7 @@ pub(crate) async fn run(command: SessionCommand, global: &Global) -> Result<(), 
             let page = client.list(&["sessions"], &query, args.limit).await?;
             output::list(global.format(), &page, COLUMNS)?;
             if page.next.is_some() && global.format() == Format::Table {
-                output::note(format!(
-                    "the latest {} are shown; more with `--limit`",
-                    page.items.len()
-                ));
+                output::note(format!("the latest {} are shown; more with `--limit`", page.items.len()));
             }
             Ok(())
         }
@@ -85,18 +73,12 @@ pub(crate) async fn run(command: SessionCommand, global: &Global) -> Result<(), 
             output::one(global.format(), &detail, &rows(&detail))
         }
         SessionCommand::Cut { id, reason } => {
-            let session: Session = client
-                .post(&["sessions", &id.to_string(), "cut"], &Reason { reason })
-                .await?;
+            let session: Session = client.post(&["sessions", &id.to_string(), "cut"], &Reason { reason }).await?;
             output::note(match session.state {
                 SessionState::Ended => format!("{id} has ended"),
                 SessionState::Live | SessionState::Ending => format!("{id} is being cut"),
             });
-            if global.format() == Format::Table {
-                Ok(())
-            } else {
-                output::one(global.format(), &session, &[])
-            }
+            if global.format() == Format::Table { Ok(()) } else { output::one(global.format(), &session, &[]) }
         }
     }
 }
@@ -107,47 +89,20 @@ fn rows(detail: &SessionDetail) -> Vec<(&'static str, String)> {
         ("Id", session.id.to_string()),
         ("State", session.state.as_str().to_owned()),
         ("Person", session.person.name.to_string()),
-        (
-            "Target",
-            format!("{}@{}", session.login, session.target.name),
-        ),
+        ("Target", format!("{}@{}", session.login, session.target.name)),
         ("Grant", session.grant_id.to_string()),
         ("Started", when::local(session.started_at)),
-        (
-            "Ended",
-            session.ended_at.map(when::local).unwrap_or_default(),
-        ),
+        ("Ended", session.ended_at.map(when::local).unwrap_or_default()),
         ("Ended by", session.ending_text.clone().unwrap_or_default()),
         ("From", output::printable(&session.client_address)),
         ("Client", output::printable(&session.client_version)),
         ("Node", session.node.clone()),
-        (
-            "Recordings",
-            detail
-                .recordings
-                .iter()
-                .map(recording)
-                .collect::<Vec<_>>()
-                .join("\n"),
-        ),
+        ("Recordings", detail.recordings.iter().map(recording).collect::<Vec<_>>().join("\n")),
     ]
 }
 
 fn recording(recording: &Recording) -> String {
-    let gaps = if recording.gaps == 0 {
-        String::new()
-    } else {
-        format!(", {} gaps", recording.gaps)
-    };
-    let exit = recording
-        .exit_text
-        .as_ref()
-        .map(|exit| format!(", {exit}"))
-        .unwrap_or_default();
-    format!(
-        "{} {} {}{exit}{gaps}",
-        recording.channel,
-        recording.id,
-        output::printable(&recording.program_text)
-    )
+    let gaps = if recording.gaps == 0 { String::new() } else { format!(", {} gaps", recording.gaps) };
+    let exit = recording.exit_text.as_ref().map(|exit| format!(", {exit}")).unwrap_or_default();
+    format!("{} {} {}{exit}{gaps}", recording.channel, recording.id, output::printable(&recording.program_text))
 }

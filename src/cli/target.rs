@@ -14,8 +14,7 @@ use super::output::{self, Column, Format, column};
 use super::{Global, prompt, when};
 use crate::api::people::SentSecret;
 use crate::api::targets::{
-    AddTarget, ChangeTarget, HostKey, PinHostKey, ScanTarget, ScannedKeys, SetCredential, SetLogin,
-    Target,
+    AddTarget, ChangeTarget, HostKey, PinHostKey, ScanTarget, ScannedKeys, SetCredential, SetLogin, Target,
 };
 
 #[derive(Debug, Subcommand)]
@@ -59,12 +58,7 @@ pub(crate) struct AddArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct LoginArgs {
     /// An account on the host
-    #[arg(
-        long = "login",
-        value_name = "LOGIN",
-        value_delimiter = ',',
-        default_value = "root"
-    )]
+    #[arg(long = "login", value_name = "LOGIN", value_delimiter = ',', default_value = "root")]
     logins: Vec<Login>,
     /// What the bastion proves itself with there: `certificate` (the host trusts `sallyport ca user`), `key:FILE`, or
     /// `password`, which is asked for
@@ -98,13 +92,7 @@ pub(crate) struct SetArgs {
     #[arg(long = "no-label", value_name = "KEY", group = "change")]
     no_labels: Vec<String>,
     /// The accounts, all of them, with `--credential`
-    #[arg(
-        long = "login",
-        value_name = "LOGIN",
-        value_delimiter = ',',
-        group = "change",
-        requires = "credential"
-    )]
+    #[arg(long = "login", value_name = "LOGIN", value_delimiter = ',', group = "change", requires = "credential")]
     logins: Vec<Login>,
     /// `certificate`, `key:FILE` or `password`
     #[arg(long, value_name = "KIND", requires = "logins")]
@@ -145,9 +133,7 @@ impl FromStr for CredentialArg {
 
 fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() && !value.is_empty() => {
-            Ok((key.to_owned(), value.to_owned()))
-        }
+        Some((key, value)) if !key.is_empty() && !value.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("write it as `key=value`".to_owned()),
     }
 }
@@ -157,39 +143,20 @@ const COLUMNS: &[Column<Target>] = &[
     column("Address", |target| target.address.to_string()),
     column("Logins", |target| logins(target, ",")),
     column("Labels", |target| labels(&target.labels)),
-    column("Via", |target| {
-        target
-            .jump
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default()
-    }),
+    column("Via", |target| target.jump.as_ref().map(ToString::to_string).unwrap_or_default()),
     column("State", |target| state(target).to_owned()),
 ];
 
 fn logins(target: &Target, separator: &str) -> String {
-    target
-        .logins
-        .iter()
-        .map(|account| account.login.to_string())
-        .collect::<Vec<_>>()
-        .join(separator)
+    target.logins.iter().map(|account| account.login.to_string()).collect::<Vec<_>>().join(separator)
 }
 
 fn labels(labels: &BTreeMap<String, String>) -> String {
-    labels
-        .iter()
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect::<Vec<_>>()
-        .join(" ")
+    labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
 }
 
 fn state(target: &Target) -> &'static str {
-    if target.disabled_at.is_some() {
-        "disabled"
-    } else {
-        "enabled"
-    }
+    if target.disabled_at.is_some() { "disabled" } else { "enabled" }
 }
 
 fn host_keys(keys: &[HostKey]) -> String {
@@ -205,42 +172,18 @@ fn host_keys(keys: &[HostKey]) -> String {
 }
 
 fn show(global: &Global, target: &Target) -> Result<(), Failure> {
-    let credential = |account: &crate::api::targets::TargetLogin| {
-        format!("{} ({})", account.login, account.credential.as_str())
-    };
+    let credential =
+        |account: &crate::api::targets::TargetLogin| format!("{} ({})", account.login, account.credential.as_str());
     output::one(
         global.format(),
         target,
         &[
             ("Name", target.name.to_string()),
             ("Id", target.id.to_string()),
-            (
-                "Aliases",
-                target
-                    .aliases
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            ),
+            ("Aliases", target.aliases.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
             ("Address", target.address.to_string()),
-            (
-                "Via",
-                target
-                    .jump
-                    .as_ref()
-                    .map(ToString::to_string)
-                    .unwrap_or_default(),
-            ),
-            (
-                "Logins",
-                target
-                    .logins
-                    .iter()
-                    .map(credential)
-                    .collect::<Vec<_>>()
-                    .join("\n"),
-            ),
+            ("Via", target.jump.as_ref().map(ToString::to_string).unwrap_or_default()),
+            ("Logins", target.logins.iter().map(credential).collect::<Vec<_>>().join("\n")),
             ("Labels", labels(&target.labels)),
             ("Host keys", host_keys(&target.host_keys)),
             ("State", state(target).to_owned()),
@@ -252,11 +195,7 @@ fn show(global: &Global, target: &Target) -> Result<(), Failure> {
 /// After a change: a sentence for people, the whole thing for scripts.
 fn changed(global: &Global, target: &Target, sentence: &str) -> Result<(), Failure> {
     output::note(sentence);
-    if global.format() == Format::Table {
-        Ok(())
-    } else {
-        show(global, target)
-    }
+    if global.format() == Format::Table { Ok(()) } else { show(global, target) }
 }
 
 fn credential(
@@ -266,58 +205,34 @@ fn credential(
     logins: &[Login],
 ) -> Result<SetCredential, Failure> {
     match (kind, password_file) {
-        (CredentialArg::Password, Some(path)) => Ok(SetCredential::Password {
-            password: SentSecret::new(prompt::secret_file(path)?),
-        }),
-        (_, Some(_)) => Err(Failure::usage(
-            "`--password-file` goes with `--credential password`",
-        )),
+        (CredentialArg::Password, Some(path)) => {
+            Ok(SetCredential::Password { password: SentSecret::new(prompt::secret_file(path)?) })
+        }
+        (_, Some(_)) => Err(Failure::usage("`--password-file` goes with `--credential password`")),
         (CredentialArg::Certificate, None) => Ok(SetCredential::Certificate),
         (CredentialArg::Key(path), None) => {
             let private_key = prompt::whole_file(path)?;
             if !private_key.contains("PRIVATE KEY-----") {
-                return Err(Failure::usage(format!(
-                    "`{}` is not a private key",
-                    path.display()
-                )));
+                return Err(Failure::usage(format!("`{}` is not a private key", path.display())));
             }
-            Ok(SetCredential::Key {
-                private_key: SentSecret::new(private_key),
-            })
+            Ok(SetCredential::Key { private_key: SentSecret::new(private_key) })
         }
         (CredentialArg::Password, None) => {
-            let names = logins
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join(", ");
-            let password = global.prompt().new_secret(
-                &format!("Password of {names} on the target"),
-                "`--password-file`",
-            )?;
-            Ok(SetCredential::Password {
-                password: SentSecret::new(password),
-            })
+            let names = logins.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let password =
+                global.prompt().new_secret(&format!("Password of {names} on the target"), "`--password-file`")?;
+            Ok(SetCredential::Password { password: SentSecret::new(password) })
         }
     }
 }
 
 /// A host key from an option: the line itself, or a file that holds it. A comment after it is dropped.
 fn host_key(argument: &str, trust: HostKeyTrust) -> Result<PinHostKey, Failure> {
-    let text = if argument.contains(' ') {
-        argument.to_owned()
-    } else {
-        prompt::whole_file(argument.as_ref())?
-    };
+    let text = if argument.contains(' ') { argument.to_owned() } else { prompt::whole_file(argument.as_ref())? };
     let mut words = text.split_whitespace();
     match (words.next(), words.next()) {
-        (Some(algorithm), Some(blob)) => Ok(PinHostKey {
-            trust,
-            public_key: format!("{algorithm} {blob}"),
-        }),
-        _ => Err(Failure::usage(format!(
-            "`{argument}` is not a public key (algorithm and base64)"
-        ))),
+        (Some(algorithm), Some(blob)) => Ok(PinHostKey { trust, public_key: format!("{algorithm} {blob}") }),
+        _ => Err(Failure::usage(format!("`{argument}` is not a public key (algorithm and base64)"))),
     }
 }
 
@@ -331,27 +246,12 @@ impl HostKeyArgs {
         address: &Address,
     ) -> Result<Vec<PinHostKey>, Failure> {
         if !self.host_keys.is_empty() || !self.host_authorities.is_empty() {
-            let hosts = self
-                .host_keys
-                .iter()
-                .map(|argument| host_key(argument, HostKeyTrust::Host));
-            let authorities = self
-                .host_authorities
-                .iter()
-                .map(|argument| host_key(argument, HostKeyTrust::Authority));
+            let hosts = self.host_keys.iter().map(|argument| host_key(argument, HostKeyTrust::Host));
+            let authorities = self.host_authorities.iter().map(|argument| host_key(argument, HostKeyTrust::Authority));
             return hosts.chain(authorities).collect();
         }
-        let scanned: ScannedKeys = client
-            .post(
-                &["targets", "scan"],
-                &ScanTarget {
-                    address: address.clone(),
-                },
-            )
-            .await?;
-        output::note(format!(
-            "{address} offers these host keys, which nothing proves yet:"
-        ));
+        let scanned: ScannedKeys = client.post(&["targets", "scan"], &ScanTarget { address: address.clone() }).await?;
+        output::note(format!("{address} offers these host keys, which nothing proves yet:"));
         for key in &scanned.host_keys {
             output::note(format!("  {}", host_keys(std::slice::from_ref(key))));
         }
@@ -359,18 +259,12 @@ impl HostKeyArgs {
             "compare them with what `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` prints on the host itself",
         );
         if !global.prompt().confirm(&format!("Pin them for {name}?"))? {
-            return Err(Failure::text(
-                FailureKind::Failed,
-                "nothing was changed: the host keys were not confirmed",
-            ));
+            return Err(Failure::text(FailureKind::Failed, "nothing was changed: the host keys were not confirmed"));
         }
         Ok(scanned
             .host_keys
             .into_iter()
-            .map(|key| PinHostKey {
-                trust: key.trust,
-                public_key: key.public_key,
-            })
+            .map(|key| PinHostKey { trust: key.trust, public_key: key.public_key })
             .collect())
     }
 }
@@ -379,23 +273,13 @@ pub(crate) async fn run(command: TargetCommand, global: &Global) -> Result<(), F
     let client = global.client()?;
     match command {
         TargetCommand::Add(args) => add(&client, args, global).await,
-        TargetCommand::Ls => output::list(
-            global.format(),
-            &client.list(&["targets"], &[], usize::MAX).await?,
-            COLUMNS,
-        ),
-        TargetCommand::Show { name } => {
-            show(global, &client.get(&["targets", name.as_str()], &()).await?)
-        }
+        TargetCommand::Ls => output::list(global.format(), &client.list(&["targets"], &[], usize::MAX).await?, COLUMNS),
+        TargetCommand::Show { name } => show(global, &client.get(&["targets", name.as_str()], &()).await?),
         TargetCommand::Set(args) => set(&client, args, global).await,
         TargetCommand::Repin(args) => repin(&client, args, global).await,
         TargetCommand::Disable { name } => {
             let target: Target = client.act(&["targets", name.as_str(), "disable"]).await?;
-            changed(
-                global,
-                &target,
-                &format!("{} is disabled; live sessions are being cut", target.name),
-            )
+            changed(global, &target, &format!("{} is disabled; live sessions are being cut", target.name))
         }
         TargetCommand::Enable { name } => {
             let target: Target = client.act(&["targets", name.as_str(), "enable"]).await?;
@@ -409,11 +293,7 @@ async fn add(client: &Client, args: AddArgs, global: &Global) -> Result<(), Fail
         Some(address) => address,
         None => args.name.as_str().parse().map_err(anyhow::Error::from)?,
     };
-    let LoginArgs {
-        logins,
-        credential: kind,
-        password_file,
-    } = args.logins;
+    let LoginArgs { logins, credential: kind, password_file } = args.logins;
     let credential = credential(global, &kind, password_file.as_ref(), &logins)?;
     let host_keys = args.keys.keys(client, global, &args.name, &address).await?;
     let body = AddTarget {
@@ -421,26 +301,14 @@ async fn add(client: &Client, args: AddArgs, global: &Global) -> Result<(), Fail
         aliases: args.aliases,
         address,
         jump: args.jump,
-        logins: logins
-            .into_iter()
-            .map(|login| SetLogin {
-                login,
-                credential: credential.clone(),
-            })
-            .collect(),
+        logins: logins.into_iter().map(|login| SetLogin { login, credential: credential.clone() }).collect(),
         labels: args.labels.into_iter().collect(),
         host_keys,
     };
     let target: Target = client.post(&["targets"], &body).await?;
-    changed(
-        global,
-        &target,
-        &format!("added {} ({})", target.name, target.address),
-    )?;
+    changed(global, &target, &format!("added {} ({})", target.name, target.address))?;
     if kind == CredentialArg::Certificate {
-        output::note(
-            "the host must trust the bastion's user CA: `sallyport ca user` prints it and says where it goes",
-        );
+        output::note("the host must trust the bastion's user CA: `sallyport ca user` prints it and says where it goes");
     }
     Ok(())
 }
@@ -459,52 +327,22 @@ async fn set(client: &Client, args: SetArgs, global: &Global) -> Result<(), Fail
         None => None,
         Some(kind) => {
             let credential = credential(global, kind, args.password_file.as_ref(), &args.logins)?;
-            let set = |login| SetLogin {
-                login,
-                credential: credential.clone(),
-            };
+            let set = |login| SetLogin { login, credential: credential.clone() };
             Some(args.logins.into_iter().map(set).collect())
         }
     };
-    let body = ChangeTarget {
-        address: args.address,
-        labels,
-        logins,
-        host_keys: None,
-    };
-    let target: Target = client
-        .patch(&["targets", args.name.as_str()], &body)
-        .await?;
+    let body = ChangeTarget { address: args.address, labels, logins, host_keys: None };
+    let target: Target = client.patch(&["targets", args.name.as_str()], &body).await?;
     changed(global, &target, &format!("changed {}", target.name))
 }
 
 async fn repin(client: &Client, args: RepinArgs, global: &Global) -> Result<(), Failure> {
     let target: Target = client.get(&["targets", args.name.as_str()], &()).await?;
-    output::note(format!(
-        "pinned now for {}:\n  {}",
-        target.name,
-        host_keys(&target.host_keys).replace('\n', "\n  ")
-    ));
-    let keys = args
-        .keys
-        .keys(client, global, &target.name, &target.address)
-        .await?;
-    let body = ChangeTarget {
-        host_keys: Some(keys),
-        ..ChangeTarget::default()
-    };
-    let target: Target = client
-        .patch(&["targets", args.name.as_str()], &body)
-        .await?;
-    changed(
-        global,
-        &target,
-        &format!(
-            "pinned {} host keys for {}",
-            target.host_keys.len(),
-            target.name
-        ),
-    )
+    output::note(format!("pinned now for {}:\n  {}", target.name, host_keys(&target.host_keys).replace('\n', "\n  ")));
+    let keys = args.keys.keys(client, global, &target.name, &target.address).await?;
+    let body = ChangeTarget { host_keys: Some(keys), ..ChangeTarget::default() };
+    let target: Target = client.patch(&["targets", args.name.as_str()], &body).await?;
+    changed(global, &target, &format!("pinned {} host keys for {}", target.host_keys.len(), target.name))
 }
 
 #[cfg(test)]
@@ -514,10 +352,7 @@ mod tests {
     #[test]
     fn a_credential_is_named_and_never_given_as_an_argument() {
         assert_eq!("certificate".parse(), Ok(CredentialArg::Certificate));
-        assert_eq!(
-            "key:id_ed25519".parse(),
-            Ok(CredentialArg::Key("id_ed25519".into()))
-        );
+        assert_eq!("key:id_ed25519".parse(), Ok(CredentialArg::Key("id_ed25519".into())));
         let error = "password:hunter2".parse::<CredentialArg>().unwrap_err();
         assert!(!error.contains("hunter2"), "{error}");
     }

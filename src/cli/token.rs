@@ -32,33 +32,16 @@ const COLUMNS: &[Column<Token>] = &[
     column("Person", |token| token.person.name.to_string()),
     column("Label", |token| token.label.clone()),
     column("State", |token| token.state.as_str().to_owned()),
-    column("Ends", |token| {
-        token.not_after.map(when::local).unwrap_or_default()
-    }),
-    column("Last used", |token| {
-        token.last_used_at.map(when::local).unwrap_or_default()
-    }),
+    column("Ends", |token| token.not_after.map(when::local).unwrap_or_default()),
+    column("Last used", |token| token.last_used_at.map(when::local).unwrap_or_default()),
 ];
 
 pub(crate) async fn run(command: TokenCommand, global: &Global) -> Result<(), Failure> {
     let client = global.client()?;
     match command {
-        TokenCommand::New {
-            person,
-            label,
-            lasting,
-        } => {
+        TokenCommand::New { person, label, lasting } => {
             let not_after = when::after(now().to_utc(), lasting);
-            let made: MadeToken = client
-                .post(
-                    &["tokens"],
-                    &MakeToken {
-                        person,
-                        label,
-                        not_after,
-                    },
-                )
-                .await?;
+            let made: MadeToken = client.post(&["tokens"], &MakeToken { person, label, not_after }).await?;
             if global.format() == Format::Table {
                 output::note(format!(
                     "this is the only time that the token is shown; `sallyport token revoke {}` ends it",
@@ -66,31 +49,13 @@ pub(crate) async fn run(command: TokenCommand, global: &Global) -> Result<(), Fa
                 ));
                 return output::text(&made.secret);
             }
-            output::one(
-                global.format(),
-                &made,
-                &[
-                    ("id", made.token.id.to_string()),
-                    ("secret", made.secret.clone()),
-                ],
-            )
+            output::one(global.format(), &made, &[("id", made.token.id.to_string()), ("secret", made.secret.clone())])
         }
-        TokenCommand::Ls => output::list(
-            global.format(),
-            &client.list(&["tokens"], &[], usize::MAX).await?,
-            COLUMNS,
-        ),
+        TokenCommand::Ls => output::list(global.format(), &client.list(&["tokens"], &[], usize::MAX).await?, COLUMNS),
         TokenCommand::Revoke { id } => {
             let token: Token = client.act(&["tokens", &id.to_string(), "revoke"]).await?;
-            output::note(format!(
-                "revoked `{}` of {}",
-                token.label, token.person.name
-            ));
-            if global.format() == Format::Table {
-                Ok(())
-            } else {
-                output::one(global.format(), &token, &[])
-            }
+            output::note(format!("revoked `{}` of {}", token.label, token.person.name));
+            if global.format() == Format::Table { Ok(()) } else { output::one(global.format(), &token, &[]) }
         }
     }
 }

@@ -4,9 +4,7 @@
 
 use std::time::Duration;
 
-use chrono::{
-    DateTime, Days, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Utc,
-};
+use chrono::{DateTime, Days, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Utc};
 
 /// Why a text is not an instant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,10 +22,7 @@ pub(crate) enum WhenError {
 
 /// Reads an instant. A time of day alone is the next one: today's if it is still to come, else tomorrow's.
 /// Of a time that comes twice, when the clocks are put back, it is the earlier.
-pub(crate) fn instant<Z: TimeZone>(
-    text: &str,
-    now: &DateTime<Z>,
-) -> Result<DateTime<Utc>, WhenError> {
+pub(crate) fn instant<Z: TimeZone>(text: &str, now: &DateTime<Z>) -> Result<DateTime<Utc>, WhenError> {
     let text = text.trim();
     let unreadable = || WhenError::Unreadable(text.to_owned());
     if text.eq_ignore_ascii_case("now") {
@@ -48,12 +43,7 @@ pub(crate) fn instant<Z: TimeZone>(
     };
     let time = time_of_day(time).ok_or_else(unreadable)?;
     match day {
-        Some(day) => at(
-            day_of(day, today).ok_or_else(unreadable)?,
-            time,
-            &zone,
-            text,
-        ),
+        Some(day) => at(day_of(day, today).ok_or_else(unreadable)?, time, &zone, text),
         None => match at(today, time, &zone, text) {
             Ok(instant) if instant > now.to_utc() => Ok(instant),
             _ => at(next_day(today).ok_or_else(unreadable)?, time, &zone, text),
@@ -72,9 +62,7 @@ pub(crate) fn after(instant: DateTime<Utc>, duration: Duration) -> Option<DateTi
 }
 
 fn time_of_day(text: &str) -> Option<NaiveTime> {
-    NaiveTime::parse_from_str(text, "%H:%M:%S")
-        .or_else(|_| NaiveTime::parse_from_str(text, "%H:%M"))
-        .ok()
+    NaiveTime::parse_from_str(text, "%H:%M:%S").or_else(|_| NaiveTime::parse_from_str(text, "%H:%M")).ok()
 }
 
 fn day_of(text: &str, today: NaiveDate) -> Option<NaiveDate> {
@@ -89,12 +77,7 @@ fn next_day(day: NaiveDate) -> Option<NaiveDate> {
     day.checked_add_days(Days::new(1))
 }
 
-fn at<Z: TimeZone>(
-    day: NaiveDate,
-    time: NaiveTime,
-    zone: &Z,
-    text: &str,
-) -> Result<DateTime<Utc>, WhenError> {
+fn at<Z: TimeZone>(day: NaiveDate, time: NaiveTime, zone: &Z, text: &str) -> Result<DateTime<Utc>, WhenError> {
     match zone.from_local_datetime(&NaiveDateTime::new(day, time)) {
         LocalResult::Single(instant) => Ok(instant.to_utc()),
         LocalResult::Ambiguous(earlier, _) => Ok(earlier.to_utc()),
@@ -104,10 +87,7 @@ fn at<Z: TimeZone>(
 
 /// How a person reads an instant: in their own zone, to the minute, with the zone's offset.
 pub(crate) fn local(instant: DateTime<Utc>) -> String {
-    instant
-        .with_timezone(&chrono::Local)
-        .format("%Y-%m-%d %H:%M %:z")
-        .to_string()
+    instant.with_timezone(&chrono::Local).format("%Y-%m-%d %H:%M %:z").to_string()
 }
 
 /// How long from `now` until `then`, in the two largest units: `2h 19m`, `45s`.
@@ -149,54 +129,24 @@ mod tests {
 
     #[test]
     fn a_day_may_be_named() {
-        assert_eq!(
-            read("tomorrow 09:00"),
-            Ok("2026-11-23T01:00:00+00:00".to_owned())
-        );
-        assert_eq!(
-            read("today 09:00"),
-            Ok("2026-11-22T01:00:00+00:00".to_owned())
-        );
-        assert_eq!(
-            read("2026-12-01 08:15:30"),
-            Ok("2026-12-01T00:15:30+00:00".to_owned())
-        );
-        assert_eq!(
-            read("2026-12-01T08:15"),
-            Ok("2026-12-01T00:15:00+00:00".to_owned())
-        );
+        assert_eq!(read("tomorrow 09:00"), Ok("2026-11-23T01:00:00+00:00".to_owned()));
+        assert_eq!(read("today 09:00"), Ok("2026-11-22T01:00:00+00:00".to_owned()));
+        assert_eq!(read("2026-12-01 08:15:30"), Ok("2026-12-01T00:15:30+00:00".to_owned()));
+        assert_eq!(read("2026-12-01T08:15"), Ok("2026-12-01T00:15:00+00:00".to_owned()));
     }
 
     #[test]
     fn an_instant_with_its_own_zone_keeps_it() {
-        assert_eq!(
-            read("2026-11-22T18:00:00Z"),
-            Ok("2026-11-22T18:00:00+00:00".to_owned())
-        );
-        assert_eq!(
-            read("2026-11-22T18:00:00+08:00"),
-            Ok("2026-11-22T10:00:00+00:00".to_owned())
-        );
+        assert_eq!(read("2026-11-22T18:00:00Z"), Ok("2026-11-22T18:00:00+00:00".to_owned()));
+        assert_eq!(read("2026-11-22T18:00:00+08:00"), Ok("2026-11-22T10:00:00+00:00".to_owned()));
         assert_eq!(read("now"), Ok("2026-11-22T02:00:00+00:00".to_owned()));
         assert_eq!(read("+2h 30m"), Ok("2026-11-22T04:30:00+00:00".to_owned()));
     }
 
     #[test]
     fn what_is_no_time_is_refused_with_examples() {
-        for text in [
-            "",
-            "soon",
-            "25:00",
-            "2026-13-01 08:00",
-            "18",
-            "yesterday 08:00",
-            "+x",
-        ] {
-            assert_eq!(
-                read(text),
-                Err(WhenError::Unreadable(text.to_owned())),
-                "{text:?}"
-            );
+        for text in ["", "soon", "25:00", "2026-13-01 08:00", "18", "yesterday 08:00", "+x"] {
+            assert_eq!(read(text), Err(WhenError::Unreadable(text.to_owned())), "{text:?}");
         }
     }
 
@@ -205,15 +155,7 @@ mod tests {
         let now = morning().to_utc();
         let told = |seconds| between(now, now + TimeDelta::seconds(seconds));
         assert_eq!(
-            [
-                told(45),
-                told(60),
-                told(7200),
-                told(8340),
-                told(86_400),
-                told(97_200),
-                told(-5)
-            ],
+            [told(45), told(60), told(7200), told(8340), told(86_400), told(97_200), told(-5)],
             ["45s", "1m", "2h", "2h 19m", "1d", "1d 3h", "0s"]
         );
     }

@@ -42,40 +42,144 @@ pub enum Actor {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "act", rename_all = "snake_case")]
 pub enum Act {
-    PersonAdded { person: PrincipalId, name: PrincipalName, roles: Vec<Role> },
-    PersonChanged { person: PrincipalId, name: PrincipalName, change: String },
-    PersonDisabled { person: PrincipalId, name: PrincipalName },
-    PersonEnabled { person: PrincipalId, name: PrincipalName },
-    KeyAdded { person: PrincipalId, fingerprint: String },
-    KeyRemoved { person: PrincipalId, fingerprint: String },
-    TargetAdded { target: TargetId, name: TargetName, address: String, host_keys: Vec<String> },
-    TargetChanged { target: TargetId, name: TargetName, change: String },
-    TargetDisabled { target: TargetId, name: TargetName },
-    TargetEnabled { target: TargetId, name: TargetName },
-    GrantMade { grant: GrantId, people: Vec<PrincipalId>, terms: Terms, window: Window, reason: String },
-    GrantExtended { grant: GrantId, not_after: DateTime<Utc>, reason: String },
-    GrantRevoked { grant: GrantId, reason: String },
+    PersonAdded {
+        person: PrincipalId,
+        name: PrincipalName,
+        roles: Vec<Role>,
+    },
+    PersonChanged {
+        person: PrincipalId,
+        name: PrincipalName,
+        change: String,
+    },
+    PersonDisabled {
+        person: PrincipalId,
+        name: PrincipalName,
+    },
+    PersonEnabled {
+        person: PrincipalId,
+        name: PrincipalName,
+    },
+    KeyAdded {
+        person: PrincipalId,
+        fingerprint: String,
+    },
+    KeyRemoved {
+        person: PrincipalId,
+        fingerprint: String,
+    },
+    TargetAdded {
+        target: TargetId,
+        name: TargetName,
+        address: String,
+        host_keys: Vec<String>,
+    },
+    TargetChanged {
+        target: TargetId,
+        name: TargetName,
+        change: String,
+    },
+    TargetDisabled {
+        target: TargetId,
+        name: TargetName,
+    },
+    TargetEnabled {
+        target: TargetId,
+        name: TargetName,
+    },
+    GrantMade {
+        grant: GrantId,
+        people: Vec<PrincipalId>,
+        terms: Terms,
+        window: Window,
+        reason: String,
+    },
+    GrantExtended {
+        grant: GrantId,
+        not_after: DateTime<Utc>,
+        reason: String,
+    },
+    GrantRevoked {
+        grant: GrantId,
+        reason: String,
+    },
     /// The bastion made itself a key: `purpose` is host_key, user_ca or host_ca.
-    BastionKeyMade { purpose: String, public_key: String },
-    TokenMade { token: TokenId, person: PrincipalId },
-    TokenRevoked { token: TokenId, person: PrincipalId },
-    LoggedIn { person: PrincipalId, address: SocketAddr, method: String },
+    BastionKeyMade {
+        purpose: String,
+        public_key: String,
+    },
+    TokenMade {
+        token: TokenId,
+        person: PrincipalId,
+    },
+    TokenRevoked {
+        token: TokenId,
+        person: PrincipalId,
+    },
+    LoggedIn {
+        person: PrincipalId,
+        address: SocketAddr,
+        method: String,
+    },
     /// A login at the SSH door that proved nobody; `claimed` is what the peer called itself, made printable and short.
-    LoginRefused { address: SocketAddr, claimed: String, method: String },
+    LoginRefused {
+        address: SocketAddr,
+        claimed: String,
+        method: String,
+    },
     /// A proved person was refused.
-    Denied { person: PrincipalId, address: SocketAddr, wanted: String, denial: Denial },
-    SessionOpened { session: SessionId, grant: GrantId, target: TargetId, login: Login, address: SocketAddr },
+    Denied {
+        person: PrincipalId,
+        address: SocketAddr,
+        wanted: String,
+        denial: Denial,
+    },
+    SessionOpened {
+        session: SessionId,
+        grant: GrantId,
+        target: TargetId,
+        login: Login,
+        address: SocketAddr,
+    },
     /// An admin wants a session ended, on whichever node it is.
-    CutRequested { session: SessionId, reason: String },
+    CutRequested {
+        session: SessionId,
+        reason: String,
+    },
     /// The bastion ended a session.
-    SessionCut { session: SessionId, reason: CutReason },
-    SessionEnded { session: SessionId, end: SessionEnd },
-    RecordingStarted { session: SessionId, recording: RecordingId, program: String },
+    SessionCut {
+        session: SessionId,
+        reason: CutReason,
+    },
+    SessionEnded {
+        session: SessionId,
+        end: SessionEnd,
+    },
+    RecordingStarted {
+        session: SessionId,
+        recording: RecordingId,
+        program: String,
+    },
     /// `chain` is the head of the recording's hash chain, in hex.
-    RecordingEnded { session: SessionId, recording: RecordingId, segments: u32, chain: String, gaps: u32 },
-    RequestRefused { session: SessionId, request: String, reason: String },
-    RecordingViewed { recording: RecordingId },
-    RecordingExported { recording: RecordingId, format: String },
+    RecordingEnded {
+        session: SessionId,
+        recording: RecordingId,
+        segments: u32,
+        chain: String,
+        gaps: u32,
+    },
+    RequestRefused {
+        session: SessionId,
+        request: String,
+        reason: String,
+    },
+    RecordingViewed {
+        recording: RecordingId,
+    },
+    RecordingExported {
+        recording: RecordingId,
+        format: String,
+    },
 }
 
 /// Why the bastion ended a session.

@@ -202,7 +202,9 @@ impl FromStr for TargetSelector {
             }
             return Ok(TargetSelector::Label { key: key.to_owned(), value: value.to_owned() });
         }
-        let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '*' | '?' | '[' | ']' | '{' | '}' | ',' | '!');
+        let known = |c: char| {
+            c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '*' | '?' | '[' | ']' | '{' | '}' | ',' | '!')
+        };
         if !text.chars().all(known) {
             return Err(SelectorError::Neither(text.to_owned()));
         }
@@ -272,7 +274,9 @@ mod tests {
     fn a_window_is_half_open_and_never_empty() {
         let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
         let window = Window::new(at(10), at(20)).unwrap();
-        assert!(!window.contains(at(9)) && window.contains(at(10)) && window.contains(at(19)) && !window.contains(at(20)));
+        assert!(
+            !window.contains(at(9)) && window.contains(at(10)) && window.contains(at(19)) && !window.contains(at(20))
+        );
         assert!(Window::new(at(10), at(10)).is_err());
     }
 

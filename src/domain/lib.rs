@@ -5,8 +5,8 @@
 
 pub mod id;
 pub mod name;
-pub mod ssh_key;
 pub mod secret;
+pub mod ssh_key;
 
 pub mod grant;
 pub mod policy;

@@ -91,7 +91,9 @@ mod tests {
 
     #[test]
     fn half_a_destination_is_refused() {
-        for text in ["", "+web-1", "alice+", "alice+root@", "alice+@web-1", "root@web-1", "alice+a+b", "alice+a@b@c", "alice\n"] {
+        for text in
+            ["", "+web-1", "alice+", "alice+root@", "alice+@web-1", "root@web-1", "alice+a+b", "alice+a@b@c", "alice\n"]
+        {
             assert!(text.parse::<LoginName>().is_err(), "{text:?}");
         }
     }

@@ -190,9 +190,7 @@ pub fn decide(question: &Question<'_>, grants: &[Grant], now: DateTime<Utc>) -> 
     for grant in grants {
         match judge(question, grant, now) {
             Ok(()) => {
-                let longer = |best: &Grant| {
-                    (grant.window.not_after(), best.id) > (best.window.not_after(), grant.id)
-                };
+                let longer = |best: &Grant| (grant.window.not_after(), best.id) > (best.window.not_after(), grant.id);
                 if best.is_none_or(longer) {
                     best = Some(grant);
                 }
@@ -356,7 +354,9 @@ mod tests {
     #[test]
     fn the_person_is_told_the_denial_nearest_to_a_yes() {
         let (past, coming) = (grant(7, 0, 10), grant(8, 40, 50));
-        assert!(matches!(ask(&[past, coming, grant(9, 30, 35)], 20), Err(Denial::NotYet { opens_at, .. }) if opens_at == at(30)));
+        assert!(
+            matches!(ask(&[past, coming, grant(9, 30, 35)], 20), Err(Denial::NotYet { opens_at, .. }) if opens_at == at(30))
+        );
         assert_eq!(ask_as("deploy", &HashMap::new(), &[grant(7, 0, 90)], 20), Err(Denial::LoginNotGranted));
         assert_eq!(ask_as("nobody", &HashMap::new(), &[grant(7, 0, 90)], 20), Err(Denial::UnknownLogin));
         assert_eq!(ask(&[], 20), Err(Denial::NoGrant));

@@ -87,7 +87,9 @@ pub enum SshPublicKeyError {
     Form,
     #[error("this is a private key; give the public one (the file that ends in `.pub`)")]
     Private,
-    #[error("keys of the algorithm `{0}` are not accepted (use ssh-ed25519, ecdsa-sha2-nistp256, sk-ssh-ed25519@openssh.com or rsa)")]
+    #[error(
+        "keys of the algorithm `{0}` are not accepted (use ssh-ed25519, ecdsa-sha2-nistp256, sk-ssh-ed25519@openssh.com or rsa)"
+    )]
     Algorithm(String),
     #[error("the key is not complete: its base64 or what is in it does not read as {0}")]
     Blob(&'static str),
@@ -156,7 +158,8 @@ impl FromStr for SshPublicKey {
         let rest = rest.trim_start();
         let (body, comment) = rest.split_once([' ', '\t']).unwrap_or((rest, ""));
         if !Algorithm::ALL.iter().any(|algorithm| algorithm.as_str() == name) {
-            let looks_like_a_name = name.len() <= 64 && name.chars().all(|c| c.is_ascii_alphanumeric() || "-@.".contains(c));
+            let looks_like_a_name =
+                name.len() <= 64 && name.chars().all(|c| c.is_ascii_alphanumeric() || "-@.".contains(c));
             return Err(match looks_like_a_name && body.starts_with("AAAA") {
                 true => SshPublicKeyError::Algorithm(name.to_owned()),
                 false => SshPublicKeyError::Form,
@@ -167,7 +170,11 @@ impl FromStr for SshPublicKey {
         }
         let blob = STANDARD.decode(body).map_err(|_| SshPublicKeyError::Blob("base64"))?;
         let key = Self::from_blob(&blob, comment.trim())?;
-        if key.algorithm.as_str() == name { Ok(key) } else { Err(SshPublicKeyError::Blob("a key of the algorithm before it")) }
+        if key.algorithm.as_str() == name {
+            Ok(key)
+        } else {
+            Err(SshPublicKeyError::Blob("a key of the algorithm before it"))
+        }
     }
 }
 
@@ -176,9 +183,7 @@ fn check_body(algorithm: Algorithm, rest: &mut &[u8]) -> Result<(), SshPublicKey
     let fault = SshPublicKeyError::Blob(algorithm.as_str());
     let sound = match algorithm {
         Algorithm::Ed25519 => take_string(rest).is_some_and(|point| point.len() == 32),
-        Algorithm::SkEd25519 => {
-            take_string(rest).is_some_and(|point| point.len() == 32) && take_application(rest)
-        }
+        Algorithm::SkEd25519 => take_string(rest).is_some_and(|point| point.len() == 32) && take_application(rest),
         Algorithm::EcdsaP256 => take_point(rest, b"nistp256", 32),
         Algorithm::EcdsaP384 => take_point(rest, b"nistp384", 48),
         Algorithm::EcdsaP521 => take_point(rest, b"nistp521", 66),
@@ -191,7 +196,8 @@ fn check_body(algorithm: Algorithm, rest: &mut &[u8]) -> Result<(), SshPublicKey
                 return Err(SshPublicKeyError::RsaBits(bits));
             }
             // 3 to 2^64, odd: what is used, and what a verifier can afford.
-            bits_of(exponent).is_some_and(|bits| (2..=64).contains(&bits)) && exponent.last().is_some_and(|last| last & 1 == 1)
+            bits_of(exponent).is_some_and(|bits| (2..=64).contains(&bits))
+                && exponent.last().is_some_and(|last| last & 1 == 1)
         }
     };
     if sound { Ok(()) } else { Err(fault) }

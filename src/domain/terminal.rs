@@ -138,7 +138,8 @@ mod tests {
             assert!(!after(bytes.as_bytes()).is_ground(), "{bytes:?}");
         }
         assert!(!after(&"\u{1f980}".as_bytes()[..3]).is_ground());
-        for bytes in ["", "a", "\x1b[m", "\x1b]0;title\x07", "\x1b]0;title\x1b\\", "\x1b(B", "\u{1f980}", "\x1b[3\x18"] {
+        for bytes in ["", "a", "\x1b[m", "\x1b]0;title\x07", "\x1b]0;title\x1b\\", "\x1b(B", "\u{1f980}", "\x1b[3\x18"]
+        {
             assert!(after(bytes.as_bytes()).is_ground(), "{bytes:?}");
         }
     }

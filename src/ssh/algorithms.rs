@@ -66,8 +66,7 @@ pub fn for_clients() -> Preferred {
 /// What the bastion offers to targets: older ones may know no encrypt-then-MAC. `authorities` says whether host
 /// certificates are asked for, which makes sense only where a host CA is pinned.
 pub fn for_targets(authorities: bool) -> Preferred {
-    const TARGET_MACS: &[mac::Name] =
-        &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM, mac::HMAC_SHA256, mac::HMAC_SHA512];
+    const TARGET_MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM, mac::HMAC_SHA256, mac::HMAC_SHA512];
     Preferred {
         mac: Cow::Borrowed(TARGET_MACS),
         host_key_certificates: if authorities { Cow::Borrowed(KEYS) } else { Cow::Borrowed(&[]) },

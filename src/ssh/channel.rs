@@ -175,12 +175,12 @@ async fn run_recorded(
     };
     let (target_read, target_write) = channel.split();
     let target_write = Arc::new(target_write);
-    let mut pump = OutputPump::new(target_read, client, recorder, has_pty);
+    let mut pump = OutputPump::new(target_read, client, recorder, &queue, has_pty);
     if has_pty && start.program == Program::Shell {
         pump.say(notice::welcome(&live.open, door.app.clock.now())).await?;
     }
     proxy::start_program(&target_write, &start).await;
-    let feeder = proxy::feed(queue, target_write.clone());
+    let feeder = proxy::feed(queue.clone(), target_write.clone());
     let mut feeder = Some(tokio::spawn(until(done.clone(), feeder)));
     let passer = proxy::pass_requests(requests, target_write.clone(), recorder.clone());
     let mut passer = Some(tokio::spawn(until(done.clone(), passer)));
@@ -306,4 +306,3 @@ async fn ended<T>(task: &mut Option<tokio::task::JoinHandle<Option<Result<T, Pro
         Ok(None) | Err(_) => std::future::pending().await,
     }
 }
-

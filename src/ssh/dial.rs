@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use russh::client::{self, AuthResult, Handle, KeyboardInteractiveAuthResponse};
 use russh::keys::ssh_key::certificate::{Builder, CertType};
-use russh::keys::{Algorithm, Certificate, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate};
+use russh::keys::{
+    Algorithm, Certificate, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate,
+};
 use russh::{Channel, ChannelStream, Limits};
 use sallyport_domain::id::SessionId;
 use sallyport_domain::name::{Login, TargetName};
@@ -23,7 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::algorithms;
-use super::sever::{Blade, Severable, Sever};
+use super::sever::{Blade, Sever, Severable};
 use crate::app::clock::Clock;
 
 /// The longest that connecting and proving both sides may take.
@@ -42,7 +44,9 @@ const KEEPALIVES_LOST: usize = 4;
 /// Why a target could not be reached. What it says is for the engineer too.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    #[error("target `{target}` offers host key {offered}, which is not the one that is pinned; ask an admin to check it")]
+    #[error(
+        "target `{target}` offers host key {offered}, which is not the one that is pinned; ask an admin to check it"
+    )]
     HostKeyMismatch { target: TargetName, offered: String },
     #[error("cannot reach target `{target}`")]
     Unreachable {
@@ -73,7 +77,10 @@ pub enum DialError {
 /// What the bastion proves itself with.
 pub enum Credential {
     /// Sign a certificate for a key made for this session alone.
-    Certificate { authority: Arc<PrivateKey>, session: SessionId },
+    Certificate {
+        authority: Arc<PrivateKey>,
+        session: SessionId,
+    },
     Key(Arc<PrivateKey>),
     Password(TargetPassword),
 }
@@ -126,7 +133,11 @@ pub async fn dial(
     blade: &Blade,
     clock: &Clock,
 ) -> Result<TargetConnection, DialError> {
-    debug_assert_eq!((permit.target(), permit.login()), (target.target.id, &target.login), "the permit is for another place");
+    debug_assert_eq!(
+        (permit.target(), permit.login()),
+        (target.target.id, &target.login),
+        "the permit is for another place"
+    );
     let mut connection: Option<TargetConnection> = None;
     for jump in jumps {
         connection = Some(connect_in_time(jump, connection.take(), blade, clock).await?);
@@ -260,11 +271,7 @@ async fn authenticate(
             }
         }
     };
-    if accepted {
-        Ok(())
-    } else {
-        Err(DialError::CredentialRefused { target: target.clone(), login: login.clone() })
-    }
+    if accepted { Ok(()) } else { Err(DialError::CredentialRefused { target: target.clone(), login: login.clone() }) }
 }
 
 /// Answers one hidden "keyboard-interactive" prompt (RFC 4256) with the password, and no other.

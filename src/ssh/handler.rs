@@ -58,8 +58,17 @@ pub struct Client {
 enum Login {
     /// Nobody is proved. `offered` is the last key that was found good for a name, so that the signature that follows
     /// does not take a second look.
-    Nobody { offered: Option<Offered>, claimed: String, tries: usize },
-    Proved { name: LoginName, principal: Principal, method: &'static str, fingerprint: Option<String> },
+    Nobody {
+        offered: Option<Offered>,
+        claimed: String,
+        tries: usize,
+    },
+    Proved {
+        name: LoginName,
+        principal: Principal,
+        method: &'static str,
+        fingerprint: Option<String>,
+    },
 }
 
 struct Offered {
@@ -187,7 +196,8 @@ impl Handler for Client {
         if self.door.health.is_database_up() {
             return Ok(None);
         }
-        let text = "sallyport: the bastion cannot reach its database, so it cannot let anybody in. Try again in a minute.\r\n";
+        let text =
+            "sallyport: the bastion cannot reach its database, so it cannot let anybody in. Try again in a minute.\r\n";
         Ok(Some(text.to_owned()))
     }
 
@@ -252,7 +262,8 @@ impl Handler for Client {
     }
 
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), russh::Error> {
-        let (Login::Proved { name, principal, method, fingerprint }, Some(state)) = (&self.login, self.state.take()) else {
+        let (Login::Proved { name, principal, method, fingerprint }, Some(state)) = (&self.login, self.state.take())
+        else {
             // russh says that somebody is in whom nobody here has let in.
             error!("A connection was authenticated without a proof; it is cut.");
             self.blade.cut();
@@ -263,8 +274,7 @@ impl Handler for Client {
         info!(principal = %principal.name, method, "A person logged in.");
         let client_version = notice::printable(&String::from_utf8_lossy(session.remote_sshid()));
         let arrival = Arrival { principal: principal.clone(), source: self.peer, client_version };
-        let client =
-            ClientConnection { handle: session.handle(), blade: self.blade.clone(), gone: self.gone.clone() };
+        let client = ClientConnection { handle: session.handle(), blade: self.blade.clone(), gone: self.gone.clone() };
         let (door, destination) = (self.door.clone(), name.destination.clone());
         let (method, fingerprint) = (*method, fingerprint.clone());
         let task = async move {
@@ -375,7 +385,12 @@ impl Handler for Client {
         answer(session, channel, accepted)
     }
 
-    async fn exec_request(&mut self, channel: ChannelId, data: &[u8], session: &mut Session) -> Result<(), russh::Error> {
+    async fn exec_request(
+        &mut self,
+        channel: ChannelId,
+        data: &[u8],
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
         let accepted = self.start(channel, Program::Exec { command: data.to_vec() });
         answer(session, channel, accepted)
     }
@@ -409,9 +424,9 @@ impl Handler for Client {
     }
 
     async fn signal(&mut self, channel: ChannelId, signal: Sig, session: &mut Session) -> Result<(), russh::Error> {
-        let accepted = self
-            .open(channel)
-            .is_some_and(|open| open.state.may_signal().is_ok() && open.requests.try_send(Request::Signal(signal)).is_ok());
+        let accepted = self.open(channel).is_some_and(|open| {
+            open.state.may_signal().is_ok() && open.requests.try_send(Request::Signal(signal)).is_ok()
+        });
         answer(session, channel, accepted)
     }
 

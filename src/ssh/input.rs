@@ -100,6 +100,11 @@ impl InputQueue {
         self.more.notify_one();
     }
 
+    /// Whether the client has sent everything.
+    pub fn has_ended(&self) -> bool {
+        self.state().ended
+    }
+
     /// The target took that many bytes.
     pub fn taken(&self, bytes: usize) {
         let mut state = self.state();
@@ -142,7 +147,8 @@ impl InputQueue {
             Ok((reader.position(), frames))
         };
         let read = tokio::task::spawn_blocking(read).await;
-        let (position, frames) = read.unwrap_or_else(|error| Err(JournalReadError::Io(std::io::Error::other(error))))?;
+        let (position, frames) =
+            read.unwrap_or_else(|error| Err(JournalReadError::Io(std::io::Error::other(error))))?;
         let mut state = self.state();
         // Meanwhile the end may have moved on; the start moves here alone.
         state.spilled = state.spilled.map(|(_, to)| (position, to)).filter(|(from, to)| from < to);

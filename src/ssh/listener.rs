@@ -56,11 +56,7 @@ fn config(door: &Door) -> Config {
         // The first "none" only asks for the methods.
         auth_rejection_time_initial: Some(Duration::ZERO),
         keys: vec![door.host_key.clone()],
-        limits: RekeyLimits {
-            rekey_write_limit: rekey,
-            rekey_read_limit: rekey,
-            ..RekeyLimits::default()
-        },
+        limits: RekeyLimits { rekey_write_limit: rekey, rekey_read_limit: rekey, ..RekeyLimits::default() },
         window_size: algorithms::WINDOW_BYTES,
         maximum_packet_size: algorithms::PACKET_BYTES,
         channel_buffer_size: algorithms::CHANNEL_QUEUE,

@@ -38,8 +38,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::dial::scan;
-pub use self::settings::{Failures, SshSettings};
 use self::limits::Limits;
+pub use self::settings::{Failures, SshSettings};
 use crate::app::App;
 use crate::app::health::Health;
 use crate::app::recordings::Recordings;

@@ -13,7 +13,8 @@ use sallyport_domain::terminal::TerminalWatch;
 use crate::app::access::OpenSession;
 
 /// How long before the end of the window the engineer is warned.
-pub const WARN_BEFORE: [Duration; 3] = [Duration::from_secs(15 * 60), Duration::from_secs(5 * 60), Duration::from_secs(60)];
+pub const WARN_BEFORE: [Duration; 3] =
+    [Duration::from_secs(15 * 60), Duration::from_secs(5 * 60), Duration::from_secs(60)];
 
 /// A warning that the window ends soon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,6 +12,10 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::input::{InputQueue, Next, OverBudget};
+use super::notice::Warning;
+use crate::app::recordings::journal::{JournalReadError, MOST_FRAMES};
+use crate::app::recordings::{RecordError, Recorder};
 use bytes::Bytes;
 use futures::FutureExt;
 use russh::server::{self, Handle};
@@ -22,10 +26,6 @@ use sallyport_domain::recording::frame::Body;
 use sallyport_domain::terminal::TerminalWatch;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use super::input::{InputQueue, Next, OverBudget};
-use super::notice::Warning;
-use crate::app::recordings::journal::{JournalReadError, MOST_FRAMES};
-use crate::app::recordings::{RecordError, Recorder};
 
 /// As many bytes as are recorded in one write: enough to hide the journal behind the wire, small enough to be prompt.
 const BATCH_BYTES: usize = 256 << 10;
@@ -191,7 +191,8 @@ pub async fn pass_requests(
 pub async fn start_program(target: &ChannelWriteHalf<client::Msg>, start: &Start) -> bool {
     let send = async {
         if let Some(pty) = &start.pty {
-            let modes: Vec<_> = pty.modes.iter().filter_map(|&(op, value)| Some((russh::Pty::from_u8(op)?, value))).collect();
+            let modes: Vec<_> =
+                pty.modes.iter().filter_map(|&(op, value)| Some((russh::Pty::from_u8(op)?, value))).collect();
             let TerminalSize { cols, rows } = pty.size;
             let pixels = (pty.pixel_width, pty.pixel_height);
             target.request_pty(true, &pty.term, cols.into(), rows.into(), pixels.0, pixels.1, &modes).await?;
@@ -230,6 +231,11 @@ pub struct OutputPump<'a> {
     terminal: Option<TerminalWatch>,
     /// Replies that the target owes to what [`start_program`] sent.
     replies_due: usize,
+    /// The client's input, for how to end the output.
+    queue: &'a InputQueue,
+    /// The target's EOF, if it is held back. A client whose own input has ended closes the channel as soon as it sees
+    /// our EOF, russh forgets the channel at that, and an exit status that comes later would be lost.
+    eof_held: bool,
     warning: Option<DueWarning>,
 }
 
@@ -251,13 +257,21 @@ enum Onward {
 
 impl<'a> OutputPump<'a> {
     /// A pump from `target` to `client`; `has_pty` says whether a terminal was asked for.
-    pub fn new(target: ChannelReadHalf, client: &'a ClientSide, recorder: &'a Recorder, has_pty: bool) -> Self {
+    pub fn new(
+        target: ChannelReadHalf,
+        client: &'a ClientSide,
+        recorder: &'a Recorder,
+        queue: &'a InputQueue,
+        has_pty: bool,
+    ) -> Self {
         Self {
             target,
             client,
             recorder,
             terminal: has_pty.then(TerminalWatch::new),
             replies_due: usize::from(has_pty) + 1,
+            queue,
+            eof_held: false,
             warning: None,
         }
     }
@@ -329,7 +343,7 @@ impl<'a> OutputPump<'a> {
     async fn carry(&mut self, first: Option<ChannelMsg>) -> Result<Option<OutputEnd>, ProxyError> {
         let mut bodies = Vec::new();
         let mut onward = Vec::new();
-        let (mut bytes, mut end) = (0, None);
+        let (mut bytes, mut exited, mut end) = (0, false, None);
         let mut next = Some(first);
         while let Some(message) = next.take() {
             let Some(message) = message else {
@@ -352,14 +366,16 @@ impl<'a> OutputPump<'a> {
                 }
                 ChannelMsg::Eof => {
                     bodies.push(Body::OutputEnd);
-                    onward.push(Onward::Eof);
+                    self.eof_held = true;
                 }
                 ChannelMsg::ExitStatus { exit_status } => {
+                    exited = true;
                     bodies.push(Body::ExitStatus(exit_status));
                     onward.push(Onward::ExitStatus(exit_status));
                 }
                 ChannelMsg::ExitSignal { signal_name, core_dumped, error_message, lang_tag } => {
                     let (name, message) = (signal_name_text(&signal_name), error_message.clone());
+                    exited = true;
                     bodies.push(Body::ExitSignal { name, core_dumped, message });
                     let (signal, message, language) = (signal_name, error_message, lang_tag);
                     onward.push(Onward::ExitSignal { signal, core_dumped, message, language });
@@ -377,6 +393,10 @@ impl<'a> OutputPump<'a> {
             if end.is_none() && bytes < BATCH_BYTES && bodies.len() < MOST_FRAMES {
                 next = self.target.wait().now_or_never();
             }
+        }
+        if self.eof_held && (exited || end.is_some() || !self.queue.has_ended()) {
+            self.eof_held = false;
+            onward.push(Onward::Eof);
         }
         if !bodies.is_empty() {
             self.recorder.record(bodies).await?;

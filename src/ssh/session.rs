@@ -280,7 +280,10 @@ fn refusal(error: &OpenError, arrival: &Arrival) -> Refusal {
         }
         OpenError::NoWay { .. } => vec![error.to_string(), "ask an admin of the bastion to mend it".to_owned()],
         OpenError::Db(error) if error.is_unreachable() => {
-            vec!["the bastion cannot reach its database, so it cannot let anybody in".to_owned(), "try again in a minute".to_owned()]
+            vec![
+                "the bastion cannot reach its database, so it cannot let anybody in".to_owned(),
+                "try again in a minute".to_owned(),
+            ]
         }
         OpenError::Db(error) => {
             error!(%error, "A session could not be opened.");

@@ -110,11 +110,16 @@ impl Blobs {
             .with_connect_timeout(Duration::from_secs(5))
             .with_allow_http(settings.allow_http);
         let retry = RetryConfig {
-            backoff: BackoffConfig { init_backoff: Duration::from_millis(100), max_backoff: Duration::from_secs(5), base: 2. },
+            backoff: BackoffConfig {
+                init_backoff: Duration::from_millis(100),
+                max_backoff: Duration::from_secs(5),
+                base: 2.,
+            },
             max_retries: 8,
             retry_timeout: DEADLINE,
         };
-        let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_client_options(client).with_retry(retry);
+        let mut builder =
+            AmazonS3Builder::from_env().with_bucket_name(bucket).with_client_options(client).with_retry(retry);
         if let Some(endpoint) = &settings.endpoint {
             builder = builder.with_endpoint(endpoint);
         }

@@ -25,8 +25,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::termios::{
-    self, ControlFlags, InputFlags, LocalFlags, OutputFlags, SetArg,
-    SpecialCharacterIndices as Index,
+    self, ControlFlags, InputFlags, LocalFlags, OutputFlags, SetArg, SpecialCharacterIndices as Index,
 };
 use nix::unistd::Pid;
 use pty_process::{OwnedReadPty, OwnedWritePty};
@@ -78,19 +77,10 @@ pub(super) struct PtyRequest {
 /// A terminal's size as a client tells it; a size of nothing becomes the usual 80 × 24.
 pub(super) fn size(columns: u32, rows: u32, width: u32, height: u32) -> pty_process::Size {
     let cells = |given: u32, usual: u16| {
-        if given == 0 {
-            usual
-        } else {
-            u16::try_from(given).unwrap_or(u16::MAX)
-        }
+        if given == 0 { usual } else { u16::try_from(given).unwrap_or(u16::MAX) }
     };
     let pixels = |given: u32| u16::try_from(given).unwrap_or(u16::MAX);
-    pty_process::Size::new_with_pixel(
-        cells(rows, 24),
-        cells(columns, 80),
-        pixels(width),
-        pixels(height),
-    )
+    pty_process::Size::new_with_pixel(cells(rows, 24), cells(columns, 80), pixels(width), pixels(height))
 }
 
 /// A program that runs.
@@ -152,10 +142,7 @@ pub(super) fn start(
     name.push(path.file_name().unwrap_or(path.as_os_str()));
 
     let mut variables: Vec<(OsString, OsString)> = vec![
-        (
-            "PATH".into(),
-            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into(),
-        ),
+        ("PATH".into(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()),
         ("HOME".into(), account.home.into()),
         ("SHELL".into(), account.shell.into()),
         ("USER".into(), account.login.into()),
@@ -167,28 +154,15 @@ pub(super) fn start(
     let _opening = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(request) = pty else {
         let mut command = tokio::process::Command::new(path);
-        command
-            .args(arguments)
-            .arg0(name)
-            .env_clear()
-            .envs(variables)
-            .current_dir(account.home);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0);
+        command.args(arguments).arg0(name).env_clear().envs(variables).current_dir(account.home);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let mut child = command.spawn()?;
         let group = group_of(&child)?;
         let taken = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (Some(stdin), Some(stdout), Some(stderr)) = taken else {
             return Err(io::Error::other("a pipe is missing"));
         };
-        return Ok(Program {
-            child,
-            group,
-            streams: Streams::Pipes(stdin, stdout, stderr),
-        });
+        return Ok(Program { child, group, streams: Streams::Pipes(stdin, stdout, stderr) });
     };
 
     let (master, slave) = pty_process::open().map_err(io::Error::other)?;
@@ -196,18 +170,11 @@ pub(super) fn start(
     set_modes(&slave, &request.modes)?;
     variables.push(("TERM".into(), request.term.clone().into()));
     let command = pty_process::Command::new(path).args(arguments).arg0(name);
-    let command = command
-        .env_clear()
-        .envs(variables)
-        .current_dir(account.home);
+    let command = command.env_clear().envs(variables).current_dir(account.home);
     let child = command.spawn(slave).map_err(io::Error::other)?;
     let group = group_of(&child)?; // pty-process makes the child a session leader, so of a group as well
     let (reader, writer) = master.into_split();
-    Ok(Program {
-        child,
-        group,
-        streams: Streams::Terminal(reader, writer),
-    })
+    Ok(Program { child, group, streams: Streams::Terminal(reader, writer) })
 }
 
 fn group_of(child: &Child) -> io::Result<Group> {
@@ -232,11 +199,7 @@ pub(super) async fn carry(
     cancel: CancellationToken,
     tasks: TaskTracker,
 ) {
-    let Program {
-        mut child,
-        mut group,
-        streams,
-    } = program;
+    let Program { mut child, mut group, streams } = program;
     let (mut incoming, outgoing) = channel.split();
     let outgoing = Arc::new(outgoing);
     let spool = Arc::new(Spool::default());
@@ -315,10 +278,7 @@ pub(super) async fn carry(
 }
 
 /// A terminal's writing half, and the tasks that carry output.
-type Pumps = (
-    Option<Arc<Mutex<OwnedWritePty>>>,
-    Vec<JoinHandle<Option<()>>>,
-);
+type Pumps = (Option<Arc<Mutex<OwnedWritePty>>>, Vec<JoinHandle<Option<()>>>);
 
 /// Starts the tasks that carry bytes to and from a program. They end with it, or with `pumping`.
 fn start_pumps(
@@ -342,10 +302,7 @@ fn start_pumps(
         Streams::Pipes(stdin, stdout, stderr) => {
             let input = feed(spool, stdin, true);
             tasks.spawn(until_cancelled().run_until_cancelled_owned(input));
-            let (output, errors) = (
-                pump(stdout, Arc::clone(&out), None),
-                pump(stderr, out, Some(STDERR)),
-            );
+            let (output, errors) = (pump(stdout, Arc::clone(&out), None), pump(stderr, out, Some(STDERR)));
             let output = tasks.spawn(until_cancelled().run_until_cancelled_owned(output));
             let errors = tasks.spawn(until_cancelled().run_until_cancelled_owned(errors));
             (None, vec![output, errors])
@@ -364,22 +321,12 @@ async fn say_goodbye(
     status: io::Result<ExitStatus>,
 ) {
     let goodbye = async {
-        let told = match status
-            .as_ref()
-            .ok()
-            .map(|status| (status.code(), status.signal()))
-        {
-            Some((Some(code), _)) => outgoing
-                .exit_status(u32::from_ne_bytes(code.to_ne_bytes()))
-                .await
-                .is_ok(),
+        let told = match status.as_ref().ok().map(|status| (status.code(), status.signal())) {
+            Some((Some(code), _)) => outgoing.exit_status(u32::from_ne_bytes(code.to_ne_bytes())).await.is_ok(),
             Some((None, Some(number))) => {
                 let dumped = status.as_ref().is_ok_and(ExitStatusExt::core_dumped);
                 let (id, signal) = (outgoing.id(), from_signal(number));
-                handle
-                    .exit_signal_request(id, signal, dumped, String::new(), String::new())
-                    .await
-                    .is_ok()
+                handle.exit_signal_request(id, signal, dumped, String::new(), String::new()).await.is_ok()
             }
             _ => true,
         };
@@ -399,11 +346,7 @@ async fn drain(mut incoming: ChannelReadHalf) {
 }
 
 /// Carries a program's output to the client until the program closes it or the client is gone.
-async fn pump(
-    mut from: impl AsyncRead + Unpin,
-    to: Arc<ChannelWriteHalf<Msg>>,
-    extended: Option<u32>,
-) {
+async fn pump(mut from: impl AsyncRead + Unpin, to: Arc<ChannelWriteHalf<Msg>>, extended: Option<u32>) {
     let mut buffer = BytesMut::with_capacity(READ);
     loop {
         buffer.reserve(READ);
@@ -454,11 +397,7 @@ async fn feed(spool: Arc<Spool>, mut to: impl AsyncWrite + Unpin, closes: bool) 
 struct Terminal(Arc<Mutex<OwnedWritePty>>);
 
 impl AsyncWrite for Terminal {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let mut writer = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Pin::new(&mut *writer).poll_write(context, bytes)
     }
@@ -473,11 +412,7 @@ impl AsyncWrite for Terminal {
 }
 
 fn resize(terminal: &Mutex<OwnedWritePty>, size: pty_process::Size) {
-    if let Err(error) = terminal
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .resize(size)
-    {
+    if let Err(error) = terminal.lock().unwrap_or_else(PoisonError::into_inner).resize(size) {
         debug!(%error, "A terminal could not be resized");
     }
 }
@@ -501,10 +436,7 @@ const SIGNALS: &[(Sig, Signal)] = &[
 fn to_signal(name: &Sig) -> Option<Signal> {
     match name {
         Sig::Custom(other) if other == "USR2" => Some(Signal::SIGUSR2),
-        name => SIGNALS
-            .iter()
-            .find(|(known, _)| discriminant(known) == discriminant(name))
-            .map(|(_, signal)| *signal),
+        name => SIGNALS.iter().find(|(known, _)| discriminant(known) == discriminant(name)).map(|(_, signal)| *signal),
     }
 }
 

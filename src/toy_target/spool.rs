@@ -52,10 +52,7 @@ impl Spool {
         } else {
             let length = bytes.len() as u64;
             if state.written - state.read + length > IN_FILE {
-                return Err(io::Error::new(
-                    io::ErrorKind::QuotaExceeded,
-                    "the program reads too slowly",
-                ));
+                return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "the program reads too slowly"));
             }
             let at = state.written;
             let file = match &mut state.file {
@@ -129,9 +126,7 @@ mod tests {
     #[tokio::test]
     async fn bytes_come_out_in_order_through_memory_and_file_and_memory_again() {
         let spool = Spool::default();
-        let packets: Vec<Bytes> = (0..100_u8)
-            .map(|n| Bytes::from(vec![n; 32 << 10]))
-            .collect();
+        let packets: Vec<Bytes> = (0..100_u8).map(|n| Bytes::from(vec![n; 32 << 10])).collect();
 
         for packet in &packets {
             spool.push(packet.clone()).unwrap();

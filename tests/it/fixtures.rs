@@ -20,11 +20,7 @@ async fn each_test_has_a_database_of_its_own() {
     let cluster = Postgres::shared();
     let (one, other) = (cluster.database().await, cluster.database().await);
 
-    let made = ask(
-        &one,
-        "SELECT 1 FROM (SELECT set_config('a.b', 'c', false)) AS s",
-    )
-    .await;
+    let made = ask(&one, "SELECT 1 FROM (SELECT set_config('a.b', 'c', false)) AS s").await;
 
     assert_eq!(made.unwrap(), 1);
     assert_ne!(one, other);
@@ -35,10 +31,7 @@ async fn postgres_keeps_its_data_while_it_is_stopped() {
     let cluster = Postgres::new();
     let url = cluster.database().await;
     let mut connection = PgConnection::connect(&url).await.unwrap();
-    sqlx::query("CREATE TABLE kept AS SELECT 7 AS n")
-        .execute(&mut connection)
-        .await
-        .unwrap();
+    sqlx::query("CREATE TABLE kept AS SELECT 7 AS n").execute(&mut connection).await.unwrap();
 
     cluster.stop();
     let away = ask(&url, "SELECT n FROM kept").await;
@@ -65,27 +58,14 @@ async fn s3_keeps_objects_while_it_is_stopped() {
 async fn sshd_runs_a_command_for_a_key_and_for_a_certificate() {
     let (key, ca, certified) = (KeyPair::ed25519(), KeyPair::ed25519(), KeyPair::ed25519());
     let login = Sshd::login();
-    certified.keep(&ca.certify(
-        certified.public(),
-        &[&login],
-        "session-17",
-        std::time::Duration::from_mins(5),
-    ));
-    let server = Sshd::start(&Settings {
-        authorized_keys: vec![key.public()],
-        user_cas: vec![ca.public()],
-        lines: Vec::new(),
-    });
+    certified.keep(&ca.certify(certified.public(), &[&login], "session-17", std::time::Duration::from_mins(5)));
+    let server =
+        Sshd::start(&Settings { authorized_keys: vec![key.public()], user_cas: vec![ca.public()], lines: Vec::new() });
 
     for key in [&key, &certified] {
         let workstation = Workstation::new(key);
         workstation.trust(server.address(), server.host_key());
-        workstation
-            .ssh(&login, server.address())
-            .arg("true")
-            .run()
-            .await
-            .expect_success();
+        workstation.ssh(&login, server.address()).arg("true").run().await.expect_success();
     }
 
     assert!(server.log().contains("session-17"));

@@ -55,8 +55,7 @@ impl Workstation {
         } else {
             lines.push("IdentityFile none".to_owned());
         }
-        std::fs::write(folder.path().join("config"), lines.join("\n") + "\n")
-            .expect("a configuration");
+        std::fs::write(folder.path().join("config"), lines.join("\n") + "\n").expect("a configuration");
         Self { folder }
     }
 
@@ -73,27 +72,19 @@ impl Workstation {
     /// Knows the host key of a server.
     pub fn trust(&self, address: SocketAddr, key: &PublicKey) {
         let key = key.to_openssh().expect("a public key's text");
-        append(
-            &self.folder.path().join("known_hosts"),
-            &format!("[{}]:{} {key}", address.ip(), address.port()),
-        );
+        append(&self.folder.path().join("known_hosts"), &format!("[{}]:{} {key}", address.ip(), address.port()));
     }
 
     /// Trusts a host CA for every host.
     pub fn trust_ca(&self, ca: &PublicKey) {
         let ca = ca.to_openssh().expect("a public key's text");
-        append(
-            &self.folder.path().join("known_hosts"),
-            &format!("@cert-authority * {ca}"),
-        );
+        append(&self.folder.path().join("known_hosts"), &format!("@cert-authority * {ca}"));
     }
 
     /// `ssh [options] user@host`, to be followed by `.arg(…)` for options and a command.
     pub fn ssh(&self, user: &str, address: SocketAddr) -> Run {
         let mut run = self.openssh("ssh");
-        run.command
-            .args(["-p", &address.port().to_string(), "-l", user])
-            .arg(address.ip().to_string());
+        run.command.args(["-p", &address.port().to_string(), "-l", user]).arg(address.ip().to_string());
         run
     }
 
@@ -112,53 +103,21 @@ impl Workstation {
     /// `sftp -b -`: the batch is the run's input.
     pub fn sftp(&self, user: &str, address: SocketAddr, batch: &str) -> Run {
         let mut run = self.openssh("sftp");
-        run.command
-            .args(["-b", "-", "-P", &address.port().to_string()])
-            .arg(format!("{user}@{}", address.ip()));
+        run.command.args(["-b", "-", "-P", &address.port().to_string()]).arg(format!("{user}@{}", address.ip()));
         run.input(batch)
     }
 
     /// PuTTY's command-line client with the same key; it takes the host key as an option.
-    pub async fn plink(
-        &self,
-        key: &KeyPair,
-        user: &str,
-        address: SocketAddr,
-        host_key: &PublicKey,
-    ) -> Run {
+    pub async fn plink(&self, key: &KeyPair, user: &str, address: SocketAddr, host_key: &PublicKey) -> Run {
         let ppk = self.folder.path().join("key.ppk");
         let mut convert = Command::new("puttygen");
-        convert
-            .arg(key.path())
-            .args(["-O", "private", "-o"])
-            .arg(&ppk);
-        let converted = convert
-            .output()
-            .await
-            .expect("puttygen; scripts/install-test-deps installs it");
-        assert!(
-            converted.status.success(),
-            "puttygen: {}",
-            String::from_utf8_lossy(&converted.stderr)
-        );
+        convert.arg(key.path()).args(["-O", "private", "-o"]).arg(&ppk);
+        let converted = convert.output().await.expect("puttygen; scripts/install-test-deps installs it");
+        assert!(converted.status.success(), "puttygen: {}", String::from_utf8_lossy(&converted.stderr));
         let mut run = Run::new("plink", self.folder.path());
+        run.command.args(["-ssh", "-batch", "-noagent", "-P", &address.port().to_string(), "-l", user, "-i"]).arg(&ppk);
         run.command
-            .args([
-                "-ssh",
-                "-batch",
-                "-noagent",
-                "-P",
-                &address.port().to_string(),
-                "-l",
-                user,
-                "-i",
-            ])
-            .arg(&ppk);
-        run.command
-            .args([
-                "-hostkey",
-                &host_key.fingerprint(HashAlg::Sha256).to_string(),
-            ])
+            .args(["-hostkey", &host_key.fingerprint(HashAlg::Sha256).to_string()])
             .arg(address.ip().to_string());
         run
     }
@@ -210,11 +169,7 @@ impl Output {
     #[track_caller]
     pub fn expect_success(self) -> Self {
         let (status, signal) = (self.status, self.status.signal());
-        assert!(
-            status.success(),
-            "the client ended with {status} ({signal:?}): {}",
-            self.errors()
-        );
+        assert!(status.success(), "the client ended with {status} ({signal:?}): {}", self.errors());
         self
     }
 }
@@ -222,22 +177,9 @@ impl Output {
 impl Run {
     fn new(program: &str, home: &Path) -> Self {
         let mut command = Command::new(program);
-        command
-            .env("HOME", home)
-            .env_remove("SSH_AUTH_SOCK")
-            .env_remove("DISPLAY")
-            .env("TERM", "xterm-256color");
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        Self {
-            command,
-            input: Vec::new(),
-            deadline: DEADLINE,
-            home: home.to_owned(),
-        }
+        command.env("HOME", home).env_remove("SSH_AUTH_SOCK").env_remove("DISPLAY").env("TERM", "xterm-256color");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        Self { command, input: Vec::new(), deadline: DEADLINE, home: home.to_owned() }
     }
 
     pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
@@ -274,24 +216,16 @@ impl Run {
     /// Answers OpenSSH's questions with a password, by an askpass program. Must come before the destination's command.
     pub fn password(mut self, password: &str) -> Self {
         let path = self.home.join("askpass");
-        std::fs::write(&path, format!("#!/bin/sh\ncat <<'END'\n{password}\nEND\n"))
-            .expect("an askpass program");
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700))
-            .expect("its permissions");
-        self.command
-            .env("SSH_ASKPASS", path)
-            .env("SSH_ASKPASS_REQUIRE", "force")
-            .env("DISPLAY", ":0");
+        std::fs::write(&path, format!("#!/bin/sh\ncat <<'END'\n{password}\nEND\n")).expect("an askpass program");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).expect("its permissions");
+        self.command.env("SSH_ASKPASS", path).env("SSH_ASKPASS_REQUIRE", "force").env("DISPLAY", ":0");
         self.option("BatchMode=no")
     }
 
     /// Runs the client to its end, reading and writing at the same time.
     pub async fn run(mut self) -> Output {
         let start = Instant::now();
-        let mut child = self
-            .command
-            .spawn()
-            .expect("a client; scripts/install-test-deps installs it");
+        let mut child = self.command.spawn().expect("a client; scripts/install-test-deps installs it");
         let (mut stdin, mut stdout, mut stderr) = (
             child.stdin.take().expect("its input"),
             child.stdout.take().expect("its output"),
@@ -304,62 +238,37 @@ impl Run {
                 let _closed: std::io::Result<()> = stdin.write_all(&self.input).await;
                 drop(stdin);
             };
-            let ((), a, b) = tokio::join!(
-                write,
-                stdout.read_to_end(&mut out),
-                stderr.read_to_end(&mut err)
-            );
+            let ((), a, b) = tokio::join!(write, stdout.read_to_end(&mut out), stderr.read_to_end(&mut err));
             a.expect("its output");
             b.expect("its errors");
             child.wait().await.expect("its end")
         };
         let status = tokio::time::timeout(self.deadline, running).await;
         let Ok(status) = status else {
-            panic!(
-                "the client did not end within {:?}; it said: {}",
-                self.deadline,
-                String::from_utf8_lossy(&err)
-            );
+            panic!("the client did not end within {:?}; it said: {}", self.deadline, String::from_utf8_lossy(&err));
         };
-        Output {
-            status,
-            stdout: out,
-            stderr: err,
-            took: start.elapsed(),
-        }
+        Output { status, stdout: out, stderr: err, took: start.elapsed() }
     }
 
     /// Starts the client and leaves its streams to the test. It is killed when the value is dropped.
     pub fn spawn(mut self) -> tokio::process::Child {
-        self.command
-            .spawn()
-            .expect("a client; scripts/install-test-deps installs it")
+        self.command.spawn().expect("a client; scripts/install-test-deps installs it")
     }
 
     /// Starts the client in a terminal of its own, as an engineer sees it.
     pub fn in_terminal(self, columns: u16, rows: u16) -> Terminal {
         let (master, slave) = pty_process::open().expect("a terminal");
-        master
-            .resize(pty_process::Size::new(rows, columns))
-            .expect("a terminal's size");
+        master.resize(pty_process::Size::new(rows, columns)).expect("a terminal's size");
         let command = self.command.as_std();
-        let mut inside = pty_process::Command::new(command.get_program())
-            .args(command.get_args())
-            .kill_on_drop(true);
+        let mut inside = pty_process::Command::new(command.get_program()).args(command.get_args()).kill_on_drop(true);
         for (name, value) in command.get_envs() {
             inside = match value {
                 Some(value) => inside.env(name, value),
                 None => inside.env_remove(name),
             };
         }
-        let child = inside
-            .spawn(slave)
-            .expect("a client; scripts/install-test-deps installs it");
-        Terminal {
-            master,
-            child,
-            seen: Vec::new(),
-        }
+        let child = inside.spawn(slave).expect("a client; scripts/install-test-deps installs it");
+        Terminal { master, child, seen: Vec::new() }
     }
 }
 
@@ -373,16 +282,11 @@ pub struct Terminal {
 impl Terminal {
     /// Types.
     pub async fn type_keys(&mut self, keys: &str) {
-        self.master
-            .write_all(keys.as_bytes())
-            .await
-            .expect("a terminal's input");
+        self.master.write_all(keys.as_bytes()).await.expect("a terminal's input");
     }
 
     pub fn resize(&self, columns: u16, rows: u16) {
-        self.master
-            .resize(pty_process::Size::new(rows, columns))
-            .expect("a terminal's size");
+        self.master.resize(pty_process::Size::new(rows, columns)).expect("a terminal's size");
     }
 
     /// Reads until `text` was printed after what the last call found, and returns all that came before its end.
@@ -402,10 +306,7 @@ impl Terminal {
             }
         };
         let Ok(found) = tokio::time::timeout(super::PATIENCE, reading).await else {
-            panic!(
-                "the client did not print {text:?} within {:?}",
-                super::PATIENCE
-            );
+            panic!("the client did not print {text:?} within {:?}", super::PATIENCE);
         };
         String::from_utf8_lossy(&found).into_owned()
     }
@@ -414,17 +315,10 @@ impl Terminal {
     pub async fn finish(mut self) -> (String, ExitStatus) {
         let reading = async {
             // A terminal whose last program is gone gives an error instead of an end of file.
-            while self
-                .master
-                .read_buf(&mut self.seen)
-                .await
-                .is_ok_and(|count| count > 0)
-            {}
+            while self.master.read_buf(&mut self.seen).await.is_ok_and(|count| count > 0) {}
             self.child.wait().await.expect("its end")
         };
-        let status = tokio::time::timeout(DEADLINE, reading)
-            .await
-            .expect("the client did not end in its terminal");
+        let status = tokio::time::timeout(DEADLINE, reading).await.expect("the client did not end in its terminal");
         (String::from_utf8_lossy(&self.seen).into_owned(), status)
     }
 
@@ -435,7 +329,5 @@ impl Terminal {
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack
-        .windows(needle.len())
-        .position(|window| window == needle)
+    haystack.windows(needle.len()).position(|window| window == needle)
 }

@@ -26,18 +26,9 @@ impl KeyPair {
         let private = PrivateKey::random(&mut safe_rng(), algorithm).expect("a key");
         let folder = super::temporary_folder();
         let path = folder.path().join("id");
-        private
-            .write_openssh_file(&path, LineEnding::LF)
-            .expect("a private key file");
-        private
-            .public_key()
-            .write_openssh_file(public_path(&path))
-            .expect("a public key file");
-        Self {
-            private,
-            path,
-            _folder: folder,
-        }
+        private.write_openssh_file(&path, LineEnding::LF).expect("a private key file");
+        private.public_key().write_openssh_file(public_path(&path)).expect("a public key file");
+        Self { private, path, _folder: folder }
     }
 
     /// The private key's file; clients look for a certificate in `…-cert.pub` beside it.
@@ -64,23 +55,12 @@ impl KeyPair {
     }
 
     /// As a certificate authority: a user certificate for `subject`, valid from a minute ago for `lifetime` from now.
-    pub fn certify(
-        &self,
-        subject: &PublicKey,
-        principals: &[&str],
-        key_id: &str,
-        lifetime: Duration,
-    ) -> Certificate {
+    pub fn certify(&self, subject: &PublicKey, principals: &[&str], key_id: &str, lifetime: Duration) -> Certificate {
         self.sign(subject, CertType::User, principals, key_id, lifetime)
     }
 
     /// As a certificate authority: a host certificate.
-    pub fn certify_host(
-        &self,
-        subject: &PublicKey,
-        names: &[&str],
-        lifetime: Duration,
-    ) -> Certificate {
+    pub fn certify_host(&self, subject: &PublicKey, names: &[&str], lifetime: Duration) -> Certificate {
         self.sign(subject, CertType::Host, names, "host", lifetime)
     }
 
@@ -92,17 +72,11 @@ impl KeyPair {
         key_id: &str,
         lifetime: Duration,
     ) -> Certificate {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .expect("a time after 1970");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970");
         let (from, to) = (now.saturating_sub(Duration::from_mins(1)), now + lifetime);
-        let mut builder = Builder::new_with_random_nonce(
-            &mut safe_rng(),
-            subject.clone(),
-            from.as_secs(),
-            to.as_secs(),
-        )
-        .expect("a certificate");
+        let mut builder =
+            Builder::new_with_random_nonce(&mut safe_rng(), subject.clone(), from.as_secs(), to.as_secs())
+                .expect("a certificate");
         builder.cert_type(kind).expect("a certificate's type");
         builder.key_id(key_id).expect("a key id");
         for principal in principals {
@@ -117,11 +91,7 @@ impl KeyPair {
     /// Puts a certificate beside the private key, where stock clients find it.
     pub fn keep(&self, certificate: &Certificate) {
         let path = self.path.with_file_name("id-cert.pub");
-        std::fs::write(
-            path,
-            certificate.to_openssh().expect("a certificate's text"),
-        )
-        .expect("a certificate file");
+        std::fs::write(path, certificate.to_openssh().expect("a certificate's text")).expect("a certificate file");
     }
 }
 

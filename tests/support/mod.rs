@@ -3,10 +3,7 @@
 //! condition with a deadline and never for a time, and takes everything down again, also when a test panics or the
 //! test process is killed (see `process`).
 
-#![allow(
-    dead_code,
-    reason = "each test binary takes what it needs from this shared module"
-)]
+#![allow(dead_code, reason = "each test binary takes what it needs from this shared module")]
 
 pub mod clients;
 pub mod keys;
@@ -25,10 +22,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
-        assert!(
-            Instant::now() < deadline,
-            "waited {PATIENCE:?} in vain until {what}"
-        );
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain until {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -37,10 +31,7 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
 pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition().await {
-        assert!(
-            Instant::now() < deadline,
-            "waited {PATIENCE:?} in vain until {what}"
-        );
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain until {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -54,10 +45,7 @@ pub fn free_port() -> u16 {
 /// A temporary folder whose path is short enough for Unix sockets, and that other users may enter.
 pub fn temporary_folder() -> tempfile::TempDir {
     use std::os::unix::fs::PermissionsExt;
-    let folder = tempfile::Builder::new()
-        .prefix("sallyport-")
-        .tempdir_in("/tmp")
-        .expect("a temporary folder");
+    let folder = tempfile::Builder::new().prefix("sallyport-").tempdir_in("/tmp").expect("a temporary folder");
     let open = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(folder.path(), open).expect("permissions of a temporary folder");
     folder

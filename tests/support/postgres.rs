@@ -32,16 +32,11 @@ impl Postgres {
         let data = folder.join("data");
         std::fs::create_dir(&data).expect("a data folder");
         if is_root() {
-            let postgres = nix::unistd::User::from_name("postgres")
-                .expect("the user database")
-                .expect("the user `postgres`");
+            let postgres =
+                nix::unistd::User::from_name("postgres").expect("the user database").expect("the user `postgres`");
             for path in [&folder, &data] {
-                chown(
-                    path,
-                    Some(postgres.uid.as_raw()),
-                    Some(postgres.gid.as_raw()),
-                )
-                .expect("a folder of PostgreSQL's own");
+                chown(path, Some(postgres.uid.as_raw()), Some(postgres.gid.as_raw()))
+                    .expect("a folder of PostgreSQL's own");
             }
         }
         let (program, arguments) = as_postgres(
@@ -56,22 +51,10 @@ impl Postgres {
                 OsStr::new("--no-sync"),
             ],
         );
-        let output = Command::new(program)
-            .args(arguments)
-            .current_dir("/")
-            .output()
-            .expect("initdb");
-        assert!(
-            output.status.success(),
-            "initdb: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let output = Command::new(program).args(arguments).current_dir("/").output().expect("initdb");
+        assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
 
-        let cluster = Self {
-            folder,
-            server: Mutex::new(None),
-            databases: AtomicU32::new(0),
-        };
+        let cluster = Self { folder, server: Mutex::new(None), databases: AtomicU32::new(0) };
         cluster.start();
         cluster
     }
@@ -98,10 +81,7 @@ impl Postgres {
         }
         let arguments: Vec<&OsStr> = arguments.iter().map(OsString::as_os_str).collect();
         let (program, arguments) = as_postgres("postgres", &arguments);
-        let ending = Ending {
-            signal: "INT",
-            remove: Some(&self.folder),
-        }; // "fast": sessions are ended
+        let ending = Ending { signal: "INT", remove: Some(&self.folder) }; // "fast": sessions are ended
         let started = Guarded::spawn(&program, &arguments, &self.log(), &ending);
         super::until("PostgreSQL is ready", || {
             assert!(
@@ -111,50 +91,30 @@ impl Postgres {
             );
             // The eighth line of this file is how `pg_ctl --wait` knows it, too.
             let lines = std::fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
-            lines
-                .lines()
-                .nth(7)
-                .is_some_and(|line| line.trim() == "ready")
+            lines.lines().nth(7).is_some_and(|line| line.trim() == "ready")
         });
         *server = Some(started);
     }
 
     /// Stops the server: sessions are cut, new ones are refused.
     pub fn stop(&self) {
-        if let Some(server) = self
-            .server
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-        {
+        if let Some(server) = self.server.lock().unwrap_or_else(PoisonError::into_inner).take() {
             server.stop_and_keep();
         }
     }
 
     /// A new, empty database; its URL.
     pub async fn database(&self) -> String {
-        let name = format!(
-            "test_{}_{}",
-            std::process::id(),
-            self.databases.fetch_add(1, Ordering::Relaxed)
-        );
-        let mut connection = PgConnection::connect(&self.url("postgres"))
-            .await
-            .expect("a connection to PostgreSQL");
-        connection
-            .execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
-            .await
-            .expect("a new database");
+        let name = format!("test_{}_{}", std::process::id(), self.databases.fetch_add(1, Ordering::Relaxed));
+        let mut connection = PgConnection::connect(&self.url("postgres")).await.expect("a connection to PostgreSQL");
+        connection.execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.expect("a new database");
         connection.close().await.expect("the end of the connection");
         self.url(&name)
     }
 
     /// The URL of a database.
     pub fn url(&self, database: &str) -> String {
-        format!(
-            "postgres:///{database}?host={}&user=postgres",
-            self.folder.display()
-        )
+        format!("postgres:///{database}?host={}&user=postgres", self.folder.display())
     }
 
     fn log(&self) -> PathBuf {
@@ -180,36 +140,18 @@ fn as_postgres(name: &str, arguments: &[&OsStr]) -> (OsString, Vec<OsString>) {
     if !is_root() {
         return (program, rest.collect());
     }
-    let setpriv = [
-        "--reuid=postgres",
-        "--regid=postgres",
-        "--clear-groups",
-        "--",
-    ]
-    .map(OsString::from);
-    (
-        OsString::from("setpriv"),
-        setpriv.into_iter().chain([program]).chain(rest).collect(),
-    )
+    let setpriv = ["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"].map(OsString::from);
+    (OsString::from("setpriv"), setpriv.into_iter().chain([program]).chain(rest).collect())
 }
 
 /// The newest PostgreSQL where Debian puts it.
 fn binaries() -> PathBuf {
-    let versions = std::fs::read_dir("/usr/lib/postgresql")
-        .expect("PostgreSQL; scripts/install-test-deps installs it");
+    let versions = std::fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL; scripts/install-test-deps installs it");
     let mut found: Vec<(u32, PathBuf)> = versions
         .flatten()
-        .filter_map(|entry| {
-            Some((
-                entry.file_name().to_str()?.parse().ok()?,
-                entry.path().join("bin"),
-            ))
-        })
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
         .filter(|(_, path): &(u32, PathBuf)| Path::exists(&path.join("initdb")))
         .collect();
     found.sort();
-    found
-        .pop()
-        .expect("PostgreSQL's server programs; scripts/install-test-deps installs them")
-        .1
+    found.pop().expect("PostgreSQL's server programs; scripts/install-test-deps installs them").1
 }

@@ -41,17 +41,8 @@ pub struct Ending<'a> {
 
 impl Guarded {
     /// Starts `program` with its output going to the end of `log`.
-    pub fn spawn<A: AsRef<OsStr>>(
-        program: &OsStr,
-        arguments: &[A],
-        log: &Path,
-        ending: &Ending<'_>,
-    ) -> Self {
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(log)
-            .expect("a log file");
+    pub fn spawn<A: AsRef<OsStr>>(program: &OsStr, arguments: &[A], log: &Path, ending: &Ending<'_>) -> Self {
+        let log = File::options().create(true).append(true).open(log).expect("a log file");
         let mut guard = Command::new("/bin/sh")
             .args(["-c", GUARD, "guard", ending.signal])
             .arg(ending.remove.map_or(OsStr::new(""), Path::as_os_str))

@@ -35,27 +35,17 @@ impl S3 {
         builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
         let service = builder.build();
 
-        let listener = TcpListener::bind(("127.0.0.1", 0))
-            .await
-            .expect("a free port");
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let address = listener.local_addr().expect("its address");
         let serving = Some(tokio::spawn(serve(listener, service.clone())));
-        Self {
-            address,
-            service,
-            serving,
-            folder,
-        }
+        Self { address, service, serving, folder }
     }
 
     /// Stops serving: connections are cut, new ones refused. What is stored stays.
     pub async fn stop(&mut self) {
         if let Some(serving) = self.serving.take() {
             serving.abort();
-            assert!(
-                serving.await.is_err_and(|end| end.is_cancelled()),
-                "the S3 server ended by itself"
-            );
+            assert!(serving.await.is_err_and(|end| end.is_cancelled()), "the S3 server ended by itself");
         }
     }
 
@@ -110,9 +100,7 @@ async fn serve(listener: TcpListener, service: S3Service) {
     let http = Builder::new(TokioExecutor::new());
     loop {
         let (socket, _) = listener.accept().await.expect("a connection");
-        let connection = http
-            .serve_connection(TokioIo::new(socket), service.clone())
-            .into_owned();
+        let connection = http.serve_connection(TokioIo::new(socket), service.clone()).into_owned();
         // Why a client's connection ended is the client's to say.
         connections.spawn(async move { connection.await.is_ok() });
         while connections.try_join_next().is_some() {}

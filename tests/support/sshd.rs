@@ -35,16 +35,13 @@ impl Sshd {
     /// Starts a server and waits until it listens.
     pub fn start(settings: &Settings<'_>) -> Self {
         if nix::unistd::geteuid().is_root() {
-            std::fs::create_dir_all("/run/sshd")
-                .expect("the folder that sshd gives up its rights in");
+            std::fs::create_dir_all("/run/sshd").expect("the folder that sshd gives up its rights in");
         }
         let host_key = KeyPair::ed25519();
         let folder = super::temporary_folder();
         let write = |name: &str, keys: &[&PublicKey]| -> PathBuf {
-            let lines: Vec<String> = keys
-                .iter()
-                .map(|key| key.to_openssh().expect("a public key's text") + "\n")
-                .collect();
+            let lines: Vec<String> =
+                keys.iter().map(|key| key.to_openssh().expect("a public key's text") + "\n").collect();
             let path = folder.path().join(name);
             std::fs::write(&path, lines.concat()).expect("a file of keys");
             path
@@ -55,53 +52,22 @@ impl Sshd {
         // Another process may take the port between its choice and its use; then the server says so, and the next is tried.
         for _ in 0..20 {
             let address = SocketAddr::from(([127, 0, 0, 1], super::free_port()));
-            let text = config(
-                settings,
-                address,
-                host_key.path(),
-                &authorized_keys,
-                &user_cas,
-                folder.path(),
-            );
+            let text = config(settings, address, host_key.path(), &authorized_keys, &user_cas, folder.path());
             let path = folder.path().join("sshd_config");
             std::fs::write(&path, text).expect("a configuration");
             let log = folder.path().join("log");
-            let arguments = [
-                OsStr::new("-D"),
-                OsStr::new("-e"),
-                OsStr::new("-f"),
-                path.as_os_str(),
-            ];
-            let server = Guarded::spawn(
-                OsStr::new(SSHD),
-                &arguments,
-                &log,
-                &Ending {
-                    signal: "TERM",
-                    remove: None,
-                },
-            );
+            let arguments = [OsStr::new("-D"), OsStr::new("-e"), OsStr::new("-f"), path.as_os_str()];
+            let server = Guarded::spawn(OsStr::new(SSHD), &arguments, &log, &Ending { signal: "TERM", remove: None });
             let mut listens = false;
             super::until("sshd listens or gives up", || {
-                listens = read(&log).contains(&format!(
-                    "Server listening on 127.0.0.1 port {}",
-                    address.port()
-                ));
+                listens = read(&log).contains(&format!("Server listening on 127.0.0.1 port {}", address.port()));
                 listens || !server.is_running()
             });
             if listens {
-                return Self {
-                    address,
-                    host_key,
-                    folder,
-                    server: Some(server),
-                };
+                return Self { address, host_key, folder, server: Some(server) };
             }
             let said = read(&log);
-            assert!(
-                said.contains("Address already in use"),
-                "sshd does not start: {said}"
-            );
+            assert!(said.contains("Address already in use"), "sshd does not start: {said}");
         }
         panic!("no port stays free for sshd");
     }
@@ -155,8 +121,7 @@ impl Drop for Sshd {
         for pid in sessions {
             let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a process id"));
             // It may have ended with the listener.
-            let _gone: nix::Result<()> =
-                nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+            let _gone: nix::Result<()> = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
         }
     }
 }
@@ -205,24 +170,17 @@ fn config(
 
 /// Whether this OpenSSH has an option; a newer server punishes an address that often fails, which tests do on purpose.
 fn knows(option: &str, host_key: &Path) -> bool {
-    let check = Command::new(SSHD)
-        .args(["-t", "-f", "/dev/null", "-o", option, "-h"])
-        .arg(host_key)
-        .output();
+    let check = Command::new(SSHD).args(["-t", "-f", "/dev/null", "-o", option, "-h"]).arg(host_key).output();
     check.is_ok_and(|output| output.status.success())
 }
 
 fn read(path: &Path) -> String {
-    std::fs::read(path)
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .unwrap_or_default()
+    std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
 /// The child processes of `pid`.
 pub fn children_of(pid: u32) -> Vec<u32> {
     let path = format!("/proc/{pid}/task/{pid}/children");
     let list = std::fs::read_to_string(path).unwrap_or_default();
-    list.split_whitespace()
-        .filter_map(|child| child.parse().ok())
-        .collect()
+    list.split_whitespace().filter_map(|child| child.parse().ok()).collect()
 }

@@ -153,7 +153,9 @@ fn write_jobs(queue: &mpsc::Receiver<Job>, durability: Durability, dirty: &Dirty
                 let results: Vec<_> = group
                     .iter()
                     .zip(written)
-                    .map(|(job, written)| flushed.get(job.journal.dir.as_path()).cloned().unwrap_or(Ok(())).and(written))
+                    .map(|(job, written)| {
+                        flushed.get(job.journal.dir.as_path()).cloned().unwrap_or(Ok(())).and(written)
+                    })
                     .collect();
                 for (job, result) in group.into_iter().zip(results) {
                     let _ = job.done.send(result);
@@ -348,7 +350,8 @@ impl JournalReader {
     pub fn read(&mut self, end: u64, most_bytes: usize, frames: &mut Vec<Frame>) -> Result<(), JournalReadError> {
         let mut taken = 0;
         while self.position < end && taken < most_bytes {
-            let wanted = usize::try_from(end - self.position).unwrap_or(usize::MAX).min(most_bytes - taken + (64 << 10));
+            let wanted =
+                usize::try_from(end - self.position).unwrap_or(usize::MAX).min(most_bytes - taken + (64 << 10));
             if self.fill(wanted)? == 0 && self.ahead.is_empty() {
                 return Err(JournalReadError::Missing { position: self.position });
             }
@@ -407,7 +410,9 @@ impl JournalReader {
             if count == 0 {
                 // The end of this file for now, or for good if the next one is there.
                 let next = self.position + self.ahead.len() as u64;
-                if !self.dir.join(file_name(next)).exists() || self.file.as_ref().is_some_and(|(_, start)| *start == next) {
+                if !self.dir.join(file_name(next)).exists()
+                    || self.file.as_ref().is_some_and(|(_, start)| *start == next)
+                {
                     break;
                 }
                 self.file = None;

@@ -91,7 +91,12 @@ enum KeepError {
 }
 
 impl Keeper {
-    pub(super) fn new(recordings: Recordings, new: &NewRecording, started_at: DateTime<Utc>, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(
+        recordings: Recordings,
+        new: &NewRecording,
+        started_at: DateTime<Utc>,
+        shared: Arc<Shared>,
+    ) -> Self {
         let resume = Resume::start(new.pty.as_ref().map(|pty| pty.size));
         let dir = shared.journal.dir().to_owned();
         Self::with(recordings, new.id, new.session, started_at, Source::Live(shared), dir, resume)

@@ -202,11 +202,8 @@ impl Recordings {
             started_at,
         };
         db::recordings::insert(&mut tx, &row).await?;
-        let act = Act::RecordingStarted {
-            session: new.session,
-            recording: new.id,
-            program: new.program.kind().to_owned(),
-        };
+        let act =
+            Act::RecordingStarted { session: new.session, recording: new.id, program: new.program.kind().to_owned() };
         db::events::append(&mut tx, &event(started_at, act)).await?;
         tx.commit().await
     }

@@ -55,7 +55,9 @@ impl Recordings {
         while let Some(entry) = entries.next_entry().await.map_err(failed)? {
             match entry.file_name().to_str().and_then(|name| name.parse().ok()) {
                 Some(recording) => found.push((entry.path(), recording)),
-                None => warn!(path = %entry.path().display(), "Something in the journal directory is no journal; it is left alone."),
+                None => {
+                    warn!(path = %entry.path().display(), "Something in the journal directory is no journal; it is left alone.")
+                }
             }
         }
         Ok(found)
@@ -95,7 +97,9 @@ impl Recordings {
             let last = db::recordings::of_session(&mut tx, session.id)
                 .await?
                 .into_iter()
-                .map(|found| found.recording.started_at + TimeDelta::microseconds(found.progress.duration_us.cast_signed()))
+                .map(|found| {
+                    found.recording.started_at + TimeDelta::microseconds(found.progress.duration_us.cast_signed())
+                })
                 .max();
             let ended_at = last.unwrap_or(session.started_at).max(session.started_at);
             if db::sessions::end(&mut tx, session.id, ended_at, &SessionEnd::Crashed).await? {
@@ -116,9 +120,10 @@ async fn same_boot(dir: PathBuf) -> bool {
         let rest = JournalReader::new(dir, 0).read_rest(1, &mut frames);
         let first = frames.into_iter().next();
         match (rest, first.map(|frame| frame.body)) {
-            (Ok(Rest::More | Rest::Whole | Rest::Torn { .. }), Some(sallyport_domain::recording::frame::Body::Header(header))) => {
-                serde_json::from_str::<Header>(&header).is_ok_and(|header| header.boot == boot_id())
-            }
+            (
+                Ok(Rest::More | Rest::Whole | Rest::Torn { .. }),
+                Some(sallyport_domain::recording::frame::Body::Header(header)),
+            ) => serde_json::from_str::<Header>(&header).is_ok_and(|header| header.boot == boot_id()),
             _ => false,
         }
     };

@@ -215,7 +215,8 @@ impl Sealer {
     fn is_due(&self, now_us: u64) -> bool {
         let oldest = self.pending.first().map(|frame| frame.at);
         oldest.is_some_and(|oldest| {
-            self.pending_bytes >= self.settings.segment_bytes || now_us.saturating_sub(oldest) >= self.settings.segment_us
+            self.pending_bytes >= self.settings.segment_bytes
+                || now_us.saturating_sub(oldest) >= self.settings.segment_us
         })
     }
 

@@ -84,8 +84,7 @@ impl Decoder {
         }
         let (version, has_terminal) = (*version, header.size.is_some());
         let event = CastError::Event { line: self.line };
-        let (time, code, data): (f64, String, Value) =
-            serde_json::from_str(line).map_err(|_| event.clone())?;
+        let (time, code, data): (f64, String, Value) = serde_json::from_str(line).map_err(|_| event.clone())?;
         let time = (time * 1e6).round();
         // Casts have a sign and no bound; a recording has neither.
         if !(0.0..1e18).contains(&time) {
@@ -98,14 +97,9 @@ impl Decoder {
         };
         let mut code = code.chars();
         let (Some(code), None) = (code.next(), code.next()) else {
-            return if code.as_str().is_empty() {
-                Err(event)
-            } else {
-                Ok(())
-            };
+            return if code.as_str().is_empty() { Err(event) } else { Ok(()) };
         };
-        self.event(code, &data, has_terminal, out)
-            .ok_or(CastError::Data { line: self.line })
+        self.event(code, &data, has_terminal, out).ok_or(CastError::Data { line: self.line })
     }
 
     /// The cast ended.
@@ -113,26 +107,15 @@ impl Decoder {
         out.extend(self.last);
     }
 
-    fn event(
-        &mut self,
-        code: char,
-        data: &Value,
-        has_terminal: bool,
-        out: &mut Vec<Frame>,
-    ) -> Option<()> {
+    fn event(&mut self, code: char, data: &Value, has_terminal: bool, out: &mut Vec<Frame>) -> Option<()> {
         let body = match code {
             FRAME_CODE => return self.exact(data.as_str()?, out),
             'o' if has_terminal => Some(Body::Output(Bytes::from(data.as_str()?.to_owned()))),
-            'o' => Some(Body::Output(Bytes::from(
-                data.as_str()?.replace("\r\n", "\n"),
-            ))),
+            'o' => Some(Body::Output(Bytes::from(data.as_str()?.replace("\r\n", "\n")))),
             'i' => Some(Body::Input(Bytes::from(data.as_str()?.to_owned()))),
             'r' => {
                 let (cols, rows) = data.as_str()?.split_once('x')?;
-                Some(Body::Resize(TerminalSize {
-                    cols: cols.parse().ok()?,
-                    rows: rows.parse().ok()?,
-                }))
+                Some(Body::Resize(TerminalSize { cols: cols.parse().ok()?, rows: rows.parse().ok()? }))
             }
             'x' => data.as_str()?.parse().ok().map(Body::ExitStatus),
             _ => None,
@@ -153,13 +136,7 @@ impl Decoder {
         let bytes = match parts.next() {
             Some(text) => Bytes::from(base64::decode(text)?),
             None => match (kind, &before) {
-                (
-                    b'e' | b'n',
-                    Some(Frame {
-                        body: Body::Output(bytes),
-                        ..
-                    }),
-                ) => bytes.clone(),
+                (b'e' | b'n', Some(Frame { body: Body::Output(bytes), .. })) => bytes.clone(),
                 _ => Bytes::new(),
             },
         };
@@ -191,39 +168,15 @@ fn read_header(line: &str) -> Option<(Version, Header)> {
     let line: HeaderLine = serde_json::from_str(line).ok()?;
     let mut env = line.env.unwrap_or_default();
     let (version, size, term) = match line.version {
-        2 => (
-            Version::V2,
-            TerminalSize {
-                cols: line.width?,
-                rows: line.height?,
-            },
-            env.remove("TERM"),
-        ),
+        2 => (Version::V2, TerminalSize { cols: line.width?, rows: line.height? }, env.remove("TERM")),
         3 => {
             let term = line.term?;
-            (
-                Version::V3,
-                TerminalSize {
-                    cols: term.cols,
-                    rows: term.rows,
-                },
-                term.name,
-            )
+            (Version::V3, TerminalSize { cols: term.cols, rows: term.rows }, term.name)
         }
         _ => return None,
     };
-    let size = line
-        .sallyport
-        .is_none_or(|ours| ours.terminal)
-        .then_some(size);
-    let header = Header {
-        size,
-        term,
-        timestamp: line.timestamp,
-        title: line.title,
-        command: line.command,
-        env,
-    };
+    let size = line.sallyport.is_none_or(|ours| ours.terminal).then_some(size);
+    let header = Header { size, term, timestamp: line.timestamp, title: line.title, command: line.command, env };
     Some((version, header))
 }
 
@@ -248,10 +201,7 @@ mod tests {
         let (header, frames) = decode(cast).unwrap();
         assert_eq!(header.title.as_deref(), Some("Demo"));
         let expected = [
-            (
-                248_000,
-                Body::Output(Bytes::from_static(b"\x1b[1;31mHello\n")),
-            ),
+            (248_000, Body::Output(Bytes::from_static(b"\x1b[1;31mHello\n"))),
             (5_798_000, Body::Resize(TerminalSize { cols: 90, rows: 30 })),
             (6_685_000, Body::ExitStatus(0)),
         ];
@@ -262,22 +212,10 @@ mod tests {
     fn faults_are_named_with_their_line() {
         let header = "{\"version\":2,\"width\":80,\"height\":24}";
         assert_eq!(decode("{}"), Err(CastError::Header));
-        assert_eq!(
-            decode(&format!("{header}\n[1, \"o\"]")),
-            Err(CastError::Event { line: 2 })
-        );
-        assert_eq!(
-            decode(&format!("{header}\n\n[1, \"r\", \"x\"]")),
-            Err(CastError::Data { line: 3 })
-        );
-        assert_eq!(
-            decode(&format!("{header}\n[-1, \"o\", \"\"]")),
-            Err(CastError::Event { line: 2 })
-        );
-        assert_eq!(
-            decode(&format!("{header}\n[1, \"f\", \"e\"]")),
-            Err(CastError::Data { line: 2 })
-        );
+        assert_eq!(decode(&format!("{header}\n[1, \"o\"]")), Err(CastError::Event { line: 2 }));
+        assert_eq!(decode(&format!("{header}\n\n[1, \"r\", \"x\"]")), Err(CastError::Data { line: 3 }));
+        assert_eq!(decode(&format!("{header}\n[-1, \"o\", \"\"]")), Err(CastError::Event { line: 2 }));
+        assert_eq!(decode(&format!("{header}\n[1, \"f\", \"e\"]")), Err(CastError::Data { line: 2 }));
     }
 
     /// The bytes of each stream, and all other frames with their times.
@@ -285,15 +223,9 @@ mod tests {
         let (mut streams, mut others) = (BTreeMap::<u8, Vec<u8>>::new(), Vec::new());
         for frame in frames {
             match &frame.body {
-                Body::Output(bytes)
-                | Body::ErrorOutput(bytes)
-                | Body::Input(bytes)
-                | Body::Notice(bytes) => {
+                Body::Output(bytes) | Body::ErrorOutput(bytes) | Body::Input(bytes) | Body::Notice(bytes) => {
                     if !bytes.is_empty() {
-                        streams
-                            .entry(frame.body.kind())
-                            .or_default()
-                            .extend_from_slice(bytes);
+                        streams.entry(frame.body.kind()).or_default().extend_from_slice(bytes);
                     }
                 }
                 _ => others.push(frame.clone()),
@@ -304,23 +236,15 @@ mod tests {
 
     fn header(size: Option<TerminalSize>) -> impl Strategy<Value = Header> {
         let text = || prop::option::of(".{0,8}");
-        (text(), prop::option::of(any::<u64>()), text(), text()).prop_map(
-            move |(term, timestamp, title, command)| Header {
-                size,
-                term,
-                timestamp,
-                title,
-                command,
-                env: [("LANG".to_owned(), "C".to_owned())].into(),
-            },
-        )
+        (text(), prop::option::of(any::<u64>()), text(), text()).prop_map(move |(term, timestamp, title, command)| {
+            Header { size, term, timestamp, title, command, env: [("LANG".to_owned(), "C".to_owned())].into() }
+        })
     }
 
     fn any_header() -> impl Strategy<Value = Header> {
         prop_oneof![
             header(None),
-            (1_u16..1000, 1_u16..1000)
-                .prop_flat_map(|(cols, rows)| header(Some(TerminalSize { cols, rows })))
+            (1_u16..1000, 1_u16..1000).prop_flat_map(|(cols, rows)| header(Some(TerminalSize { cols, rows })))
         ]
     }
 

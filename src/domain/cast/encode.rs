@@ -37,10 +37,7 @@ impl Encoder {
     /// Starts a cast: appends its first line to `out`.
     pub fn new(version: Version, header: &Header, out: &mut Vec<u8>) -> Self {
         push_line(&header_line(version, header), out);
-        Self {
-            events: Events::new(header.size.is_some()),
-            clock: Clock { version, last: 0 },
-        }
+        Self { events: Events::new(header.size.is_some()), clock: Clock { version, last: 0 } }
     }
 
     /// Appends what `frame` has to say to `out`, in whole lines.
@@ -64,13 +61,7 @@ impl Clock {
         };
         self.last = self.last.max(event.at);
         // Writing to memory does not fail, and a string always serialises.
-        let _ = write!(
-            out,
-            "[{}.{:06}, \"{}\", ",
-            time / 1_000_000,
-            time % 1_000_000,
-            event.code
-        );
+        let _ = write!(out, "[{}.{:06}, \"{}\", ", time / 1_000_000, time % 1_000_000, event.code);
         let _ = serde_json::to_writer(&mut *out, &event.data);
         out.extend_from_slice(b"]\n");
     }
@@ -82,10 +73,7 @@ fn push_line(line: &Value, out: &mut Vec<u8>) {
 }
 
 fn header_line(version: Version, header: &Header) -> Value {
-    let size = header
-        .size
-        .unwrap_or(TerminalSize { cols: 0, rows: 0 })
-        .drawable();
+    let size = header.size.unwrap_or(TerminalSize { cols: 0, rows: 0 }).drawable();
     let mut line = Map::new();
     let mut env = header.env.clone();
     match version {
@@ -143,13 +131,7 @@ mod tests {
         let mut out = Vec::new();
         let mut encoder = Encoder::new(version, &header, &mut out);
         for (at, body) in frames {
-            encoder.frame(
-                &Frame {
-                    at: *at,
-                    body: body.clone(),
-                },
-                &mut out,
-            );
+            encoder.frame(&Frame { at: *at, body: body.clone() }, &mut out);
         }
         encoder.finish(&mut out);
         String::from_utf8(out).unwrap()
@@ -167,13 +149,7 @@ mod tests {
             (1, output(b"a\x1b[m\xe7\x95")),
             (1_500_000, output(b"\x8c\r\n")),
             (1_500_000, output(b"\xff")),
-            (
-                2_000_000,
-                Body::Resize(TerminalSize {
-                    cols: 100,
-                    rows: 40,
-                }),
-            ),
+            (2_000_000, Body::Resize(TerminalSize { cols: 100, rows: 40 })),
             (62_000_001, Body::MaskedInput { bytes: 3 }),
             (62_000_001, Body::ExitStatus(7)),
         ];
@@ -199,35 +175,18 @@ mod tests {
         let frames = [(1_000_000, output(b"a")), (2_500_000, output(b"b"))];
         let cast = cast(Version::V2, SIZE, &frames);
         let lines: Vec<&str> = cast.lines().collect();
-        assert!(
-            lines[0].contains("\"version\":2") && lines[0].contains("\"width\":90"),
-            "{}",
-            lines[0]
-        );
-        assert_eq!(
-            lines[1..],
-            ["[1.000000, \"o\", \"a\"]", "[2.500000, \"o\", \"b\"]"]
-        );
+        assert!(lines[0].contains("\"version\":2") && lines[0].contains("\"width\":90"), "{}", lines[0]);
+        assert_eq!(lines[1..], ["[1.000000, \"o\", \"a\"]", "[2.500000, \"o\", \"b\"]"]);
     }
 
     #[test]
     fn without_a_terminal_stderr_is_told_apart_and_lines_start_at_the_left() {
-        let frames = [
-            (0, output(b"a\nb\n")),
-            (0, Body::ErrorOutput(Bytes::from_static(b"no\n"))),
-        ];
+        let frames = [(0, output(b"a\nb\n")), (0, Body::ErrorOutput(Bytes::from_static(b"no\n")))];
         let cast = cast(Version::V3, None, &frames);
         let lines: Vec<&str> = cast.lines().collect();
-        assert!(
-            lines[0].contains("\"sallyport\":{\"terminal\":false}"),
-            "{}",
-            lines[0]
-        );
-        let events = [
-            "[0.000000, \"o\", \"a\\r\\nb\\r\\n\"]",
-            "[0.000000, \"o\", \"no\\r\\n\"]",
-            "[0.000000, \"f\", \"e\"]",
-        ];
+        assert!(lines[0].contains("\"sallyport\":{\"terminal\":false}"), "{}", lines[0]);
+        let events =
+            ["[0.000000, \"o\", \"a\\r\\nb\\r\\n\"]", "[0.000000, \"o\", \"no\\r\\n\"]", "[0.000000, \"f\", \"e\"]"];
         assert_eq!(lines[1..], events);
     }
 }

@@ -68,80 +68,38 @@ impl Events {
         self.at = self.at.max(frame.at);
         let at = self.at;
         match &frame.body {
-            Body::Output(bytes) => self
-                .output
-                .push(bytes)
-                .into_iter()
-                .for_each(|piece| self.show('o', &piece, emit)),
+            Body::Output(bytes) => self.output.push(bytes).into_iter().for_each(|piece| self.show('o', &piece, emit)),
             Body::ErrorOutput(bytes) => {
-                self.error_output
-                    .push(bytes)
-                    .into_iter()
-                    .for_each(|piece| self.show('e', &piece, emit));
+                self.error_output.push(bytes).into_iter().for_each(|piece| self.show('e', &piece, emit));
             }
-            Body::Notice(bytes) => self
-                .notice
-                .push(bytes)
-                .into_iter()
-                .for_each(|piece| self.show('n', &piece, emit)),
-            Body::Input(bytes) => self
-                .input
-                .push(bytes)
-                .into_iter()
-                .for_each(|piece| self.show('i', &piece, emit)),
+            Body::Notice(bytes) => self.notice.push(bytes).into_iter().for_each(|piece| self.show('n', &piece, emit)),
+            Body::Input(bytes) => self.input.push(bytes).into_iter().for_each(|piece| self.show('i', &piece, emit)),
             Body::MaskedInput { bytes } => {
                 let count = usize::try_from(*bytes).unwrap_or(MOST_MASK).min(MOST_MASK);
                 self.tell('i', "•".repeat(count), &frame.body, emit);
             }
             Body::Resize(size) => {
                 let drawn = size.drawable();
-                emit(Event {
-                    at,
-                    code: 'r',
-                    data: format!("{}x{}", drawn.cols, drawn.rows).into(),
-                });
+                emit(Event { at, code: 'r', data: format!("{}x{}", drawn.cols, drawn.rows).into() });
                 if drawn != *size {
                     emit(exact(at, &frame.body));
                 }
             }
-            Body::ExitStatus(status) => emit(Event {
-                at,
-                code: 'x',
-                data: status.to_string().into(),
-            }),
+            Body::ExitStatus(status) => emit(Event { at, code: 'x', data: status.to_string().into() }),
             Body::Signal(name) => self.tell('m', format!("signal {name}"), &frame.body, emit),
-            Body::Break { milliseconds } => {
-                self.tell('m', format!("break, {milliseconds} ms"), &frame.body, emit)
-            }
-            Body::ExitSignal {
-                name,
-                core_dumped,
-                message,
-            } => {
+            Body::Break { milliseconds } => self.tell('m', format!("break, {milliseconds} ms"), &frame.body, emit),
+            Body::ExitSignal { name, core_dumped, message } => {
                 let core = if *core_dumped { ", core dumped" } else { "" };
                 let colon = if message.is_empty() { "" } else { ": " };
-                self.tell(
-                    'm',
-                    format!("killed by signal {name}{core}{colon}{message}"),
-                    &frame.body,
-                    emit,
-                );
+                self.tell('m', format!("killed by signal {name}{core}{colon}{message}"), &frame.body, emit);
             }
-            Body::Gap(reason) => self.tell(
-                'm',
-                format!("something is missing here: {reason}"),
-                &frame.body,
-                emit,
-            ),
+            Body::Gap(reason) => self.tell('m', format!("something is missing here: {reason}"), &frame.body, emit),
             Body::End(_) => {
                 self.finish(emit);
                 self.tell('m', "the recording ends".to_owned(), &frame.body, emit);
             }
             Body::InputEnd => {
-                self.input
-                    .finish()
-                    .into_iter()
-                    .for_each(|piece| self.show('i', &piece, emit));
+                self.input.finish().into_iter().for_each(|piece| self.show('i', &piece, emit));
                 emit(exact(at, &frame.body));
             }
             Body::OutputEnd => {
@@ -155,25 +113,13 @@ impl Events {
     /// The recording ended, or what is known of it: shows what was held of cut characters.
     pub fn finish(&mut self, emit: &mut impl FnMut(Event<'_>)) {
         self.finish_output(emit);
-        self.input
-            .finish()
-            .into_iter()
-            .for_each(|piece| self.show('i', &piece, emit));
+        self.input.finish().into_iter().for_each(|piece| self.show('i', &piece, emit));
     }
 
     fn finish_output(&mut self, emit: &mut impl FnMut(Event<'_>)) {
-        self.output
-            .finish()
-            .into_iter()
-            .for_each(|piece| self.show('o', &piece, emit));
-        self.error_output
-            .finish()
-            .into_iter()
-            .for_each(|piece| self.show('e', &piece, emit));
-        self.notice
-            .finish()
-            .into_iter()
-            .for_each(|piece| self.show('n', &piece, emit));
+        self.output.finish().into_iter().for_each(|piece| self.show('o', &piece, emit));
+        self.error_output.finish().into_iter().for_each(|piece| self.show('e', &piece, emit));
+        self.notice.finish().into_iter().for_each(|piece| self.show('n', &piece, emit));
     }
 
     /// Bytes of the stream `kind`.
@@ -185,34 +131,18 @@ impl Events {
         } else {
             Cow::Borrowed(text)
         };
-        emit(Event {
-            at: self.at,
-            code,
-            data,
-        });
+        emit(Event { at: self.at, code, data });
         if !piece.is_exact {
             let data = format!("{kind} {}", base64::encode(&piece.bytes));
-            emit(Event {
-                at: self.at,
-                code: FRAME_CODE,
-                data: data.into(),
-            });
+            emit(Event { at: self.at, code: FRAME_CODE, data: data.into() });
         } else if kind != code {
-            emit(Event {
-                at: self.at,
-                code: FRAME_CODE,
-                data: kind.to_string().into(),
-            });
+            emit(Event { at: self.at, code: FRAME_CODE, data: kind.to_string().into() });
         }
     }
 
     /// Words for what asciicast has no event for, and the frame itself.
     fn tell(&self, code: char, words: String, body: &Body, emit: &mut impl FnMut(Event<'_>)) {
-        emit(Event {
-            at: self.at,
-            code,
-            data: words.into(),
-        });
+        emit(Event { at: self.at, code, data: words.into() });
         emit(exact(self.at, body));
     }
 }
@@ -220,14 +150,6 @@ impl Events {
 fn exact(at: u64, body: &Body) -> Event<'static> {
     let kind = char::from(body.kind());
     let bytes = body.to_bytes();
-    let data = if bytes.is_empty() {
-        kind.to_string()
-    } else {
-        format!("{kind} {}", base64::encode(&bytes))
-    };
-    Event {
-        at,
-        code: FRAME_CODE,
-        data: data.into(),
-    }
+    let data = if bytes.is_empty() { kind.to_string() } else { format!("{kind} {}", base64::encode(&bytes)) };
+    Event { at, code: FRAME_CODE, data: data.into() }
 }

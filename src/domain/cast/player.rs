@@ -70,10 +70,8 @@ impl Timeline {
 
     /// The index; `size` is the terminal's at the start, `None` for a program without one.
     pub fn index(&self, size: Option<TerminalSize>) -> Index {
-        let entry = |(number, start): (usize, &u64)| IndexEntry {
-            start: seconds(*start),
-            url: format!("seg/{number}"),
-        };
+        let entry =
+            |(number, start): (usize, &u64)| IndexEntry { start: seconds(*start), url: format!("seg/{number}") };
         Index {
             version: 1,
             duration: seconds(self.duration),
@@ -92,11 +90,7 @@ impl Timeline {
         let mut emit = |event: Event<'_>| match event.code {
             // The exit is told at the very end.
             FRAME_CODE | 'x' | 'm' => {}
-            code => events.push((
-                seconds(event.at.clamp(start, last)),
-                code,
-                event.data.into_owned(),
-            )),
+            code => events.push((seconds(event.at.clamp(start, last)), code, event.data.into_owned())),
         };
         let mut making = Events::new(snapshot.size.is_some());
         let mut is_first = number > 0;
@@ -104,18 +98,8 @@ impl Timeline {
             match &frame.body {
                 Body::Output(bytes) if is_first => {
                     is_first = false;
-                    let rest = bytes
-                        .iter()
-                        .take(3)
-                        .take_while(|byte| matches!(byte, 0x80..0xc0))
-                        .count();
-                    making.frame(
-                        &Frame {
-                            at: frame.at,
-                            body: Body::Output(bytes.slice(rest..)),
-                        },
-                        &mut emit,
-                    );
+                    let rest = bytes.iter().take(3).take_while(|byte| matches!(byte, 0x80..0xc0)).count();
+                    making.frame(&Frame { at: frame.at, body: Body::Output(bytes.slice(rest..)) }, &mut emit);
                 }
                 _ => making.frame(frame, &mut emit),
             }
@@ -136,19 +120,8 @@ impl Timeline {
             events.push((seconds(start), 'o', String::new()));
         }
         let size = drawable(snapshot.size);
-        let init = if number == 0 {
-            String::new()
-        } else {
-            snapshot.init.clone()
-        };
-        Some(Segment {
-            snapshot: Screen {
-                cols: size.cols,
-                rows: size.rows,
-                init,
-            },
-            events,
-        })
+        let init = if number == 0 { String::new() } else { snapshot.init.clone() };
+        Some(Segment { snapshot: Screen { cols: size.cols, rows: size.rows, init }, events })
     }
 }
 
@@ -169,16 +142,10 @@ mod tests {
     use super::*;
     use crate::recording::frame::tests::any_frame;
 
-    const SIZE: TerminalSize = TerminalSize {
-        cols: 120,
-        rows: 36,
-    };
+    const SIZE: TerminalSize = TerminalSize { cols: 120, rows: 36 };
 
     fn snapshot(init: &str) -> Snapshot {
-        Snapshot {
-            size: Some(SIZE),
-            init: init.to_owned(),
-        }
+        Snapshot { size: Some(SIZE), init: init.to_owned() }
     }
 
     #[test]
@@ -190,18 +157,9 @@ mod tests {
             "{\"version\":1,\"duration\":12.0,\"term\":{\"cols\":120,\"rows\":36},\"segments\":[{\"start\":0.0,\"url\":\"seg/0\"},{\"start\":11.204117,\"url\":\"seg/1\"}]}"
         );
         let frames = [
-            Frame {
-                at: 11_204_117,
-                body: Body::Output(Bytes::from_static(b"\x8chi")),
-            },
-            Frame {
-                at: 11_500_000,
-                body: Body::Resize(TerminalSize { cols: 80, rows: 24 }),
-            },
-            Frame {
-                at: 12_000_000,
-                body: Body::ExitStatus(3),
-            },
+            Frame { at: 11_204_117, body: Body::Output(Bytes::from_static(b"\x8chi")) },
+            Frame { at: 11_500_000, body: Body::Resize(TerminalSize { cols: 80, rows: 24 }) },
+            Frame { at: 12_000_000, body: Body::ExitStatus(3) },
         ];
         let segment = timeline.segment(1, &snapshot("\x1b[H"), &frames).unwrap();
         assert_eq!(

@@ -26,11 +26,7 @@ impl<'a> Piece<'a> {
             Cow::Borrowed(bytes) => String::from_utf8_lossy(bytes),
             Cow::Owned(bytes) => Cow::Owned(String::from_utf8_lossy(bytes).into_owned()),
         };
-        Self {
-            bytes,
-            text,
-            is_exact,
-        }
+        Self { bytes, text, is_exact }
     }
 }
 
@@ -85,18 +81,11 @@ mod tests {
     fn a_character_cut_in_two_waits_for_its_rest() {
         let mut stream = Utf8::default();
         assert_eq!(
-            stream
-                .push("a界".as_bytes().split_at(2).0)
-                .map(|piece| piece.text.into_owned()),
+            stream.push("a界".as_bytes().split_at(2).0).map(|piece| piece.text.into_owned()),
             Some("a".to_owned())
         );
         assert_eq!(stream.push(&"a界".as_bytes()[2..3]), None);
-        assert_eq!(
-            stream
-                .push(&"a界b".as_bytes()[3..])
-                .map(|piece| piece.text.into_owned()),
-            Some("界b".to_owned())
-        );
+        assert_eq!(stream.push(&"a界b".as_bytes()[3..]).map(|piece| piece.text.into_owned()), Some("界b".to_owned()));
         assert_eq!(stream.finish(), None);
     }
 

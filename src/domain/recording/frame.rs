@@ -193,7 +193,9 @@ impl Frame {
     pub fn encoded_bytes(&self) -> usize {
         HEAD_BYTES
             + match &self.body {
-                Body::Output(bytes) | Body::ErrorOutput(bytes) | Body::Input(bytes) | Body::Notice(bytes) => bytes.len(),
+                Body::Output(bytes) | Body::ErrorOutput(bytes) | Body::Input(bytes) | Body::Notice(bytes) => {
+                    bytes.len()
+                }
                 other => other.to_bytes().len(),
             }
     }

@@ -152,11 +152,7 @@ impl Masker {
     /// Decides what has waited longer than [`PATIENCE_US`] at `now_us`, the recording's clock.
     pub fn tick(&mut self, now_us: u64, out: &mut Vec<Frame>) {
         while let Some(line) = self.lines.front_mut() {
-            let late = line
-                .keys
-                .iter()
-                .take_while(|key| key.at.saturating_add(PATIENCE_US) < now_us)
-                .count();
+            let late = line.keys.iter().take_while(|key| key.at.saturating_add(PATIENCE_US) < now_us).count();
             if late == 0 {
                 break;
             }
@@ -229,14 +225,7 @@ impl Masker {
             line.open += 1;
             self.typed += 1;
         }
-        line.keys.push_back(Key {
-            at,
-            number: self.typed,
-            sign,
-            bytes,
-            state,
-            starts,
-        });
+        line.keys.push_back(Key { at, number: self.typed, sign, bytes, state, starts });
         self.waiting += 1;
     }
 
@@ -244,9 +233,7 @@ impl Masker {
         let mut packet = Packet::default();
         let mut scanner = std::mem::take(&mut self.screen);
         for &byte in bytes {
-            scanner.feed(byte, &mut |shown| {
-                self.take_shown(at, shown, &mut packet, out)
-            });
+            scanner.feed(byte, &mut |shown| self.take_shown(at, shown, &mut packet, out));
         }
         self.screen = scanner;
         if packet.stars > 0
@@ -281,11 +268,7 @@ impl Masker {
     fn match_echo(&mut self, sign: Sign, packet: &mut Packet) {
         let first = packet.signs == 0;
         packet.signs += 1;
-        let Some(line) = self
-            .lines
-            .front_mut()
-            .filter(|line| !line.ended && line.open > 0)
-        else {
+        let Some(line) = self.lines.front_mut().filter(|line| !line.ended && line.open > 0) else {
             return;
         };
         let near = !packet.elsewhere && packet.skipped <= line.echoed;
@@ -293,8 +276,7 @@ impl Masker {
             packet.skipped = 0;
         } else {
             packet.skipped += 1;
-            packet.stars +=
-                usize::from(matches!(char::from_u32(sign), Some('*' | '•' | '●' | '∗')));
+            packet.stars += usize::from(matches!(char::from_u32(sign), Some('*' | '•' | '●' | '∗')));
         }
     }
 
@@ -311,21 +293,12 @@ impl Masker {
             return;
         }
         let row = &self.row;
-        let echoed = self
-            .lines
-            .iter()
-            .take(ended)
-            .position(|line| line.open > 0 && row.ends_with(line));
+        let echoed = self.lines.iter().take(ended).position(|line| line.open > 0 && row.ends_with(line));
         if echoed.is_none() && self.owed > 0 {
             self.owed -= 1;
             return;
         }
-        for (place, line) in self
-            .lines
-            .iter_mut()
-            .take(echoed.unwrap_or(0) + 1)
-            .enumerate()
-        {
+        for (place, line) in self.lines.iter_mut().take(echoed.unwrap_or(0) + 1).enumerate() {
             if Some(place) == echoed {
                 line.accept();
             } else {
@@ -399,18 +372,10 @@ impl Masker {
 
 fn put(at: u64, kept: &mut Vec<u8>, masked: &mut u32, out: &mut Vec<Frame>) {
     if !kept.is_empty() {
-        out.push(Frame {
-            at,
-            body: Body::Input(Bytes::from(std::mem::take(kept))),
-        });
+        out.push(Frame { at, body: Body::Input(Bytes::from(std::mem::take(kept))) });
     }
     if *masked > 0 {
-        out.push(Frame {
-            at,
-            body: Body::MaskedInput {
-                bytes: std::mem::take(masked),
-            },
-        });
+        out.push(Frame { at, body: Body::MaskedInput { bytes: std::mem::take(masked) } });
     }
 }
 
@@ -418,32 +383,17 @@ impl Line {
     /// Takes `sign` for the echo of the first open character that is equal to it, among the first `reach` open ones.
     /// Those passed over were not echoed.
     fn echo(&mut self, sign: Sign, reach: usize) -> bool {
-        while self
-            .keys
-            .get(self.first_open)
-            .is_some_and(|key| key.state != State::Open)
-        {
+        while self.keys.get(self.first_open).is_some_and(|key| key.state != State::Open) {
             self.first_open += 1;
         }
         let from = self.first_open.min(self.keys.len());
-        let mut open = self
-            .keys
-            .range(from..)
-            .filter(|key| key.state == State::Open)
-            .take(reach);
+        let mut open = self.keys.range(from..).filter(|key| key.state == State::Open).take(reach);
         let Some(passed) = open.position(|key| key.sign == sign) else {
             return false;
         };
-        let open = self
-            .keys
-            .range_mut(from..)
-            .filter(|key| key.state == State::Open);
+        let open = self.keys.range_mut(from..).filter(|key| key.state == State::Open);
         for (place, key) in open.take(passed + 1).enumerate() {
-            key.state = if place == passed {
-                State::Echoed
-            } else {
-                State::NotEchoed
-            };
+            key.state = if place == passed { State::Echoed } else { State::NotEchoed };
         }
         self.open -= passed + 1;
         self.echoed += 1;
@@ -452,12 +402,7 @@ impl Line {
 
     /// What is open among the first `count` keys was not echoed.
     fn give_up(&mut self, count: usize) {
-        for key in self
-            .keys
-            .iter_mut()
-            .take(count)
-            .filter(|key| key.state == State::Open)
-        {
+        for key in self.keys.iter_mut().take(count).filter(|key| key.state == State::Open) {
             key.state = State::NotEchoed;
             self.open -= 1;
         }
@@ -495,12 +440,7 @@ struct Row {
 
 impl Default for Row {
     fn default() -> Self {
-        Self {
-            signs: Vec::new(),
-            cursor: 0,
-            end: 0,
-            width: 80,
-        }
+        Self { signs: Vec::new(), cursor: 0, end: 0, width: 80 }
     }
 }
 
@@ -552,10 +492,7 @@ impl Row {
             Step::Insert(count) => {
                 let count = count.min(MOST_ROW - self.signs.len().min(MOST_ROW));
                 let place = self.cursor.min(self.signs.len());
-                self.signs.splice(
-                    place..place,
-                    std::iter::repeat_n((u32::from(' '), 0), count),
-                );
+                self.signs.splice(place..place, std::iter::repeat_n((u32::from(' '), 0), count));
             }
         }
         if !matches!(step, Step::Return) {
@@ -566,11 +503,7 @@ impl Row {
     /// Whether the row ends, at the cursor or at its last character, with what is open of `line`, each character
     /// shown after it was typed.
     fn ends_with(&self, line: &Line) -> bool {
-        let last = self
-            .signs
-            .iter()
-            .rposition(|(sign, _)| *sign != u32::from(' '))
-            .map_or(0, |last| last + 1);
+        let last = self.signs.iter().rposition(|(sign, _)| *sign != u32::from(' ')).map_or(0, |last| last + 1);
         [self.end, last, self.signs.len()].into_iter().any(|end| {
             let Some(start) = end.checked_sub(line.open) else {
                 return false;
@@ -579,10 +512,7 @@ impl Row {
                 return false;
             };
             let mut open = line.keys.iter().filter(|key| key.state == State::Open);
-            shown.iter().all(|(sign, typed)| {
-                open.next()
-                    .is_some_and(|key| key.sign == *sign && *typed >= key.number)
-            })
+            shown.iter().all(|(sign, typed)| open.next().is_some_and(|key| key.sign == *sign && *typed >= key.number))
         })
     }
 }
@@ -712,8 +642,7 @@ impl Scanner {
             Some('@') => emit(Shown::Move(Step::Insert(number))),
             Some('J' | 'K') if self.number == 0 => emit(Shown::Move(Step::Erase)),
             Some(
-                'A' | 'B' | 'E' | 'F' | 'G' | 'H' | 'I' | 'J' | 'K' | 'L' | 'M' | 'S' | 'T' | 'X'
-                | 'Z' | '`' | 'a',
+                'A' | 'B' | 'E' | 'F' | 'G' | 'H' | 'I' | 'J' | 'K' | 'L' | 'M' | 'S' | 'T' | 'X' | 'Z' | '`' | 'a',
             )
             | Some('d' | 'e' | 'f' | 's' | 'u') => emit(Shown::Elsewhere),
             // Private modes, among them the alternate screen; showing and hiding the cursor and such change nothing.
@@ -729,30 +658,20 @@ impl Scanner {
 fn escape_length(bytes: &[u8]) -> usize {
     match bytes {
         [0x1b, b'[', rest @ ..] => {
-            let parameters = rest
-                .iter()
-                .take(MOST_KEY)
-                .take_while(|byte| matches!(byte, 0x20..0x40))
-                .count();
+            let parameters = rest.iter().take(MOST_KEY).take_while(|byte| matches!(byte, 0x20..0x40)).count();
             match rest.get(parameters) {
                 Some(0x40..0x7f) if parameters < MOST_KEY => 3 + parameters,
                 _ => 1,
             }
         }
         [0x1b, b'O', b'A'..=b'S' | b'j'..=b'y', rest @ ..]
-            if rest
-                .first()
-                .is_none_or(|byte| matches!(byte, ..0x20 | 0x7f)) =>
+            if rest.first().is_none_or(|byte| matches!(byte, ..0x20 | 0x7f)) =>
         {
             3
         }
         // What a terminal answers to a question (colours, its version): hexadecimal or short text up to its end.
         [0x1b, b']' | b'P' | b'_', rest @ ..] => {
-            let text = rest
-                .iter()
-                .take(1024)
-                .take_while(|byte| matches!(byte, 0x20..0x7f))
-                .count();
+            let text = rest.iter().take(1024).take_while(|byte| matches!(byte, 0x20..0x7f)).count();
             match rest.get(text..) {
                 Some([0x07, ..]) => 2 + text + 1,
                 Some([0x1b, b'\\', ..]) => 2 + text + 2,
@@ -773,10 +692,7 @@ fn first_sign(bytes: &[u8]) -> (Sign, u8) {
     };
     match text.chars().next() {
         Some(character) => (u32::from(character), character.len_utf8() as u8),
-        None => (
-            NOT_TEXT + u32::from(start.first().copied().unwrap_or_default()),
-            1,
-        ),
+        None => (NOT_TEXT + u32::from(start.first().copied().unwrap_or_default()), 1),
     }
 }
 
@@ -798,12 +714,7 @@ mod tests {
     /// Plays packets 10 ms apart: `>` typed, `<` shown, `+` a pause of so many milliseconds. Gives what is left of
     /// the input in order, masked bytes as `[n]`.
     fn play(script: &[&str]) -> String {
-        play_bytes(
-            &script
-                .iter()
-                .map(|step| (step.as_bytes()[0], &step.as_bytes()[1..]))
-                .collect::<Vec<_>>(),
-        )
+        play_bytes(&script.iter().map(|step| (step.as_bytes()[0], &step.as_bytes()[1..])).collect::<Vec<_>>())
     }
 
     fn run(script: &[(u8, &[u8])]) -> Vec<Frame> {
@@ -815,20 +726,8 @@ mod tests {
                     at += std::str::from_utf8(bytes).unwrap().parse::<u64>().unwrap() * MS;
                     masker.tick(at, &mut out);
                 }
-                b'>' => masker.push(
-                    Frame {
-                        at,
-                        body: Body::Input(Bytes::copy_from_slice(bytes)),
-                    },
-                    &mut out,
-                ),
-                _ => masker.push(
-                    Frame {
-                        at,
-                        body: Body::Output(Bytes::copy_from_slice(bytes)),
-                    },
-                    &mut out,
-                ),
+                b'>' => masker.push(Frame { at, body: Body::Input(Bytes::copy_from_slice(bytes)) }, &mut out),
+                _ => masker.push(Frame { at, body: Body::Output(Bytes::copy_from_slice(bytes)) }, &mut out),
             }
         }
         masker.flush(&mut out);
@@ -860,149 +759,65 @@ mod tests {
 
     #[test]
     fn a_command_typed_and_echoed_key_by_key_is_kept() {
-        assert_eq!(
-            play(&["<$ ", ">l", "<l", ">s", "<s", ">\r", "<\r\n", "<a b\r\n$ "]),
-            "ls\r"
-        );
+        assert_eq!(play(&["<$ ", ">l", "<l", ">s", "<s", ">\r", "<\r\n", "<a b\r\n$ "]), "ls\r");
     }
 
     #[test]
     fn a_password_typed_at_a_prompt_is_only_counted() {
-        let script = [
-            "<$ ",
-            ">su",
-            "<su",
-            ">\r",
-            "<\r\nPassword: ",
-            ">s",
-            ">e",
-            ">c",
-            ">ret\r",
-            "<\r\n",
-            "<secret # ",
-        ];
+        let script = ["<$ ", ">su", "<su", ">\r", "<\r\nPassword: ", ">s", ">e", ">c", ">ret\r", "<\r\n", "<secret # "];
         assert_eq!(play(&script), "su\r[6]\r");
     }
 
     #[test]
     fn a_password_pasted_with_its_enter_is_only_counted() {
-        assert_eq!(
-            play(&["<Password: ", ">secret\r", "<\r\nsecret\r\n$ "]),
-            "[6]\r"
-        );
-        assert_eq!(
-            play(&[
-                "<Password: ",
-                ">\x1b[200~secret\x1b[201~\r",
-                "<\r\nsecret\r\n"
-            ]),
-            "\x1b[200~[6]\x1b[201~\r"
-        );
+        assert_eq!(play(&["<Password: ", ">secret\r", "<\r\nsecret\r\n$ "]), "[6]\r");
+        assert_eq!(play(&["<Password: ", ">\x1b[200~secret\x1b[201~\r", "<\r\nsecret\r\n"]), "\x1b[200~[6]\x1b[201~\r");
     }
 
     #[test]
     fn what_follows_on_the_same_row_does_not_show_a_password_whose_enter_printed_nothing() {
         // `read -s` prints no line feed.
-        let script = [
-            "<pw: ",
-            ">secret\r",
-            "<alice@secret:~$ ",
-            ">l",
-            "<l",
-            ">s",
-            "<s",
-            ">\r",
-            "<\r\nok\r\n",
-        ];
+        let script = ["<pw: ", ">secret\r", "<alice@secret:~$ ", ">l", "<l", ">s", "<s", ">\r", "<\r\nok\r\n"];
         assert_eq!(play(&script), "[6]\rls\r");
-        assert_eq!(
-            play(&[
-                "<pw: ",
-                ">s",
-                ">e",
-                ">\r",
-                "<se",
-                "<\x1b[1mse\x1b[m cret",
-                "+4000"
-            ]),
-            "[2]\r"
-        );
+        assert_eq!(play(&["<pw: ", ">s", ">e", ">\r", "<se", "<\x1b[1mse\x1b[m cret", "+4000"]), "[2]\r");
     }
 
     #[test]
     fn another_lines_letters_are_no_echo() {
-        let script = [
-            "<pw: ",
-            ">s",
-            ">e",
-            "<\r\nBroadcast: secret\r\n",
-            ">c",
-            ">r",
-            "<secret\r\n",
-            ">e",
-            ">t\r",
-            "<\r\n",
-        ];
+        let script =
+            ["<pw: ", ">s", ">e", "<\r\nBroadcast: secret\r\n", ">c", ">r", "<secret\r\n", ">e", ">t\r", "<\r\n"];
         assert_eq!(play(&script), "[6]\r");
     }
 
     #[test]
     fn a_clock_on_the_status_line_is_no_echo() {
         assert_eq!(
-            play(&[
-                "<PIN: ",
-                ">0",
-                "<\x1b7\x1b[24;70H0853\x1b8",
-                ">8",
-                "<\x1b[24;70H08:53",
-                ">53\r",
-                "<\r\n"
-            ]),
+            play(&["<PIN: ", ">0", "<\x1b7\x1b[24;70H0853\x1b8", ">8", "<\x1b[24;70H08:53", ">53\r", "<\r\n"]),
             "[4]\r"
         );
     }
 
     #[test]
     fn stars_are_no_echo() {
-        assert_eq!(
-            play(&[
-                "<pw: ", ">a", "<*", ">*", "<*", ">b", "<*", ">*", "<*", ">\r", "<\r\n"
-            ]),
-            "[4]\r"
-        );
-        assert_eq!(
-            play(&["<pw: ", ">ab", "<**", ">**", "<**", ">\r", "<\r\n"]),
-            "[4]\r"
-        );
+        assert_eq!(play(&["<pw: ", ">a", "<*", ">*", "<*", ">b", "<*", ">*", "<*", ">\r", "<\r\n"]), "[4]\r");
+        assert_eq!(play(&["<pw: ", ">ab", "<**", ">**", "<**", ">\r", "<\r\n"]), "[4]\r");
     }
 
     #[test]
     fn a_slow_link_brings_the_echo_late() {
-        assert_eq!(
-            play(&["<$ ", ">l", ">s", ">\r", "<l", "<s", "<\r\n"]),
-            "ls\r"
-        );
+        assert_eq!(play(&["<$ ", ">l", ">s", ">\r", "<l", "<s", "<\r\n"]), "ls\r");
         assert_eq!(play(&["<$ ", ">l", ">s", "<ls", ">\r", "<\r\n"]), "ls\r");
+        assert_eq!(play(&["<$ ", ">cd /\r", ">ls\r", "<cd /\r\n$ ls\r\na b\r\n$ "]), "cd /\rls\r");
         assert_eq!(
-            play(&["<$ ", ">cd /\r", ">ls\r", "<cd /\r\n$ ls\r\na b\r\n$ "]),
-            "cd /\rls\r"
-        );
-        assert_eq!(
-            play(&[
-                "<$ ", ">l", "<l", ">s", "<s", ">\r", ">i", "<\r\n", "<a\x1b[K", "<$ i", ">d\r",
-                "<d\r\n"
-            ]),
+            play(&["<$ ", ">l", "<l", ">s", "<s", ">\r", ">i", "<\r\n", "<a\x1b[K", "<$ i", ">d\r", "<d\r\n"]),
             "ls\rid\r"
         );
     }
 
     #[test]
     fn a_pasted_block_is_kept_line_by_line() {
-        let script = [
-            "<$ ",
-            ">\x1b[200~one\rtwo\x1b[201~\r",
-            "<\x1b[7mone\x1b[27m\r\n\x1b[7mtwo\x1b[27m\x1b[?2004l\r\r\n",
-        ];
+        let script =
+            ["<$ ", ">\x1b[200~one\rtwo\x1b[201~\r", "<\x1b[7mone\x1b[27m\r\n\x1b[7mtwo\x1b[27m\x1b[?2004l\r\r\n"];
         assert_eq!(play(&script), "\x1b[200~one\rtwo\x1b[201~\r");
     }
 
@@ -1021,16 +836,7 @@ mod tests {
         ];
         assert_eq!(play(&script), "lsx\r");
         // All of it after Enter: the row is what counts, not the repaints.
-        let script = [
-            "<% ",
-            ">l",
-            ">s",
-            ">x\r",
-            "<l",
-            "<\x08ls",
-            "<\x08\x08lsx\x1b[K",
-            "<\x1b[?1l\r\r\n",
-        ];
+        let script = ["<% ", ">l", ">s", ">x\r", "<l", "<\x08ls", "<\x08\x08lsx\x1b[K", "<\x1b[?1l\r\r\n"];
         assert_eq!(play(&script), "lsx\r");
     }
 
@@ -1038,10 +844,7 @@ mod tests {
     fn a_long_line_that_wraps_is_kept() {
         let long = "abcdefghij".repeat(15);
         let shown = format!("<{}{} \r{}\r\n", &long[..78], "", &long[78..]);
-        assert_eq!(
-            play(&["<$ ", &format!(">{long}\r"), &shown]),
-            format!("{long}\r")
-        );
+        assert_eq!(play(&["<$ ", &format!(">{long}\r"), &shown]), format!("{long}\r"));
     }
 
     #[test]
@@ -1068,10 +871,7 @@ mod tests {
 
     #[test]
     fn arrows_tab_and_control_keys_are_kept_even_at_a_prompt_without_echo() {
-        assert_eq!(
-            play(&["<pw: ", ">\x1b[A\t\x01\x1bOP\x7fab\x03", "<\r\n"]),
-            "\x1b[A\t\x01\x1bOP\x7f[2]\x03"
-        );
+        assert_eq!(play(&["<pw: ", ">\x1b[A\t\x01\x1bOP\x7fab\x03", "<\r\n"]), "\x1b[A\t\x01\x1bOP\x7f[2]\x03");
     }
 
     #[test]
@@ -1082,70 +882,31 @@ mod tests {
 
     #[test]
     fn characters_of_several_bytes_are_one() {
-        assert_eq!(
-            play(&["<$ ", ">п", "<п", ">ароль 界", "<ароль 界", ">\r", "<\r\n"]),
-            "пароль 界\r"
-        );
+        assert_eq!(play(&["<$ ", ">п", "<п", ">ароль 界", "<ароль 界", ">\r", "<\r\n"]), "пароль 界\r");
         assert_eq!(play(&["<pw: ", ">пароль\r", "<\r\n"]), "[12]\r");
         assert_eq!(
-            play_bytes(&[
-                (b'>', b"caf\xe9"),
-                (b'<', b"caf\xe9"),
-                (b'>', b"\r"),
-                (b'<', b"\r\n")
-            ]),
+            play_bytes(&[(b'>', b"caf\xe9"), (b'<', b"caf\xe9"), (b'>', b"\r"), (b'<', b"\r\n")]),
             "caf\u{fffd}\r"
         );
-        assert_eq!(
-            play_bytes(&[
-                (b'>', "界".as_bytes()),
-                (b'<', b"\xe7\x95"),
-                (b'<', b"\x8c")
-            ]),
-            "界"
-        );
+        assert_eq!(play_bytes(&[(b'>', "界".as_bytes()), (b'<', b"\xe7\x95"), (b'<', b"\x8c")]), "界");
     }
 
     #[test]
     fn what_waits_too_long_is_masked_and_comes_out_with_its_own_time() {
         let (mut masker, mut out) = (Masker::new(), Vec::new());
-        masker.push(
-            Frame {
-                at: 5,
-                body: Body::Input(Bytes::from_static(b"se")),
-            },
-            &mut out,
-        );
+        masker.push(Frame { at: 5, body: Body::Input(Bytes::from_static(b"se")) }, &mut out);
         masker.tick(PATIENCE_US, &mut out);
         assert_eq!(out, []);
         masker.tick(PATIENCE_US + 6, &mut out);
-        assert_eq!(
-            out,
-            [Frame {
-                at: 5,
-                body: Body::MaskedInput { bytes: 2 }
-            }]
-        );
+        assert_eq!(out, [Frame { at: 5, body: Body::MaskedInput { bytes: 2 } }]);
     }
 
     #[test]
     fn what_waits_is_bounded() {
         let (mut masker, mut out) = (Masker::new(), Vec::new());
         for at in 0..100 {
-            masker.push(
-                Frame {
-                    at,
-                    body: Body::Input(Bytes::from(vec![b'x'; 30_000])),
-                },
-                &mut out,
-            );
-            masker.push(
-                Frame {
-                    at,
-                    body: Body::Input(Bytes::from(vec![b'\r'; 30_000])),
-                },
-                &mut out,
-            );
+            masker.push(Frame { at, body: Body::Input(Bytes::from(vec![b'x'; 30_000])) }, &mut out);
+            masker.push(Frame { at, body: Body::Input(Bytes::from(vec![b'\r'; 30_000])) }, &mut out);
             assert!(masker.waiting <= MOST_OPEN && masker.lines.len() <= MOST_OPEN / 8);
         }
     }

@@ -7,9 +7,11 @@ use uuid::Uuid;
 
 use super::{DbError, Tx, change_either, doing, on_either};
 
-const INSERT: &str = "INSERT INTO bastion_keys (id, purpose, public_key, sealed, created_at) VALUES ($1, $2, $3, $4, $5)
+const INSERT: &str =
+    "INSERT INTO bastion_keys (id, purpose, public_key, sealed, created_at) VALUES ($1, $2, $3, $4, $5)
                       ON CONFLICT DO NOTHING";
-const IN_USE: &str = "SELECT id, public_key, sealed, created_at FROM bastion_keys WHERE purpose = $1 AND retired_at IS NULL";
+const IN_USE: &str =
+    "SELECT id, public_key, sealed, created_at FROM bastion_keys WHERE purpose = $1 AND retired_at IS NULL";
 
 /// What a key of the bastion is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

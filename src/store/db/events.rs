@@ -58,12 +58,7 @@ pub async fn append(tx: &mut Tx, event: &Event) -> Result<(), DbError> {
 
 /// At most `limit` events with a number greater than `after`, in the order of their numbers. On PostgreSQL transactions
 /// may commit in another order than they took their numbers: who follows the log must look back a little.
-pub async fn list(
-    tx: &mut Tx,
-    after: i64,
-    filter: &EventFilter,
-    limit: u32,
-) -> Result<Vec<(i64, Event)>, DbError> {
+pub async fn list(tx: &mut Tx, after: i64, filter: &EventFilter, limit: u32) -> Result<Vec<(i64, Event)>, DbError> {
     let rows = on_either!(tx, |c| sqlx::query_as(LIST)
         .bind(after)
         .bind(filter.kind.as_deref())

@@ -24,7 +24,8 @@ const LIST: &str = "SELECT id, terms, not_before, not_after, reason, ticket, cre
                       AND ($2 IS NULL OR not_after <= $2 OR revoked_at IS NOT NULL)
                       AND ($3 IS NULL OR id IN (SELECT grant_id FROM grant_people WHERE principal_id = $3))
                     ORDER BY not_after DESC, id DESC";
-const OF_PRINCIPAL: &str = "SELECT g.id, g.terms, g.not_before, g.not_after, g.reason, g.ticket, g.created_by, g.created_at,
+const OF_PRINCIPAL: &str =
+    "SELECT g.id, g.terms, g.not_before, g.not_after, g.reason, g.ticket, g.created_by, g.created_at,
                                    g.revoked_at, g.revoked_by, g.revoke_reason
                             FROM grants g JOIN grant_people p ON p.grant_id = g.id
                             WHERE p.principal_id = $1 AND g.not_after > $2
@@ -190,8 +191,7 @@ pub async fn extend(
     not_after: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> Result<Option<Grant>, DbError> {
-    let row =
-        on_either!(tx, |c| sqlx::query_as(EXTEND).bind(id.as_uuid()).bind(not_after).bind(now).fetch_optional(c));
+    let row = on_either!(tx, |c| sqlx::query_as(EXTEND).bind(id.as_uuid()).bind(not_after).bind(now).fetch_optional(c));
     complete(tx, row.map_err(doing("extend a grant"))?).await
 }
 

@@ -183,7 +183,11 @@ pub enum Db {
     Postgres(PgPool),
     /// SQLite takes one writer at a time. `writer` is the queue in front of it, first come, first served; SQLite's own
     /// waiting is a lottery in which some callers lose for seconds.
-    Sqlite { pool: SqlitePool, writer: Arc<Semaphore>, patience: Duration },
+    Sqlite {
+        pool: SqlitePool,
+        writer: Arc<Semaphore>,
+        patience: Duration,
+    },
 }
 
 /// A transaction. Dropped without [`Tx::commit`], it changes nothing.

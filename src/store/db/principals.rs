@@ -76,7 +76,8 @@ impl TryFrom<PrincipalRow> for PrincipalRecord {
     type Error = DbError;
 
     fn try_from(row: PrincipalRow) -> Result<Self, DbError> {
-        let roles: Result<Vec<Role>, DbError> = row.roles.split(',').map(|role| from_text("read a person", role)).collect();
+        let roles: Result<Vec<Role>, DbError> =
+            row.roles.split(',').map(|role| from_text("read a person", role)).collect();
         let principal = Principal {
             id: PrincipalId::from_uuid(row.id),
             name: from_text("read a person", &row.name)?,

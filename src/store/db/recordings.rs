@@ -14,14 +14,17 @@ const UPDATE: &str = "UPDATE recordings SET ended_at = $2, duration_us = $3, seg
                                             bytes_out = $7, gaps = $8, exit = COALESCE($9, exit),
                                             resume = COALESCE($10, resume)
                       WHERE id = $1 AND ended_at IS NULL";
-const FIND: &str = "SELECT id, session_id, channel, program, term, cols, rows, started_at, ended_at, duration_us, segments,
+const FIND: &str =
+    "SELECT id, session_id, channel, program, term, cols, rows, started_at, ended_at, duration_us, segments,
                            chain, bytes_in, bytes_out, gaps, exit, resume
                     FROM recordings WHERE id = $1";
-const OF_SESSION: &str = "SELECT id, session_id, channel, program, term, cols, rows, started_at, ended_at, duration_us, segments,
+const OF_SESSION: &str =
+    "SELECT id, session_id, channel, program, term, cols, rows, started_at, ended_at, duration_us, segments,
                                  chain, bytes_in, bytes_out, gaps, exit, resume
                           FROM recordings WHERE session_id = $1 ORDER BY channel";
 /// `$1` is the last id of the page before.
-const LIST: &str = "SELECT id, session_id, channel, program, term, cols, rows, started_at, ended_at, duration_us, segments,
+const LIST: &str =
+    "SELECT id, session_id, channel, program, term, cols, rows, started_at, ended_at, duration_us, segments,
                            chain, bytes_in, bytes_out, gaps, exit, resume
                     FROM recordings WHERE ($1 IS NULL OR id < $1) ORDER BY id DESC LIMIT $2";
 const UNFINISHED_ON: &str = "SELECT r.id, r.session_id, r.channel, r.program, r.term, r.cols, r.rows, r.started_at, r.ended_at,
@@ -334,11 +337,8 @@ pub async fn delete_tail(tx: &mut Tx, id: RecordingId, segment: u32) -> Result<u
 
 /// At most `limit` runs of the live tail, from number `from` on, in order.
 pub async fn tail(tx: &mut Tx, id: RecordingId, from: u64, limit: u32) -> Result<Vec<TailRun>, DbError> {
-    let rows = on_either!(tx, |c| sqlx::query_as(TAIL)
-        .bind(id.as_uuid())
-        .bind(big(from))
-        .bind(i64::from(limit))
-        .fetch_all(c));
+    let rows =
+        on_either!(tx, |c| sqlx::query_as(TAIL).bind(id.as_uuid()).bind(big(from)).bind(i64::from(limit)).fetch_all(c));
     let rows: Vec<TailRow> = rows.map_err(doing("read a recording's live tail"))?;
     let run = |row: TailRow| {
         Ok(TailRun { number: to_count(READ, row.number)?, segment: to_count(READ, row.segment)?, frames: row.frames })

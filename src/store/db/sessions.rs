@@ -12,7 +12,8 @@ use uuid::Uuid;
 
 use super::{DbError, Tx, change_either, doing, from_json, from_text, on_either, to_count, to_json};
 
-const INSERT: &str = "INSERT INTO sessions (id, principal_id, principal_name, target_id, target_name, login, grant_id, terms,
+const INSERT: &str =
+    "INSERT INTO sessions (id, principal_id, principal_name, target_id, target_name, login, grant_id, terms,
                                             node, client_address, client_version, started_at)
                       VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
 const END: &str = "UPDATE sessions SET ended_at = $2, ending = $3 WHERE id = $1 AND ended_at IS NULL";

@@ -16,13 +16,15 @@ const INSERT_NAME: &str = "INSERT INTO target_names (name, target_id, is_alias) 
                            ON CONFLICT (name) DO NOTHING";
 const LIST: &str = "SELECT id, name, address, jump_id, logins, labels, host_keys, created_at, disabled_at
                     FROM targets ORDER BY name";
-const FIND: &str = "SELECT t.id, t.name, t.address, t.jump_id, t.logins, t.labels, t.host_keys, t.created_at, t.disabled_at
+const FIND: &str =
+    "SELECT t.id, t.name, t.address, t.jump_id, t.logins, t.labels, t.host_keys, t.created_at, t.disabled_at
                     FROM targets t JOIN target_names n ON n.target_id = t.id WHERE n.name = $1";
 const FIND_BY_ID: &str = "SELECT id, name, address, jump_id, logins, labels, host_keys, created_at, disabled_at
                           FROM targets WHERE id = $1";
 const ALIASES: &str = "SELECT target_id, name FROM target_names WHERE is_alias ORDER BY name";
 const ALIASES_OF: &str = "SELECT target_id, name FROM target_names WHERE is_alias AND target_id = $1 ORDER BY name";
-const UPDATE: &str = "UPDATE targets SET address = $2, jump_id = $3, logins = $4, labels = $5, host_keys = $6 WHERE id = $1";
+const UPDATE: &str =
+    "UPDATE targets SET address = $2, jump_id = $3, logins = $4, labels = $5, host_keys = $6 WHERE id = $1";
 const HOLD: &str = "UPDATE targets SET name = name WHERE id = $1";
 const DISABLE: &str = "UPDATE targets SET disabled_at = $2 WHERE id = $1 AND disabled_at IS NULL";
 const ENABLE: &str = "UPDATE targets SET disabled_at = NULL WHERE id = $1 AND disabled_at IS NOT NULL";
@@ -177,11 +179,8 @@ pub async fn set_secret(
     sealed: &[u8],
     at: DateTime<Utc>,
 ) -> Result<(), DbError> {
-    let set = change_either!(tx, |c| sqlx::query(SET_SECRET)
-        .bind(id.as_uuid())
-        .bind(login.as_str())
-        .bind(sealed)
-        .bind(at));
+    let set =
+        change_either!(tx, |c| sqlx::query(SET_SECRET).bind(id.as_uuid()).bind(login.as_str()).bind(sealed).bind(at));
     set.map(drop).map_err(doing("store a target's secret"))
 }
 

@@ -9,11 +9,14 @@ use super::{DbError, Tx, change_either, doing, from_text, on_either};
 
 const INSERT: &str = "INSERT INTO api_tokens (id, principal_id, label, token_hash, created_at, not_after)
                       VALUES ($1, $2, $3, $4, $5, $6)";
-const FIND_BY_HASH: &str = "SELECT t.id, t.principal_id, p.name, t.label, t.created_at, t.not_after, t.last_used_at, t.revoked_at
+const FIND_BY_HASH: &str =
+    "SELECT t.id, t.principal_id, p.name, t.label, t.created_at, t.not_after, t.last_used_at, t.revoked_at
                             FROM api_tokens t JOIN principals p ON p.id = t.principal_id WHERE t.token_hash = $1";
-const LIST: &str = "SELECT t.id, t.principal_id, p.name, t.label, t.created_at, t.not_after, t.last_used_at, t.revoked_at
+const LIST: &str =
+    "SELECT t.id, t.principal_id, p.name, t.label, t.created_at, t.not_after, t.last_used_at, t.revoked_at
                     FROM api_tokens t JOIN principals p ON p.id = t.principal_id ORDER BY t.created_at, t.id";
-const REVOKE: &str = "UPDATE api_tokens SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL RETURNING principal_id";
+const REVOKE: &str =
+    "UPDATE api_tokens SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL RETURNING principal_id";
 const USED: &str = "UPDATE api_tokens SET last_used_at = $2 WHERE id = $1";
 
 /// What is known of a token.
