@@ -25,7 +25,7 @@ pub use crate::store::db::tokens::TokenRecord;
 const PREFIX: &str = "spt_";
 const RANDOM_BYTES: usize = 32;
 /// How exactly it is noted when a token was last used: each note is a write.
-const NOTE_EVERY: Duration = Duration::from_secs(60);
+const NOTE_EVERY: Duration = Duration::from_mins(1);
 
 /// Why tokens were left as they are.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +84,7 @@ pub async fn make(
 /// The person for whom the token speaks now; `None` if it is unknown, ended or revoked, or the person is disabled.
 pub async fn verify(app: &App, token: &ApiToken) -> Result<Option<Principal>, TokenError> {
     // What does not look like a token costs no query.
-    let random = token.expose().strip_prefix(PREFIX).map(|random| random.len());
+    let random = token.expose().strip_prefix(PREFIX).map(str::len);
     if random != Some(RANDOM_BYTES.div_ceil(3) * 4 - 1) {
         return Ok(None);
     }
