@@ -3,8 +3,6 @@
 //! [`Config::parse`] is pure and reports every fault at once, each with its key and place. The settings themselves
 //! belong to the floors; here they are brought together, and what is left out gets its place in the data folder.
 
-mod ssh;
-
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -14,7 +12,7 @@ use serde::de::DeserializeOwned;
 use toml::{Spanned, Table, Value};
 
 pub use crate::api::ApiSettings;
-pub use self::ssh::{Failures, SshSettings};
+pub use crate::ssh::{Failures, SshSettings};
 use crate::app::recordings::RecordingSettings;
 use crate::store::blob::BlobSettings;
 use crate::store::db::DatabaseSettings;
@@ -155,6 +153,7 @@ impl Config {
             ("ssh.max_unauthenticated", self.ssh.max_unauthenticated),
             ("ssh.max_unauthenticated_per_address", self.ssh.max_unauthenticated_per_address),
             ("ssh.max_connections", self.ssh.max_connections),
+            ("ssh.max_channels", self.ssh.max_channels),
             ("ssh.max_auth_tries", self.ssh.max_auth_tries),
             ("ssh.failures_per_address.limit", self.ssh.failures_per_address.limit),
             ("ssh.keepalive_max", self.ssh.keepalive_max),

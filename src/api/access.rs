@@ -26,7 +26,7 @@ use crate::app::tokens;
 /// The other end of a connection, as the listener knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
-    /// Somebody on this host, by the uid that the kernel tells (SO_PEERCRED). Never taken from the request.
+    /// Somebody on this host, by the uid that the kernel tells (`SO_PEERCRED`). Never taken from the request.
     Local { uid: u32, is_operator: bool },
     /// Somebody over TCP.
     Remote { address: SocketAddr },

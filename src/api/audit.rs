@@ -53,7 +53,7 @@ pub struct EventQuery {
     pub until: Option<DateTime<Utc>>,
 }
 
-fn shape(seq: i64, event: event::Event) -> Result<Event, ApiError> {
+fn shape(seq: i64, event: &event::Event) -> Result<Event, ApiError> {
     let act = serde_json::to_value(&event.act).map_err(ApiError::internal)?;
     let actor = serde_json::to_value(&event.actor).map_err(ApiError::internal)?;
     let kind = act
@@ -123,7 +123,7 @@ pub(super) async fn list(
         .filter(|_| events.len() >= limit as usize);
     let items = events
         .into_iter()
-        .map(|(seq, event)| shape(seq, event))
+        .map(|(seq, event)| shape(seq, &event))
         .collect::<Result<_, _>>()?;
     Ok(Json(Page {
         items,

@@ -76,6 +76,7 @@ impl GrantState {
 }
 
 /// What a grant allows to be done; what is left out is not allowed.
+#[expect(clippy::struct_excessive_bools, reason = "each is a capability of its own, named in the API")]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Allow {

@@ -64,7 +64,7 @@ fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::with_openapi(Document::openapi()).nest("/api/v1", v1)
 }
 
-/// The OpenAPI document, built from the code.
+/// The `OpenAPI` document, built from the code.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     routes().into_openapi()
 }

@@ -1,4 +1,4 @@
-//! Schemas of words that the domain defines, so that the OpenAPI document lists them. The domain knows no OpenAPI.
+//! Schemas of words that the domain defines, so that the `OpenAPI` document lists them. The domain knows no `OpenAPI`.
 
 use sallyport_domain::principal::Role;
 use sallyport_domain::target::{CredentialKind, HostKeyTrust};

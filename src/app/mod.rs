@@ -19,6 +19,7 @@ pub mod sessions;
 pub mod targets;
 pub mod text;
 pub mod tokens;
+pub mod transcript;
 
 use std::sync::Arc;
 

@@ -146,7 +146,7 @@ async fn checks(file: &Path) -> Vec<Check> {
         master_key(&config),
         database(&config).await,
         blobs(&config).await,
-        folder("journal folder", &config.recording.journal_dir),
+        journal(&config),
         space(&config.recording.journal_dir),
         socket(&config, served),
         port("ssh port", config.ssh.listen, served).await,
@@ -184,32 +184,52 @@ fn folder(what: &'static str, path: &Path) -> Check {
     }
 }
 
+/// The folder for journals; the usual one is made by the first start.
+fn journal(config: &Config) -> Check {
+    const WHAT: &str = "journal folder";
+    let path = &config.recording.journal_dir;
+    if !path.exists() && path.starts_with(&config.server.data_dir) {
+        let found = format!("`{}` does not exist yet", path.display());
+        return Check::warning(WHAT, found, "`sallyport serve` creates it when it starts");
+    }
+    folder(WHAT, path)
+}
+
 fn master_key(config: &Config) -> Check {
     const WHAT: &str = "master key";
-    match MasterKey::load(&config.master_key, |name| std::env::var_os(name)) {
-        Ok(key) => Check::ok(
-            WHAT,
-            format!("{} is loaded, and only its owner may read it", key.id()),
-        ),
-        Err(error) => {
-            let error = anyhow::Error::new(error);
-            let advice = "`sallyport serve` makes one for a new data folder; for one that is in use, restore it from its backup";
-            Check::failed(WHAT, format!("{error:#}"), advice)
+    let error = match MasterKey::load(&config.master_key, |name| std::env::var_os(name)) {
+        Ok(key) => {
+            let found = format!("{} is loaded, and only its owner may read it", key.id());
+            return Check::ok(WHAT, found);
         }
+        Err(error) => format!("{:#}", anyhow::Error::new(error)),
+    };
+    // Without a database there is nothing that another key has sealed.
+    let is_new = sqlite_file(config).is_some_and(|file| !file.exists());
+    if is_new
+        && config
+            .own_master_key_file()
+            .is_some_and(|file| !file.exists())
+    {
+        return Check::warning(WHAT, error, "`sallyport serve` makes it when it starts");
     }
+    let advice = "restore it from its backup: what it sealed cannot be opened with another; \
+                  or mend `[master_key]`, or the file's mode and owner";
+    Check::failed(WHAT, error, advice)
+}
+
+/// The database's file, if it is in one.
+fn sqlite_file(config: &Config) -> Option<&Path> {
+    let path = config.database.url.strip_prefix("sqlite:")?;
+    Some(Path::new(path.strip_prefix("//").unwrap_or(path)))
 }
 
 async fn database(config: &Config) -> Check {
     const WHAT: &str = "database";
     // To open it would create it.
-    if let Some(path) = config.database.url.strip_prefix("sqlite:")
-        && !Path::new(path).exists()
-    {
-        return Check::warning(
-            WHAT,
-            format!("`{path}` does not exist yet"),
-            "`sallyport serve` creates it when it starts",
-        );
+    if let Some(file) = sqlite_file(config).filter(|file| !file.exists()) {
+        let found = format!("`{}` does not exist yet", file.display());
+        return Check::warning(WHAT, found, "`sallyport serve` creates it when it starts");
     }
     let look = async {
         let db = Db::connect(&config.database).await?;
@@ -282,8 +302,13 @@ async fn blobs(config: &Config) -> Check {
 
 fn space(journal_dir: &Path) -> Check {
     const WHAT: &str = "journal space";
-    let free = match nix::sys::statvfs::statvfs(journal_dir) {
-        Ok(disk) => u64::from(disk.blocks_available()).saturating_mul(disk.fragment_size()),
+    // A folder that does not exist yet will be on its parent's disk.
+    let there = journal_dir
+        .ancestors()
+        .find(|path| path.exists())
+        .unwrap_or(journal_dir);
+    let free = match nix::sys::statvfs::statvfs(there) {
+        Ok(disk) => disk.blocks_available().saturating_mul(disk.fragment_size()),
         Err(error) => {
             return Check::failed(
                 WHAT,

@@ -187,11 +187,11 @@ fn time(text: &str) -> Result<DateTime<Utc>, when::WhenError> {
 
 const COLUMNS: &[Column<Grant>] = &[
     column("Id", |grant| grant.id.to_string()),
-    column("People", |grant| people(grant)),
+    column("People", people),
     column("Targets", |grant| joined(&grant.targets)),
     column("Logins", |grant| joined(&grant.logins)),
     column("Allow", |grant| allowed(&grant.allow)),
-    column("State", |grant| remaining(grant)),
+    column("State", remaining),
     column("Until", |grant| when::local(grant.not_after)),
     column("Reason", |grant| grant.reason.clone()),
 ];

@@ -15,8 +15,11 @@ mod completions;
 mod config;
 mod demo;
 mod doctor;
+mod export;
 mod grant;
 mod person;
+mod play;
+mod replay;
 mod serve;
 mod session;
 mod target;
@@ -155,7 +158,7 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Print a shell's completion script
     Completions(completions::CompletionsArgs),
-    /// Print the OpenAPI document of the API
+    /// Print the description of the HTTP API (openapi.json)
     Openapi,
 }
 
@@ -189,8 +192,10 @@ fn tell(failure: &Failure) {
     } else {
         ("", "")
     };
-    let message = output::printable(&format!("{:#}", failure.error));
-    eprintln!("{on}error:{off} {message}");
+    let message = format!("{:#}", failure.error);
+    let mut lines = message.lines().map(output::printable);
+    eprintln!("{on}error:{off} {}", lines.next().unwrap_or_default());
+    lines.for_each(|line| eprintln!("{line}"));
     if let Some(hint) = &failure.hint {
         eprintln!("  try: {}", output::printable(hint));
     }

@@ -1,27 +1,227 @@
-//! `sallyport serve`: wires the floors and runs the bastion.
+//! `sallyport serve`: wires the floors and runs the bastion until it is told to stop.
 
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use russh::keys::{PrivateKey, PublicKey};
+use sallyport_domain::target::{HostKey, HostKeyTrust};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::info;
 
 use super::failure::{Failure, FailureKind};
+use crate::api::{self, ApiState, ScanError};
+use crate::app::App;
+use crate::app::clock::Clock;
+use crate::app::health::Health;
+use crate::app::keys::{self, Purpose};
+use crate::app::recordings::Recordings;
+use crate::config::Config;
+use crate::ssh::{self, Door, DoorParts};
+use crate::store::blob::Blobs;
+use crate::store::db::Db;
+use crate::store::seal::MasterKey;
+use crate::telemetry;
+
+/// How long live sessions have for their goodbye when the bastion stops.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// How long recordings may take to come to rest when the bastion stops; what is left is recovered at the next start.
+const REST: Duration = Duration::from_secs(20);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ServeArgs {
     /// The configuration file
-    #[arg(
-        long,
-        env = "SALLYPORT_CONFIG",
-        value_name = "FILE",
-        default_value = super::config::USUAL_FILE
-    )]
+    #[arg(long, env = "SALLYPORT_CONFIG", value_name = "FILE", default_value = super::config::USUAL_FILE)]
     pub(crate) config: PathBuf,
 }
 
 pub(crate) fn run(args: ServeArgs) -> Result<(), Failure> {
-    Err(Failure::text(
-        FailureKind::Failed,
-        format!(
-            "serving with `{}` is not built into this program yet",
-            args.config.display()
-        ),
-    ))
+    let config = super::config::load(&args.config)?;
+    let serve = async {
+        telemetry::start(&config.log)?;
+        let bastion = Bastion::start(config, Clock::system()).await?;
+        wait_for_stop().await?;
+        bastion.stop().await;
+        anyhow::Ok(())
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let served = runtime.context("cannot start the runtime").and_then(|runtime| runtime.block_on(serve));
+    served.map_err(|error| Failure::text(FailureKind::Failed, format!("{error:#}")))
+}
+
+async fn wait_for_stop() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => info!("SIGTERM: the bastion stops."),
+        _ = interrupt.recv() => info!("SIGINT: the bastion stops."),
+    }
+    Ok(())
+}
+
+/// A bastion that is running: every floor, wired. Also what the tests start.
+pub struct Bastion {
+    app: App,
+    recordings: Recordings,
+    door: Arc<Door>,
+    ssh_address: SocketAddr,
+    api_address: Option<SocketAddr>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Bastion {
+    /// Opens the stores, recovers what an earlier run left behind, and opens the doors. When this returns, people can
+    /// log in.
+    pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
+        let node = config.node();
+        let data_dir = &config.server.data_dir;
+        std::fs::create_dir_all(data_dir).with_context(|| format!("cannot make the data folder `{}`", data_dir.display()))?;
+        let master = load_master_key(&config)?;
+        let db = Db::connect(&config.database).await?;
+        db.migrate().await?;
+        let blobs = Blobs::open(&config.blobs)?;
+        let app = App::new(db, blobs, clock, master);
+        let recordings = Recordings::new(app.clone(), config.recording.clone())
+            .with_context(|| format!("cannot use the journal folder `{}`", config.recording.journal_dir.display()))?;
+        let recovered = recordings.recover(&node).await.context("cannot recover what an earlier run left behind")?;
+        if recovered.sessions + recovered.recordings > 0 {
+            info!(sessions = recovered.sessions, recordings = recovered.recordings, "An earlier run's sessions were closed.");
+        }
+        let host_key = bastion_key(&app, Purpose::HostKey).await?;
+        let user_ca = bastion_key(&app, Purpose::UserCa).await?;
+        let host_ca = bastion_key(&app, Purpose::HostCa).await?;
+        let trusted_cas = read_authorities(&config.ssh.user_ca_files)?;
+        let health = Health::new();
+        let listener = TcpListener::bind(config.ssh.listen)
+            .await
+            .with_context(|| format!("cannot listen on `{}` (`ssh.listen`)", config.ssh.listen))?;
+        let ssh_address = listener.local_addr().context("cannot tell the port that `ssh.listen` got")?;
+        let apis = api::Listeners::bind(&config.api).await?;
+        let api_address = apis.tcp_address();
+        let shown = api::bastion::Bastion {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ssh_host: node.clone(),
+            ssh_port: ssh_address.port(),
+            host_key: line(&host_key)?,
+            user_ca: line(&user_ca)?,
+            host_ca: line(&host_ca)?,
+        };
+        let state = ApiState { app: app.clone(), scan: Arc::new(|address| Box::pin(scan(address))), bastion: Arc::new(shown) };
+        let parts = DoorParts {
+            app: app.clone(),
+            recordings: recordings.clone(),
+            settings: config.ssh.clone(),
+            node,
+            host_key,
+            user_ca,
+            trusted_cas,
+            health: health.clone(),
+        };
+        let door = Door::new(parts);
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        tasks.spawn({
+            let (app, stop) = (app.clone(), stop.clone());
+            async move { health.sweep(app, stop).await }
+        });
+        tasks.spawn(apis.serve(state, stop.clone()));
+        tasks.spawn({
+            let door = door.clone();
+            async move { door.serve(listener).await }
+        });
+        info!(address = %ssh_address, "The bastion is open.");
+        Ok(Self { app, recordings, door, ssh_address, api_address, stop, tasks })
+    }
+
+    /// Where engineers connect.
+    pub fn ssh_address(&self) -> SocketAddr {
+        self.ssh_address
+    }
+
+    /// Where the API listens on TCP, if it does.
+    pub fn api_address(&self) -> Option<SocketAddr> {
+        self.api_address
+    }
+
+    /// The use cases.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// The SSH door.
+    pub fn door(&self) -> &Door {
+        &self.door
+    }
+
+    /// The recordings.
+    pub fn recordings(&self) -> &Recordings {
+        &self.recordings
+    }
+
+    /// Lets nobody in any more, cuts live sessions with a goodbye, and waits until recordings are at rest.
+    pub async fn stop(self) {
+        self.door.close(GOODBYE).await;
+        self.recordings.close(REST).await;
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        info!("The bastion has stopped.");
+    }
+}
+
+/// The master key; the usual file is made at the first start.
+fn load_master_key(config: &Config) -> anyhow::Result<MasterKey> {
+    if let Some(file) = config.own_master_key_file() {
+        if !file.exists() {
+            MasterKey::create_file(file).with_context(|| format!("cannot make the master key `{}`", file.display()))?;
+            info!(file = %file.display(), "A master key was made. Keep a copy of it elsewhere: without it no stored secret can be opened.");
+        }
+    }
+    Ok(MasterKey::load(&config.master_key, |name| std::env::var_os(name))?)
+}
+
+async fn bastion_key(app: &App, purpose: Purpose) -> anyhow::Result<PrivateKey> {
+    let key = keys::bastion_key(app, purpose).await?;
+    PrivateKey::from_openssh(key.private_key.expose()).with_context(|| format!("the bastion's {purpose} cannot be read"))
+}
+
+fn line(key: &PrivateKey) -> anyhow::Result<String> {
+    key.public_key().to_openssh().context("a public key cannot be written down")
+}
+
+fn read_authorities(files: &[PathBuf]) -> anyhow::Result<Vec<PublicKey>> {
+    let mut keys = Vec::new();
+    for file in files {
+        keys.extend(read_authority_file(file)?);
+    }
+    Ok(keys)
+}
+
+fn read_authority_file(file: &Path) -> anyhow::Result<Vec<PublicKey>> {
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("cannot read `{}` (`ssh.user_ca_files`)", file.display()))?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let parse = |line| PublicKey::from_openssh(line).with_context(|| format!("`{}` holds a line that is no public key", file.display()));
+    lines.map(parse).collect()
+}
+
+/// Asks a host for its host keys, for the API.
+async fn scan(address: sallyport_domain::target::Address) -> Result<Vec<HostKey>, ScanError> {
+    let unreachable = |message: String| ScanError::Unreachable { address: address.clone(), message };
+    let keys = ssh::scan(&address).await.map_err(|error| unreachable(error.to_string()))?;
+    if keys.is_empty() {
+        let message = "it showed no host key".to_owned();
+        return Err(ScanError::NotSsh { address: address.clone(), message });
+    }
+    let host_key = |key: PublicKey| {
+        let public_key = key.to_openssh().map_err(|error| unreachable(error.to_string()))?;
+        Ok(HostKey { trust: HostKeyTrust::Host, public_key })
+    };
+    keys.into_iter().map(host_key).collect()
 }

@@ -289,7 +289,7 @@ impl Handler for Client {
         reply: ChannelOpenHandle,
         session: &mut Session,
     ) -> Result<(), russh::Error> {
-        if self.channels.len() >= self.door.settings.max_channels {
+        if self.channels.len() >= self.door.settings.max_channels as usize {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         }

@@ -16,24 +16,24 @@ const MOST_REMEMBERED: usize = 100_000;
 pub struct Limits(Arc<Inner>);
 
 struct Inner {
-    unauthenticated: usize,
-    unauthenticated_per_address: usize,
-    connections: usize,
-    failures: usize,
+    unauthenticated: u32,
+    unauthenticated_per_address: u32,
+    connections: u32,
+    failures: u32,
     failure_window: Duration,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    connections: usize,
-    unauthenticated: usize,
-    by_address: HashMap<IpAddr, usize>,
+    connections: u32,
+    unauthenticated: u32,
+    by_address: HashMap<IpAddr, u32>,
     failures: HashMap<IpAddr, Failures>,
 }
 
 struct Failures {
-    count: usize,
+    count: u32,
     since: Instant,
 }
 
@@ -56,8 +56,8 @@ impl Limits {
             unauthenticated: settings.max_unauthenticated,
             unauthenticated_per_address: settings.max_unauthenticated_per_address,
             connections: settings.max_connections,
-            failures: settings.failures_per_address,
-            failure_window: settings.failure_window,
+            failures: settings.failures_per_address.limit,
+            failure_window: settings.failures_per_address.window,
             state: Mutex::default(),
         }))
     }
@@ -65,7 +65,7 @@ impl Limits {
     /// A place for a connection from `address`.
     pub fn admit(&self, address: IpAddr, now: Instant) -> Result<Slot, Full> {
         let inner = &self.0;
-        let address = address.to_canonical();
+        let address = household(address);
         let mut state = self.state();
         let failed = state.failures.get(&address);
         if failed.is_some_and(|failed| {
@@ -143,6 +143,14 @@ impl Drop for Slot {
     }
 }
 
+/// What counts as one address: an IPv4 address, or an IPv6 network of 64 bits, which one customer has to himself.
+fn household(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::from(std::net::Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+        address => address,
+    }
+}
+
 fn leave_strangers(state: &mut State, address: IpAddr) {
     state.unauthenticated -= 1;
     if let Some(count) = state.by_address.get_mut(&address) {
@@ -156,14 +164,14 @@ fn leave_strangers(state: &mut State, address: IpAddr) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ssh::Failures;
 
     fn limits() -> Limits {
         Limits::new(&SshSettings {
             max_unauthenticated: 3,
             max_unauthenticated_per_address: 2,
             max_connections: 4,
-            failures_per_address: 2,
-            failure_window: Duration::from_secs(60),
+            failures_per_address: Failures { limit: 2, window: Duration::from_secs(60) },
             ..SshSettings::default()
         })
     }

@@ -48,6 +48,7 @@ pub async fn serve(door: Arc<Door>, listener: TcpListener) {
 
 fn config(door: &Door) -> Config {
     let settings = &door.settings;
+    let rekey = usize::try_from(settings.rekey_bytes.as_u64()).unwrap_or(usize::MAX);
     Config {
         // No version: it would tell attackers more than engineers.
         server_id: SshId::Standard("SSH-2.0-Sallyport".into()),
@@ -56,18 +57,18 @@ fn config(door: &Door) -> Config {
         auth_rejection_time_initial: Some(Duration::ZERO),
         keys: vec![door.host_key.clone()],
         limits: RekeyLimits {
-            rekey_write_limit: algorithms::REKEY_BYTES,
-            rekey_read_limit: algorithms::REKEY_BYTES,
+            rekey_write_limit: rekey,
+            rekey_read_limit: rekey,
             ..RekeyLimits::default()
         },
         window_size: algorithms::WINDOW_BYTES,
         maximum_packet_size: algorithms::PACKET_BYTES,
         channel_buffer_size: algorithms::CHANNEL_QUEUE,
         preferred: algorithms::for_clients(),
-        max_auth_attempts: settings.max_auth_tries,
+        max_auth_attempts: settings.max_auth_tries as usize,
         inactivity_timeout: None, // keep-alives find those who are gone; whoever thinks is welcome
         keepalive_interval: Some(settings.keepalive),
-        keepalive_max: settings.keepalive_max,
+        keepalive_max: settings.keepalive_max as usize,
         nodelay: true,
         ..Config::default()
     }

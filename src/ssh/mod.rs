@@ -26,79 +26,23 @@ mod listener;
 mod notice;
 mod proxy;
 mod session;
+mod settings;
 mod sever;
 mod targets;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use russh::keys::{PrivateKey, PublicKey};
-use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::dial::scan;
+pub use self::settings::{Failures, SshSettings};
 use self::limits::Limits;
 use crate::app::App;
 use crate::app::health::Health;
 use crate::app::recordings::Recordings;
-
-/// How the SSH door is kept: `[ssh]` in `sallyport.toml`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SshSettings {
-    /// Address and port to listen on.
-    pub listen: String,
-    /// Files with public keys of authorities whose user certificates prove a person (the principal is the person's name).
-    pub user_ca_files: Vec<PathBuf>,
-    /// How long a connection may take to prove somebody.
-    #[serde(with = "crate::store::duration")]
-    pub login_grace: Duration,
-    /// Connections that have proved nobody yet: in all, and from one address.
-    pub max_unauthenticated: usize,
-    pub max_unauthenticated_per_address: usize,
-    /// Connections in all.
-    pub max_connections: usize,
-    /// Channels that one connection may have open.
-    pub max_channels: usize,
-    /// Rejected tries on one connection.
-    pub max_auth_tries: usize,
-    /// Connections from one address that proved nobody, within [`SshSettings::failure_window`]; further ones are closed.
-    pub failures_per_address: usize,
-    #[serde(with = "crate::store::duration")]
-    pub failure_window: Duration,
-    /// How often an idle client is asked for a sign of life, and how often in vain before it is given up.
-    #[serde(with = "crate::store::duration")]
-    pub keepalive: Duration,
-    pub keepalive_max: usize,
-    /// Environment variables that are passed on; a trailing `*` stands for any ending.
-    pub accept_env: Vec<String>,
-    /// How long live sessions go on while the database cannot be asked.
-    #[serde(with = "crate::store::duration")]
-    pub database_grace: Duration,
-}
-
-impl Default for SshSettings {
-    fn default() -> Self {
-        Self {
-            listen: "0.0.0.0:2222".to_owned(),
-            user_ca_files: Vec::new(),
-            login_grace: Duration::from_secs(30),
-            max_unauthenticated: 100,
-            max_unauthenticated_per_address: 20,
-            max_connections: 4096,
-            max_channels: 64,
-            max_auth_tries: 6,
-            failures_per_address: 20,
-            failure_window: Duration::from_secs(10 * 60),
-            keepalive: Duration::from_secs(30),
-            keepalive_max: 3,
-            accept_env: ["LANG", "LC_*", "TERM", "COLORTERM"].map(str::to_owned).to_vec(),
-            database_grace: Duration::from_secs(5 * 60),
-        }
-    }
-}
 
 /// Everything that the door's connections share.
 pub struct Door {

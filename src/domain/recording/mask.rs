@@ -652,8 +652,7 @@ impl Scanner {
 
     fn sign(&mut self, sign: Sign, emit: &mut impl FnMut(Shown)) {
         match (self.state, sign) {
-            (_, 0x18 | 0x1a) => self.state = Scan::Ground,
-            (Scan::Text, 0x07 | 0x9c) => self.state = Scan::Ground,
+            (_, 0x18 | 0x1a) | (Scan::Text, 0x07 | 0x9c) => self.state = Scan::Ground,
             (Scan::Text, 0x1b) => self.state = Scan::TextEscape,
             (Scan::Text, _) => {}
             (_, 0x1b) => self.state = Scan::Escape,

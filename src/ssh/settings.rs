@@ -1,4 +1,4 @@
-//! `[ssh]`: the door for engineers.
+//! How the SSH door is kept: `[ssh]` in `sallyport.toml`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -23,6 +23,8 @@ pub struct SshSettings {
     pub max_unauthenticated_per_address: u32,
     /// All connections, at most.
     pub max_connections: u32,
+    /// Channels that one connection may have open.
+    pub max_channels: u32,
     /// Tries to prove oneself on one connection.
     pub max_auth_tries: u32,
     /// An address that fails more often than this has to wait.
@@ -60,8 +62,9 @@ impl Default for SshSettings {
             user_ca_files: Vec::new(),
             login_grace: Duration::from_secs(30),
             max_unauthenticated: 100,
-            max_unauthenticated_per_address: 10,
+            max_unauthenticated_per_address: 30,
             max_connections: 4096,
+            max_channels: 64,
             max_auth_tries: 6,
             failures_per_address: Failures { limit: 20, window: Duration::from_secs(600) },
             keepalive: Duration::from_secs(30),
