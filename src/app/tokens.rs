@@ -139,14 +139,14 @@ mod tests {
         on_both(|db| async {
             let app = app_on(db);
             let alice = people::add(&app, &OPERATOR, people::tests::named("alice")).await.unwrap().principal;
-            let end = app.clock.now() + Duration::from_secs(3600);
+            let end = app.clock.now() + Duration::from_hours(1);
             let (_, ending) = make(&app, &OPERATOR, &alice.name, "ci", Some(end)).await.unwrap();
             let (id, endless) = make(&app, &OPERATOR, &alice.name, "desk", None).await.unwrap();
             assert!(ending.expose().starts_with("spt_"));
             assert_eq!(verify(&app, &ending).await.unwrap().as_ref(), Some(&alice));
             assert_eq!(list(&app).await.unwrap()[0].last_used_at, Some(app.clock.now()));
 
-            app.clock.advance(Duration::from_secs(3600));
+            app.clock.advance(Duration::from_hours(1));
 
             assert_eq!(verify(&app, &ending).await.unwrap(), None);
             assert_eq!(verify(&app, &endless).await.unwrap().as_ref(), Some(&alice));
