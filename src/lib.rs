@@ -19,5 +19,5 @@ pub mod toy_target;
 /// Real servers for the tests; the unit tests of `store` and `app` run on both databases.
 #[cfg(test)]
 #[path = "../tests/support/mod.rs"]
-#[allow(clippy::expect_used, clippy::panic, unreachable_pub, reason = "a test fails by panicking")]
+#[allow(clippy::disallowed_methods, clippy::expect_used, clippy::panic, unreachable_pub, reason = "a test fails by panicking")]
 mod support;
