@@ -339,7 +339,7 @@ mod tests {
 
     #[test]
     fn what_the_example_leaves_out_can_be_set_as_it_shows() {
-        let optional = |line: &&str| line.starts_with("#") && !line.starts_with("# ") && line.contains(" = ");
+        let optional = |line: &&str| line.starts_with('#') && !line.starts_with("# ") && line.contains(" = ");
         let shown = EXAMPLE.lines().map(|line| if optional(&line) { &line[1..] } else { line });
         // Of the ways to give a master key only one can be chosen.
         let shown: Vec<&str> =
@@ -377,10 +377,10 @@ mod tests {
 
         assert_eq!(config.ssh.listen.to_string(), "127.0.0.1:22");
         assert_eq!(config.ssh.max_auth_tries, 3);
-        assert_eq!(config.ssh.idle_timeout, Some(Duration::from_secs(3600)));
+        assert_eq!(config.ssh.idle_timeout, Some(Duration::from_hours(1)));
         assert_eq!(config.database.max_connections, 3);
         assert_eq!(config.api.operators, [1000, 1001]);
-        assert_eq!(config.ssh.failures_per_address, Failures { limit: 5, window: Duration::from_secs(60) });
+        assert_eq!(config.ssh.failures_per_address, Failures { limit: 5, window: Duration::from_mins(1) });
     }
 
     #[test]

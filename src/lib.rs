@@ -15,3 +15,15 @@ pub mod store;
 pub mod telemetry;
 #[doc(hidden)]
 pub mod toy_target;
+
+/// Real servers for the tests; the unit tests of `store` and `app` run on both databases.
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+#[allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    unreachable_pub,
+    reason = "a test fails by panicking"
+)]
+mod support;

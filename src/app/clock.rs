@@ -36,6 +36,7 @@ impl Clock {
     pub fn now(&self) -> DateTime<Utc> {
         match &self.0 {
             Source::System => {
+                #[expect(clippy::disallowed_methods, reason = "this is the clock that everybody else asks")]
                 let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 let microseconds = i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
                 DateTime::from_timestamp_micros(microseconds).unwrap_or(DateTime::UNIX_EPOCH)

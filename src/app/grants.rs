@@ -271,7 +271,7 @@ mod tests {
     use crate::app::{people, targets as app_targets};
     use crate::store::db::testing::{app_on, on_both};
 
-    const HOUR: Duration = Duration::from_secs(3600);
+    const HOUR: Duration = Duration::from_hours(1);
 
     fn terms(selector: &str) -> Terms {
         Terms {

@@ -302,7 +302,7 @@ pub(crate) mod tests {
             assert_eq!(added.keys[0].comment, "li@desk");
             assert!(added.has_password);
             assert_eq!(find(&app, &added.principal.name).await.unwrap(), added);
-            assert_eq!(list(&app).await.unwrap(), [added.clone()]);
+            assert_eq!(list(&app).await.unwrap(), std::slice::from_ref(&added));
             let acts = acts(&app).await;
             assert!(matches!(&acts[..], [Act::PersonAdded { .. }, Act::KeyAdded { .. }]), "{acts:?}");
             let mut tx = app.db.read().await.unwrap();

@@ -25,7 +25,7 @@ pub use crate::store::db::tokens::TokenRecord;
 const PREFIX: &str = "spt_";
 const RANDOM_BYTES: usize = 32;
 /// How exactly it is noted when a token was last used: each note is a write.
-const NOTE_EVERY: Duration = Duration::from_secs(60);
+const NOTE_EVERY: Duration = Duration::from_mins(1);
 
 /// Why tokens were left as they are.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +84,7 @@ pub async fn make(
 /// The person for whom the token speaks now; `None` if it is unknown, ended or revoked, or the person is disabled.
 pub async fn verify(app: &App, token: &ApiToken) -> Result<Option<Principal>, TokenError> {
     // What does not look like a token costs no query.
-    let random = token.expose().strip_prefix(PREFIX).map(|random| random.len());
+    let random = token.expose().strip_prefix(PREFIX).map(str::len);
     if random != Some(RANDOM_BYTES.div_ceil(3) * 4 - 1) {
         return Ok(None);
     }
@@ -139,14 +139,14 @@ mod tests {
         on_both(|db| async {
             let app = app_on(db);
             let alice = people::add(&app, &OPERATOR, people::tests::named("alice")).await.unwrap().principal;
-            let end = app.clock.now() + Duration::from_secs(3600);
+            let end = app.clock.now() + Duration::from_hours(1);
             let (_, ending) = make(&app, &OPERATOR, &alice.name, "ci", Some(end)).await.unwrap();
             let (id, endless) = make(&app, &OPERATOR, &alice.name, "desk", None).await.unwrap();
             assert!(ending.expose().starts_with("spt_"));
             assert_eq!(verify(&app, &ending).await.unwrap().as_ref(), Some(&alice));
             assert_eq!(list(&app).await.unwrap()[0].last_used_at, Some(app.clock.now()));
 
-            app.clock.advance(Duration::from_secs(3600));
+            app.clock.advance(Duration::from_hours(1));
 
             assert_eq!(verify(&app, &ending).await.unwrap(), None);
             assert_eq!(verify(&app, &endless).await.unwrap().as_ref(), Some(&alice));

@@ -107,7 +107,7 @@ impl SshPublicKey {
         let name = take_string(&mut rest).ok_or(SshPublicKeyError::Blob("a public key"))?;
         let algorithm = Algorithm::ALL.into_iter().find(|algorithm| algorithm.as_str().as_bytes() == name);
         let Some(algorithm) = algorithm else {
-            let name = String::from_utf8_lossy(name).chars().filter(|c| c.is_ascii_graphic()).take(64).collect();
+            let name = String::from_utf8_lossy(name).chars().filter(char::is_ascii_graphic).take(64).collect();
             return Err(SshPublicKeyError::Algorithm(name));
         };
         check_body(algorithm, &mut rest)?;
@@ -158,11 +158,19 @@ impl FromStr for SshPublicKey {
         let rest = rest.trim_start();
         let (body, comment) = rest.split_once([' ', '\t']).unwrap_or((rest, ""));
         if !Algorithm::ALL.iter().any(|algorithm| algorithm.as_str() == name) {
+<<<<<<< HEAD
             let looks_like_a_name =
                 name.len() <= 64 && name.chars().all(|c| c.is_ascii_alphanumeric() || "-@.".contains(c));
             return Err(match looks_like_a_name && body.starts_with("AAAA") {
                 true => SshPublicKeyError::Algorithm(name.to_owned()),
                 false => SshPublicKeyError::Form,
+=======
+            let looks_like_a_name = name.len() <= 64 && name.chars().all(|c| c.is_ascii_alphanumeric() || "-@.".contains(c));
+            return Err(if looks_like_a_name && body.starts_with("AAAA") {
+                SshPublicKeyError::Algorithm(name.to_owned())
+            } else {
+                SshPublicKeyError::Form
+>>>>>>> part-a
             });
         }
         if body.len() > MOST_BLOB * 2 {

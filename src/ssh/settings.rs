@@ -66,13 +66,13 @@ impl Default for SshSettings {
             max_connections: 4096,
             max_channels: 64,
             max_auth_tries: 6,
-            failures_per_address: Failures { limit: 20, window: Duration::from_secs(600) },
+            failures_per_address: Failures { limit: 20, window: Duration::from_mins(10) },
             keepalive: Duration::from_secs(30),
             keepalive_max: 3,
             idle_timeout: None,
             accept_env: ["LANG", "LC_*", "TERM", "COLORTERM"].map(str::to_owned).to_vec(),
             rekey_bytes: ByteSize::gib(1),
-            database_grace: Duration::from_secs(300),
+            database_grace: Duration::from_mins(5),
         }
     }
 }

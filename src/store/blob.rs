@@ -53,7 +53,7 @@ pub enum BlobError {
 }
 
 /// The longest that one call may take, retries included.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 /// The longest that one request may take: a segment is well under a megabyte.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(20);
 

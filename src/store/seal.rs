@@ -98,18 +98,18 @@ impl MasterKey {
     ) -> Result<Self, MasterKeyError> {
         match settings {
             MasterKeySettings { file: Some(path), env: None, credential: None } => {
-                Self::parse(&read(path)?, format!("`{}`", path.display()))
+                Self::parse(&read(path)?, &format!("`{}`", path.display()))
             }
             MasterKeySettings { file: None, env: Some(name), credential: None } => {
                 let text = environment(name).and_then(|text| text.into_string().ok());
                 let text = text.ok_or_else(|| MasterKeyError::NoVariable { name: name.clone() })?;
-                Self::parse(&Zeroizing::new(text), format!("the environment variable `{name}`"))
+                Self::parse(&Zeroizing::new(text), &format!("the environment variable `{name}`"))
             }
             MasterKeySettings { file: None, env: None, credential: Some(name) } => {
                 let folder = environment("CREDENTIALS_DIRECTORY");
                 let folder = folder.ok_or_else(|| MasterKeyError::NoCredentials { name: name.clone() })?;
                 let path = Path::new(&folder).join(name);
-                Self::parse(&read(&path)?, format!("the credential `{name}`"))
+                Self::parse(&read(&path)?, &format!("the credential `{name}`"))
             }
             _ => Err(MasterKeyError::Ambiguous),
         }
@@ -150,8 +150,8 @@ impl MasterKey {
         Ok(Self(Arc::new(Inner { id, key })))
     }
 
-    fn parse(text: &str, place: String) -> Result<Self, MasterKeyError> {
-        let malformed = || MasterKeyError::Malformed { place: place.clone() };
+    fn parse(text: &str, place: &str) -> Result<Self, MasterKeyError> {
+        let malformed = || MasterKeyError::Malformed { place: place.to_owned() };
         let bytes = Zeroizing::new(STANDARD.decode(text.trim_ascii()).map_err(|_| malformed())?);
         let bytes: &[u8; KEY_BYTES] = bytes.as_slice().try_into().map_err(|_| malformed())?;
         Self::from_bytes(bytes)
@@ -212,11 +212,8 @@ fn read(path: &Path) -> Result<Zeroizing<String>, MasterKeyError> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    use fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}"); // writing to a string cannot fail
-        text
-    })
+    let digit = |value: u8| char::from_digit(value.into(), 16).unwrap_or_default(); // it is always below 16
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ struct EventRow {
 pub async fn append(tx: &mut Tx, event: &Event) -> Result<(), DbError> {
     const APPEND: &str = "write an audit event";
     let actor = to_json(APPEND, &event.actor)?;
-    let act = serde_json::to_value(&event.act).map_err(|error| DbError::corrupt(APPEND, error))?;
+    let act = serde_json::to_value(&event.act).map_err(|error| DbError::corrupt(APPEND, error.to_string()))?;
     // The columns for filters are read off the act's own form, so that they cannot tell another story.
     let kind = act.get("act").and_then(|kind| kind.as_str()).unwrap_or_default().to_owned();
     let session: Option<SessionId> = act.get("session").and_then(|id| id.as_str()).and_then(|id| id.parse().ok());

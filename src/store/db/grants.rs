@@ -80,7 +80,8 @@ impl GrantRow {
             id: GrantId::from_uuid(self.id),
             people,
             terms: from_json(READ, &self.terms)?,
-            window: Window::new(self.not_before, self.not_after).map_err(|error| DbError::corrupt(READ, error))?,
+            window: Window::new(self.not_before, self.not_after)
+                .map_err(|error| DbError::corrupt(READ, error.to_string()))?,
             reason: self.reason,
             ticket: self.ticket,
             created_by: self.created_by.map(PrincipalId::from_uuid),

@@ -38,12 +38,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Reads a column that holds JSON.
 fn from_json<T: DeserializeOwned>(what: &'static str, text: &str) -> Result<T, DbError> {
-    serde_json::from_str(text).map_err(|error| DbError::corrupt(what, error))
+    serde_json::from_str(text).map_err(|error| DbError::corrupt(what, error.to_string()))
 }
 
 /// Writes a column that holds JSON. Our types always serialise; that they do is not worth a panic.
 fn to_json<T: Serialize>(what: &'static str, value: &T) -> Result<String, DbError> {
-    serde_json::to_string(value).map_err(|error| DbError::corrupt(what, error))
+    serde_json::to_string(value).map_err(|error| DbError::corrupt(what, error.to_string()))
 }
 
 /// Reads a name or an address.
@@ -52,7 +52,7 @@ where
     T: FromStr,
     T::Err: std::fmt::Display,
 {
-    text.parse().map_err(|error: T::Err| DbError::corrupt(what, error))
+    text.parse().map_err(|error: T::Err| DbError::corrupt(what, error.to_string()))
 }
 
 /// Reads a count that is stored in a signed column.
@@ -107,8 +107,8 @@ impl DbError {
     }
 
     /// A row of `doing` does not parse.
-    pub(crate) fn corrupt(doing: &'static str, message: impl ToString) -> Self {
-        DbError::Corrupt { doing: doing.into(), message: message.to_string() }
+    pub(crate) fn corrupt(doing: &'static str, message: impl Into<String>) -> Self {
+        DbError::Corrupt { doing: doing.into(), message: message.into() }
     }
 }
 

@@ -1,22 +1,21 @@
-//! Runs a test on SQLite, and on PostgreSQL where there is one.
+//! Runs a test on SQLite and on PostgreSQL.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{DatabaseSettings, Db};
-
-/// The address of a PostgreSQL database in which others may be created.
-const POSTGRES: &str = "SALLYPORT_TEST_POSTGRES";
+use crate::app::App;
+use crate::app::clock::Clock;
+use crate::store::blob::Blobs;
+use crate::store::seal::MasterKey;
+use crate::support::postgres::Postgres;
 
 /// Calls `test` with a fresh, migrated database of each kind.
 pub(crate) async fn on_both<F: Future<Output = ()>>(test: impl Fn(Db) -> F) {
     let folder = tempfile::tempdir().unwrap();
-    let sqlite = open(format!("sqlite:{}/test.db", folder.path().display())).await;
-    test(sqlite.clone()).await;
-    sqlite.close().await;
-    if let Some(postgres) = postgres().await {
-        test(postgres.clone()).await;
-        postgres.close().await;
+    for url in [format!("sqlite:{}/test.db", folder.path().display()), Postgres::shared().database().await] {
+        let db = open(url).await;
+        Box::pin(test(db.clone())).await;
+        db.close().await;
     }
 }
 
@@ -26,25 +25,8 @@ pub(crate) async fn open(url: String) -> Db {
     db
 }
 
-async fn postgres() -> Option<Db> {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let admin = std::env::var(POSTGRES).ok()?;
-    let name = format!("unit_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(&admin).await.unwrap();
-    let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
-    sqlx::query(create).execute(&mut connection).await.unwrap();
-    let (before, query) = admin.split_once('?').map_or((admin.as_str(), ""), |(before, query)| (before, query));
-    let server = before.rsplit_once('/').unwrap().0;
-    Some(open(format!("{server}/{name}?{query}")).await)
-}
-
 /// An application on `db`, with a manual clock that stands at noon of a day, and a key that is always the same.
-pub(crate) fn app_on(db: Db) -> crate::app::App {
-    use crate::app::App;
-    use crate::app::clock::Clock;
-    use crate::store::blob::Blobs;
-    use crate::store::seal::MasterKey;
-
+pub(crate) fn app_on(db: Db) -> App {
     let blobs = Blobs::over(Arc::new(object_store::memory::InMemory::new()));
     let noon = "2026-03-02T12:00:00Z".parse().unwrap();
     App::new(db, blobs, Clock::manual(noon), MasterKey::from_bytes(&[7; 32]).unwrap())
