@@ -158,19 +158,12 @@ impl FromStr for SshPublicKey {
         let rest = rest.trim_start();
         let (body, comment) = rest.split_once([' ', '\t']).unwrap_or((rest, ""));
         if !Algorithm::ALL.iter().any(|algorithm| algorithm.as_str() == name) {
-<<<<<<< HEAD
             let looks_like_a_name =
                 name.len() <= 64 && name.chars().all(|c| c.is_ascii_alphanumeric() || "-@.".contains(c));
-            return Err(match looks_like_a_name && body.starts_with("AAAA") {
-                true => SshPublicKeyError::Algorithm(name.to_owned()),
-                false => SshPublicKeyError::Form,
-=======
-            let looks_like_a_name = name.len() <= 64 && name.chars().all(|c| c.is_ascii_alphanumeric() || "-@.".contains(c));
             return Err(if looks_like_a_name && body.starts_with("AAAA") {
                 SshPublicKeyError::Algorithm(name.to_owned())
             } else {
                 SshPublicKeyError::Form
->>>>>>> part-a
             });
         }
         if body.len() > MOST_BLOB * 2 {
