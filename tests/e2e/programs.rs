@@ -6,6 +6,7 @@ use futures::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::bastion::{Master, Scene, Settings};
+use crate::support::clients::Output;
 use crate::support::eventually;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -15,11 +16,12 @@ async fn every_exit_code_arrives() {
 
     let ends = futures::stream::iter(0..=255).map(|code| {
         let ssh = master.ssh(&scene).arg(format!("exit {code}"));
-        async move { (code, ssh.run().await.code()) }
+        async move { (code, ssh.run().await) }
     });
-    let ends: Vec<(i32, Option<i32>)> = ends.buffer_unordered(8).collect().await;
+    let ends: Vec<(i32, Output)> = ends.buffer_unordered(8).collect().await;
 
-    let wrong: Vec<_> = ends.iter().filter(|(sent, arrived)| Some(*sent) != *arrived).collect();
+    let wrong = ends.iter().filter(|(code, output)| output.code() != Some(*code));
+    let wrong: Vec<_> = wrong.map(|(code, output)| (code, output.code(), output.errors())).collect();
     assert_eq!((ends.len(), wrong), (256, vec![]));
     assert_eq!(scene.bastion.sessions().await.len(), 1);
 }
