@@ -93,7 +93,7 @@ async fn nothing_is_reached_through_the_bastion() {
     }
     client.stdin.take().unwrap().write_all(b"goes on").await.unwrap();
     let output = tokio::time::timeout(Duration::from_secs(20), client.wait_with_output()).await.unwrap().unwrap();
-    let netcat = scene.ssh().arg("-W").arg(goal.to_string()).run().await;
+    let netcat = scene.ssh().option("LogLevel=INFO").arg("-W").arg(goal.to_string()).run().await;
 
     assert_eq!((output.stdout.as_slice(), output.status.code()), (b"goes on".as_slice(), Some(0)));
     assert_eq!((netcat.code(), netcat.text().as_str()), (Some(255), ""));

@@ -149,7 +149,8 @@ async fn ctrl_c_reaches_the_program_and_not_the_session() {
     let mut terminal = scene.ssh().in_terminal(80, 24);
 
     terminal.wait_for("Recorded.").await;
-    terminal.type_keys("PS1='re''ady> '; echo st''arted; sleep 1000\n").await;
+    // Started from within: a shell that is interrupted while it starts a program would go on waiting for it.
+    terminal.type_keys("PS1='re''ady> '; sh -c 'echo st\"\"arted; exec sleep 1000'\n").await;
     terminal.wait_for("started").await;
     terminal.type_keys("\x03").await;
     terminal.wait_for("ready> ").await;

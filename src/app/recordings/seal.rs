@@ -131,6 +131,11 @@ impl Sealer {
         self.position
     }
 
+    /// Whether something that was typed waits for its echo; see [`Sealer::tick`].
+    pub fn is_waiting(&self) -> bool {
+        self.masker.as_ref().is_some_and(Masker::is_waiting)
+    }
+
     /// The number of the segment being made.
     pub fn number(&self) -> u32 {
         self.resume.number
@@ -183,6 +188,11 @@ impl Sealer {
         fresh.iter().for_each(|frame| frame.encode(&mut bytes));
         self.tailed = self.pending.len();
         Some(bytes.into())
+    }
+
+    /// When the first frame happened that [`Sealer::take_tail`] would give, in microseconds.
+    pub fn oldest_untailed(&self) -> Option<u64> {
+        self.pending.get(self.tailed).map(|frame| frame.at)
     }
 
     /// Counters and time up to the last frame that came in, sealed or not.
