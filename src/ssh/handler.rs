@@ -334,7 +334,7 @@ impl Handler for Client {
             gone: self.gone.clone(),
         };
         reply.accept().await;
-        tokio::spawn(super::channel::run(self.door.clone(), incoming).in_current_span());
+        self.door.connections.spawn(super::channel::run(self.door.clone(), incoming).in_current_span());
         Ok(())
     }
 
