@@ -20,7 +20,8 @@ mod grant;
 mod person;
 mod play;
 mod replay;
-mod serve;
+#[doc(hidden)]
+pub mod serve;
 mod session;
 mod target;
 mod token;

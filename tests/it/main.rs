@@ -14,6 +14,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bastion;
 mod cli;
 mod fixtures;
+mod recordings;
 mod toy_target;
