@@ -45,6 +45,7 @@ fn past(text: &str) -> Result<DateTime<Utc>, when::WhenError> {
 const COLUMNS: &[Column<Event>] = &[
     column("No", |event| event.seq.to_string()),
     column("At", |event| when::local(event.at)),
+    column("Reference", |event| event.id.to_string()),
     column("By", |event| event.actor_text.clone()),
     column("Act", |event| event.kind.clone()),
     column("What", |event| event.act_text.clone()),

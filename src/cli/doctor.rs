@@ -133,6 +133,11 @@ async fn is_served(config: &Config) -> bool {
 /// A folder that must be there and take files.
 fn folder(what: &'static str, path: &Path) -> Check {
     let shown = path.display();
+    if !path.exists() {
+        let found = format!("`{shown}` does not exist yet");
+        let advice = format!("`sallyport serve` creates it if it may; else: install -d -m 700 -o sallyport '{shown}'");
+        return Check::warning(what, found, advice);
+    }
     if !path.is_dir() {
         return Check::failed(
             what,
@@ -219,6 +224,11 @@ async fn database(config: &Config) -> Check {
 
 async fn blobs(config: &Config) -> Check {
     const WHAT: &str = "object store";
+    if let Some(folder) = config.blobs.url.strip_prefix("file:").map(Path::new).filter(|folder| !folder.exists()) {
+        // To open it would create it, and its parents, as whoever runs this.
+        let found = format!("`{}` does not exist yet", folder.display());
+        return Check::warning(WHAT, found, "`sallyport serve` creates it when it starts");
+    }
     let look = async {
         let blobs = Blobs::open(&config.blobs)?;
         let key = format!("doctor/{}", Uuid::now_v7().simple());
@@ -278,7 +288,7 @@ fn socket(config: &Config, served: bool) -> Check {
     let shown = path.display();
     match path.parent() {
         _ if served => Check::ok(WHAT, format!("the bastion answers on `{shown}`")),
-        Some(folder) if !folder.is_dir() => {
+        Some(folder) if !folder.is_dir() && folder != config.server.data_dir => {
             Check::failed(WHAT, format!("`{}` is no folder", folder.display()), "create it, or set `[api] socket`")
         }
         Some(_) | None => Check::warning(

@@ -63,6 +63,7 @@ pub(crate) struct NewArgs {
     /// Why
     #[arg(long)]
     reason: String,
+    /// The number of a ticket elsewhere
     #[arg(long)]
     ticket: Option<String>,
     /// What may be done: shell, exec, upload, download, forward=host:port
@@ -81,13 +82,16 @@ pub(crate) struct NewArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct LsArgs {
-    #[arg(long, value_enum, default_value_t = GrantStateFilter::Active)]
+    /// Those that are active, upcoming, ended, or all
+    #[arg(long, value_enum, hide_possible_values = true, default_value_t = GrantStateFilter::Active)]
     state: GrantStateFilter,
     /// All, the ended and revoked ones too
     #[arg(long, conflicts_with = "state")]
     all: bool,
+    /// Only those that name this person
     #[arg(long)]
     person: Option<PrincipalName>,
+    /// Only those that lead to this target
     #[arg(long)]
     target: Option<TargetName>,
 }

@@ -46,7 +46,14 @@ const TOKEN_VARIABLE: &str = "SALLYPORT_TOKEN";
 
 /// An audited SSH bastion for vendor access: time-boxed grants, everything recorded, everything replayed.
 #[derive(Debug, Parser)]
-#[command(name = "sallyport", version, propagate_version = true, disable_help_subcommand = true, max_term_width = 100)]
+#[command(
+    name = "sallyport",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true,
+    max_term_width = 100,
+    after_help = "To try it: `sallyport demo`. To begin: `sallyport serve`, `ca user`, `person add`, `target add`, `grant new`."
+)]
 pub(crate) struct Cli {
     #[command(flatten)]
     global: Global,

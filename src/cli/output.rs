@@ -11,17 +11,18 @@ use serde::Serialize;
 use super::failure::Failure;
 use crate::api::page::Page;
 
-/// The forms of output.
+/// The forms of output. Its arms have no doc comments: clap would make paragraphs of them, and spread every command's
+/// help over pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// Aligned columns for people
+    // Aligned columns for people.
     #[default]
     Table,
-    /// The API's JSON, indented
+    // The API's JSON, indented.
     Json,
-    /// One JSON object on each line
+    // One JSON object on each line.
     Jsonl,
-    /// Comma-separated values with a header (RFC 4180)
+    // Comma-separated values with a header (RFC 4180).
     Csv,
 }
 

@@ -40,10 +40,12 @@ pub(crate) enum PersonCommand {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct AddArgs {
+    /// What the person is called here, and in the user name of `ssh`: `li.wei`
     name: PrincipalName,
     /// A public key: a file such as `id_ed25519.pub` (every line of it), or the line itself
     #[arg(long = "key", value_name = "FILE|LINE")]
     keys: Vec<String>,
+    /// Whom the person works for
     #[arg(long, value_name = "NAME")]
     organisation: Option<String>,
     /// The parts that the person plays: engineer, admin, reviewer, auditor

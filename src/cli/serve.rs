@@ -75,7 +75,7 @@ pub struct Bastion {
 }
 
 impl Bastion {
-    /// Opens the stores, recovers what an earlier run left behind, and opens the doors. When this returns, people can
+    /// Opens the stores, begins to recover what an earlier run left behind, and opens the doors. When this returns, people can
     /// log in.
     pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
         let node = config.node();
@@ -89,14 +89,16 @@ impl Bastion {
         let app = App::new(db, blobs, clock, master);
         let recordings = Recordings::new(app.clone(), config.recording.clone())
             .with_context(|| format!("cannot use the journal folder `{}`", config.recording.journal_dir.display()))?;
-        let recovered = recordings.recover(&node).await.context("cannot recover what an earlier run left behind")?;
-        if recovered.sessions + recovered.recordings > 0 {
+        let left =
+            recordings.find_left_behind(&node).await.context("cannot find out what an earlier run left behind")?;
+        if left.sessions() + left.journals() > 0 {
             info!(
-                sessions = recovered.sessions,
-                recordings = recovered.recordings,
-                "An earlier run's sessions were closed."
+                sessions = left.sessions(),
+                recordings = left.journals(),
+                "An earlier run left these open; they are recovered."
             );
         }
+        recordings.recover(left);
         let host_key = bastion_key(&app, Purpose::HostKey).await?;
         let user_ca = bastion_key(&app, Purpose::UserCa).await?;
         let host_ca = bastion_key(&app, Purpose::HostCa).await?;

@@ -30,10 +30,13 @@ pub(crate) struct LsArgs {
     /// Only those that go on
     #[arg(long)]
     live: bool,
+    /// Only this person's
     #[arg(long)]
     person: Option<PrincipalName>,
+    /// Only those to this target
     #[arg(long)]
     target: Option<TargetName>,
+    /// Only those under this grant
     #[arg(long)]
     grant: Option<GrantId>,
     /// At most this many

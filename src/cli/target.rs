@@ -37,6 +37,7 @@ pub(crate) enum TargetCommand {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct AddArgs {
+    /// What the host is called here, and in the user name of `ssh`: `web-1`
     name: TargetName,
     /// `host` or `host:port`; the name itself where it is left out
     address: Option<Address>,

@@ -27,6 +27,9 @@ const EXIT_REFUSED: u32 = 254;
 /// The exit status of a program whose end nobody saw, as OpenSSH's client has it for itself.
 const EXIT_LOST: u32 = 255;
 
+/// How long a client that has ended its input may take to close the channel after the program's end.
+const CLIENT_CLOSE: Duration = Duration::from_secs(2);
+
 /// How long the last words may take to be taken.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -185,25 +188,36 @@ async fn run_recorded(
     let passer = proxy::pass_requests(requests, target_write.clone(), recorder.clone());
     let mut passer = Some(tokio::spawn(until(done.clone(), passer)));
 
-    let outcome = loop {
-        tokio::select! {
-            end = pump.run(&mut warnings) => break Outcome::Output(end?),
-            closed = ended(&mut input), if input.is_some() => {
-                closed?;
-                break Outcome::ClientClosed;
+    let outcome = {
+        // Pinned outside of the loop: a batch that was recorded must also be sent, whatever else ends meanwhile.
+        let output = pump.run(&mut warnings);
+        tokio::pin!(output);
+        loop {
+            tokio::select! {
+                end = &mut output => break Outcome::Output(end?),
+                closed = ended(&mut input), if input.is_some() => {
+                    closed?;
+                    break Outcome::ClientClosed;
+                }
+                fed = ended(&mut feeder), if feeder.is_some() => fed?,
+                passed = ended(&mut passer), if passer.is_some() => passed?,
+                () = stop.cancelled() => break Outcome::Stopped,
             }
-            fed = ended(&mut feeder), if feeder.is_some() => { fed?; }
-            passed = ended(&mut passer), if passer.is_some() => { passed?; }
-            () = stop.cancelled() => break Outcome::Stopped,
         }
     };
-    done.cancel();
     Ok(match outcome {
         Outcome::Output(OutputEnd::Closed) => {
-            let _ = client.write.close().await; // it may have gone meanwhile
-            let _ = target_write.close().await;
+            let ending = Ending { how: "closed".to_owned(), reason: None };
+            recorder.finish(ending.clone());
+            let _ = target_write.close().await; // it may have gone meanwhile
             live.targets.give_back(connection);
-            Ending { how: "closed".to_owned(), reason: None }
+            if queue.has_ended() {
+                // The client closes the channel itself now that both sides have ended. russh remembers a channel for as
+                // long as its connection lives if we close it first.
+                let _ = tokio::time::timeout(CLIENT_CLOSE, ended(&mut input)).await;
+            }
+            let _ = client.write.close().await;
+            ending
         }
         Outcome::Output(OutputEnd::NotStarted) => {
             tell(client, has_pty, &["the target did not start the program".to_owned()]).await;

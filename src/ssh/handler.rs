@@ -299,6 +299,8 @@ impl Handler for Client {
         reply: ChannelOpenHandle,
         session: &mut Session,
     ) -> Result<(), russh::Error> {
+        // A channel that we closed first is not told of by `channel_close`.
+        self.channels.retain(|_, open| !open.requests.is_closed());
         if self.channels.len() >= self.door.settings.max_channels as usize {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());

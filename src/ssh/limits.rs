@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::SshSettings;
 
-/// Addresses that are remembered for their failures; the oldest are forgotten first. A memory bound, not a policy: an
-/// attacker with more addresses is limited by the other bounds.
+/// Addresses that are remembered for their failures; when there are more, those whose time is over are forgotten, or else
+/// all. A memory bound, not a policy: an attacker with more addresses is limited by the other bounds.
 const MOST_REMEMBERED: usize = 100_000;
 
 /// Counts connections and failures. Cheap to clone.

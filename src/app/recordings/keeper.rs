@@ -59,6 +59,8 @@ enum Source {
     Live(Arc<Shared>),
     /// A journal that a crash left behind, and which start of the machine wrote it.
     Left { dir: PathBuf, same_boot: bool },
+    /// No journal any more: only what had been shipped to the live tail.
+    Lost { dir: PathBuf, frames: Vec<Frame> },
 }
 
 /// What a turn of sealing works on; moves to a blocking thread and back.
@@ -113,6 +115,20 @@ impl Keeper {
         resume: Resume,
     ) -> Self {
         let source = Source::Left { dir: dir.clone(), same_boot };
+        Self::with(recordings, recording, session, started_at, source, dir, resume)
+    }
+
+    /// A keeper for a recording whose journal is gone: `frames` had been shipped.
+    pub(super) fn lost(
+        recordings: Recordings,
+        recording: RecordingId,
+        session: SessionId,
+        started_at: DateTime<Utc>,
+        dir: PathBuf,
+        resume: Resume,
+        frames: Vec<Frame>,
+    ) -> Self {
+        let source = Source::Lost { dir: dir.clone(), frames };
         Self::with(recordings, recording, session, started_at, source, dir, resume)
     }
 
@@ -175,7 +191,9 @@ impl Keeper {
         // Until anything is new, or something pending grows old.
         shared.wake_at.store(position + 1, Ordering::Release);
         while !more(position) {
-            let age = self.recordings.0.settings.segment_time;
+            // What was typed is held back until it is known whether it was echoed.
+            let held_back = work.sealer.is_waiting();
+            let age = if held_back { Duration::from_secs(1) } else { self.recordings.0.settings.segment_time };
             if tokio::time::timeout(age, shared.wake.notified()).await.is_err() {
                 return;
             }
@@ -200,13 +218,14 @@ impl Keeper {
         let Some(mut work) = self.work.take() else {
             return Ok(Turn { done: true, ..Turn::default() });
         };
-        let source = match &self.source {
+        let source = match &mut self.source {
             Source::Live(shared) => {
                 // Looked at in this order: what was written before the end was set is read before the end counts.
                 let ending = shared.ending.get().cloned();
                 Feed::Live { end: shared.journal.end(), now_us: shared.journal.elapsed_us(), ending }
             }
             Source::Left { same_boot, .. } => Feed::Left { same_boot: *same_boot },
+            Source::Lost { frames, .. } => Feed::Lost { frames: std::mem::take(frames) },
         };
         let (work, turn) = tokio::task::spawn_blocking(move || {
             let turn = work.turn(source);
@@ -310,11 +329,13 @@ impl Keeper {
     async fn forget_journal(&self) {
         let dir = match &self.source {
             Source::Live(shared) => shared.journal.dir().to_owned(),
-            Source::Left { dir, .. } => dir.clone(),
+            Source::Left { dir, .. } | Source::Lost { dir, .. } => dir.clone(),
         };
         let shown = dir.display().to_string();
         let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(dir)).await;
-        if let Ok(Err(error)) = removed {
+        if let Ok(Err(error)) = removed
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
             warn!(%error, journal = shown, "A journal that is at rest could not be removed.");
         }
     }
@@ -333,6 +354,7 @@ async fn put(blobs: &Blobs, recording: RecordingId, sealed: &Sealed) -> Result<(
 enum Feed {
     Live { end: u64, now_us: u64, ending: Option<Ending> },
     Left { same_boot: bool },
+    Lost { frames: Vec<Frame> },
 }
 
 impl Work {
@@ -352,6 +374,15 @@ impl Work {
                     self.sealer.tick(now_us, &mut turn.sealed);
                     turn.tail = self.sealer.take_tail();
                 }
+            }
+            Feed::Lost { frames } => {
+                // These were masked before they were shipped.
+                frames.into_iter().for_each(|frame| self.sealer.push_own(frame));
+                let last_us = self.sealer.progress().1;
+                let gap = "the journal is gone: what had not been shipped by then is missing";
+                self.sealer.push_own(Frame { at: last_us, body: Body::Gap(gap.to_owned()) });
+                let ending = Ending { how: "crashed".to_owned(), reason: Some("the bastion died".to_owned()) };
+                self.end(last_us, None, &ending, &mut turn);
             }
             Feed::Left { same_boot } => {
                 let rest = self.reader.read_rest(TURN_BYTES, &mut self.frames);

@@ -38,7 +38,7 @@ use tracing::error;
 use uuid::Uuid;
 
 use self::journal::{Disk, Durability, Journal, JournalWriteError, Written};
-pub use self::recover::RecoverError;
+pub use self::recover::{LeftBehind, RecoverError};
 use crate::app::App;
 use crate::store::db::{self, DbError};
 
@@ -137,7 +137,7 @@ pub struct Ending {
 }
 
 impl Recordings {
-    /// Opens the journals' disk. Call [`Recordings::recover`] before the first recording.
+    /// Opens the journals' disk. Call [`Recordings::find_left_behind`] before the first recording.
     pub fn new(app: App, settings: RecordingSettings) -> std::io::Result<Self> {
         std::fs::create_dir_all(&settings.journal_dir)?;
         let disk = Disk::start(settings.durability, settings.flush_interval)?;

@@ -1,24 +1,32 @@
-//! Journals that a crash left behind are carried to rest at the next start, before anybody is let in.
+//! Journals that a crash left behind are carried to rest at the next start, beside the new work: nobody waits for an
+//! object store that is away.
 //!
 //! Every byte that an engineer saw was in the journal first, so what the journal holds is the whole truth but for power
 //! failures, which a gap frame admits to. A session whose node died has its end written here.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use bytes::Bytes;
 use chrono::TimeDelta;
 use sallyport_domain::channel::TerminalSize;
 use sallyport_domain::event::{Act, SessionEnd};
-use sallyport_domain::id::RecordingId;
-use tracing::{info, warn};
+use sallyport_domain::id::{RecordingId, SessionId};
+use sallyport_domain::recording::frame::Frame;
+use tracing::{error, info, warn};
 
 use super::journal::{JournalReader, Rest};
 use super::keeper::Keeper;
 use super::seal::Resume;
 use super::{Header, Recordings, boot_id, event};
+use crate::store::db::recordings::RecordingRecord;
 use crate::store::db::{self, DbError};
 
-/// Why the journals of an earlier run could not be recovered. The server must not start then: it would let people in
-/// while it cannot tell what it owes.
+/// The longest pause between tries while the database is away.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Why it is not known what an earlier run left behind. The server must not start then: it would let people in while it
+/// cannot tell what it owes.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoverError {
     #[error("cannot read the journal directory `{path}`")]
@@ -27,27 +35,74 @@ pub enum RecoverError {
     Db(#[from] DbError),
 }
 
-/// What recovery did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Recovered {
-    pub recordings: usize,
-    pub sessions: usize,
+/// What an earlier run left behind.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LeftBehind {
+    journals: Vec<(PathBuf, RecordingId)>,
+    /// Recordings without an end whose journal is not there.
+    lost: Vec<RecordingId>,
+    sessions: Vec<SessionId>,
+}
+
+impl LeftBehind {
+    /// Recordings that were not at rest.
+    pub fn journals(&self) -> usize {
+        self.journals.len() + self.lost.len()
+    }
+
+    /// Sessions without an end in the books.
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
 }
 
 impl Recordings {
-    /// Takes to rest what an earlier run of `node` left behind and closes its sessions in the books.
-    pub async fn recover(&self, node: &str) -> Result<Recovered, RecoverError> {
-        let mut recovered = Recovered::default();
-        for (dir, recording) in self.left_behind().await? {
-            if self.recover_one(dir, recording).await? {
-                recovered.recordings += 1;
-            }
-        }
-        recovered.sessions = self.close_sessions(node).await?;
-        Ok(recovered)
+    /// Finds what an earlier run of `node` left behind. Call it before the first recording is started.
+    pub async fn find_left_behind(&self, node: &str) -> Result<LeftBehind, RecoverError> {
+        let journals = self.journals().await?;
+        let mut tx = self.0.app.db.read().await?;
+        let open = db::sessions::live_on(&mut tx, node).await?;
+        let unfinished = db::recordings::unfinished_on(&mut tx, node).await?;
+        let unfinished = unfinished.into_iter().map(|found| found.recording.id);
+        let lost = unfinished.filter(|id| !journals.iter().any(|(_, journal)| journal == id)).collect();
+        Ok(LeftBehind { journals, lost, sessions: open.iter().map(|open| open.session.id).collect() })
     }
 
-    async fn left_behind(&self) -> Result<Vec<(PathBuf, RecordingId)>, RecoverError> {
+    /// Takes it to rest and closes its sessions in the books, beside whatever else goes on. [`Recordings::close`] waits
+    /// for it as for any keeper.
+    pub fn recover(&self, left: LeftBehind) {
+        let recordings = self.clone();
+        self.0.keepers.spawn(async move {
+            for (dir, recording) in &left.journals {
+                recordings.insist(|| recordings.recover_one(dir.clone(), *recording)).await;
+            }
+            for recording in &left.lost {
+                recordings.insist(|| recordings.recover_lost(*recording)).await;
+            }
+            recordings.insist(|| recordings.close_sessions(&left.sessions)).await;
+        });
+    }
+
+    /// Does `work`, and does it again while the database is away.
+    async fn insist<F: Future<Output = Result<(), RecoverError>>>(&self, work: impl Fn() -> F) {
+        let mut pause = Duration::from_millis(100);
+        while let Err(error) = work().await {
+            let RecoverError::Db(error) = &error else {
+                error!(%error, "Something of an earlier run could not be recovered; it is kept for the next start.");
+                return;
+            };
+            if !error.is_unreachable() {
+                error!(%error, "Something of an earlier run could not be recovered; it is kept for the next start.");
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+                () = self.0.stop.cancelled() => return,
+            }
+        }
+    }
+
+    async fn journals(&self) -> Result<Vec<(PathBuf, RecordingId)>, RecoverError> {
         let path = self.0.settings.journal_dir.clone();
         let failed = |source| RecoverError::Directory { path: path.clone(), source };
         let mut entries = tokio::fs::read_dir(&path).await.map_err(failed)?;
@@ -63,7 +118,7 @@ impl Recordings {
         Ok(found)
     }
 
-    async fn recover_one(&self, dir: PathBuf, recording: RecordingId) -> Result<bool, RecoverError> {
+    async fn recover_one(&self, dir: PathBuf, recording: RecordingId) -> Result<(), RecoverError> {
         let mut tx = self.0.app.db.read().await?;
         let row = db::recordings::find(&mut tx, recording).await?;
         drop(tx);
@@ -73,43 +128,70 @@ impl Recordings {
             if let Err(error) = tokio::fs::remove_dir_all(&dir).await {
                 warn!(%error, journal = %dir.display(), "A journal could not be removed.");
             }
-            return Ok(false);
+            return Ok(());
         };
-        let size = row.recording.cols.zip(row.recording.rows).map(|(cols, rows)| TerminalSize { cols, rows });
-        let resume = row.progress.resume.as_deref().and_then(|resume| serde_json::from_str(resume).ok());
-        let resume: Resume = resume.unwrap_or_else(|| Resume::start(size));
+        let resume = resume_point(&row);
         let same_boot = same_boot(dir.clone()).await;
         let (session, started_at) = (row.recording.session, row.recording.started_at);
         let keeper = Keeper::left(self.clone(), recording, session, started_at, dir, same_boot, resume);
         if let Some(last_us) = keeper.run().await {
             info!(%recording, seconds = last_us / 1_000_000, "A recording was recovered from its journal.");
         }
-        Ok(true)
+        Ok(())
     }
 
-    /// Sessions of this node that have no end ended when their last recording did.
-    async fn close_sessions(&self, node: &str) -> Result<usize, RecoverError> {
+    /// Ends a recording whose journal is gone with what had been shipped, and says so in it.
+    async fn recover_lost(&self, recording: RecordingId) -> Result<(), RecoverError> {
+        let mut tx = self.0.app.db.read().await?;
+        let Some(row) = db::recordings::find(&mut tx, recording).await? else { return Ok(()) };
+        let runs = db::recordings::tail(&mut tx, recording, 0, u32::MAX).await?;
+        drop(tx);
+        let resume = resume_point(&row);
+        let mut frames = Vec::new();
+        for run in runs.into_iter().filter(|run| run.segment >= resume.number) {
+            let mut bytes = Bytes::from(run.frames);
+            while let Ok(Some(frame)) = Frame::take(&mut bytes) {
+                frames.push(frame);
+            }
+        }
+        let RecordingRecord { recording: found, .. } = row;
+        let dir = self.0.settings.journal_dir.join(recording.to_string());
+        let keeper = Keeper::lost(self.clone(), recording, found.session, found.started_at, dir, resume, frames);
+        keeper.run().await;
+        warn!(%recording, "A recording's journal was gone; it was ended with what had been shipped.");
+        Ok(())
+    }
+
+    /// Sessions that have no end ended when their last recording did.
+    async fn close_sessions(&self, sessions: &[SessionId]) -> Result<(), RecoverError> {
         let app = &self.0.app;
-        let mut tx = app.db.write().await?;
-        let open = db::sessions::live_on(&mut tx, node).await?;
-        for open in &open {
-            let session = &open.session;
-            let last = db::recordings::of_session(&mut tx, session.id)
+        for &id in sessions {
+            let mut tx = app.db.write().await?;
+            let Some(found) = db::sessions::find(&mut tx, id).await? else { continue };
+            let started_at = found.session.started_at;
+            let last = db::recordings::of_session(&mut tx, id)
                 .await?
                 .into_iter()
                 .map(|found| {
                     found.recording.started_at + TimeDelta::microseconds(found.progress.duration_us.cast_signed())
                 })
                 .max();
-            let ended_at = last.unwrap_or(session.started_at).max(session.started_at);
-            if db::sessions::end(&mut tx, session.id, ended_at, &SessionEnd::Crashed).await? {
-                let act = Act::SessionEnded { session: session.id, end: SessionEnd::Crashed };
+            let ended_at = last.unwrap_or(started_at).max(started_at);
+            if db::sessions::end(&mut tx, id, ended_at, &SessionEnd::Crashed).await? {
+                let act = Act::SessionEnded { session: id, end: SessionEnd::Crashed };
                 db::events::append(&mut tx, &event(app.clock.now(), act)).await?;
             }
+            tx.commit().await?;
         }
-        tx.commit().await?;
-        Ok(open.len())
+        Ok(())
     }
+}
+
+/// Where a recording's sealing goes on: behind its last segment, or at its start.
+fn resume_point(row: &RecordingRecord) -> Resume {
+    let size = row.recording.cols.zip(row.recording.rows).map(|(cols, rows)| TerminalSize { cols, rows });
+    let resume = row.progress.resume.as_deref().and_then(|resume| serde_json::from_str(resume).ok());
+    resume.unwrap_or_else(|| Resume::start(size))
 }
 
 /// Whether the machine has run on since the journal was written. If its first file is gone, its header is too; then the

@@ -131,6 +131,11 @@ impl Sealer {
         self.position
     }
 
+    /// Whether something that was typed waits for its echo; see [`Sealer::tick`].
+    pub fn is_waiting(&self) -> bool {
+        self.masker.as_ref().is_some_and(Masker::is_waiting)
+    }
+
     /// The number of the segment being made.
     pub fn number(&self) -> u32 {
         self.resume.number
