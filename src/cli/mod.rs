@@ -5,6 +5,7 @@
 
 mod client;
 mod failure;
+mod frames;
 mod output;
 mod prompt;
 mod when;
@@ -19,6 +20,7 @@ mod export;
 mod grant;
 mod person;
 mod play;
+mod recording;
 mod replay;
 #[doc(hidden)]
 pub mod serve;
