@@ -1,11 +1,11 @@
 //! Sallyport, an audited SSH bastion.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests have tasks and time of their own"))]
+
 #[doc(hidden)]
 pub mod api;
 #[doc(hidden)]
 pub mod app;
-#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests have tasks and time of their own"))]
-
 pub mod cli;
 #[doc(hidden)]
 pub mod config;

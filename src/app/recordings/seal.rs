@@ -6,6 +6,7 @@
 
 use avt::Terminal;
 use bytes::Bytes;
+use sallyport_domain::cast::utf8::incomplete_tail;
 use sallyport_domain::channel::TerminalSize;
 use sallyport_domain::recording::frame::{Body, Frame};
 use sallyport_domain::recording::mask::Masker;
@@ -106,6 +107,8 @@ pub struct Sealer {
     pending_bytes: u64,
     /// How many of `pending` went to the live tail.
     tailed: usize,
+    /// The last bytes of output, and of standard error: they tell whether a character waits for its rest.
+    ends: [Vec<u8>; 2],
 }
 
 impl Sealer {
@@ -123,6 +126,7 @@ impl Sealer {
             pending: Vec::new(),
             pending_bytes: 0,
             tailed: 0,
+            ends: Default::default(),
         }
     }
 
@@ -205,7 +209,14 @@ impl Sealer {
         self.resume.last_us = self.resume.last_us.max(frame.at);
         let counters = &mut self.resume.counters;
         match &frame.body {
-            Body::Output(bytes) | Body::ErrorOutput(bytes) => counters.bytes_out += bytes.len() as u64,
+            Body::Output(bytes) => {
+                counters.bytes_out += bytes.len() as u64;
+                keep_end(&mut self.ends[0], bytes);
+            }
+            Body::ErrorOutput(bytes) => {
+                counters.bytes_out += bytes.len() as u64;
+                keep_end(&mut self.ends[1], bytes);
+            }
             Body::Input(bytes) => counters.bytes_in += bytes.len() as u64,
             Body::Gap(_) => counters.gaps += 1,
             _ => {}
@@ -223,11 +234,13 @@ impl Sealer {
     }
 
     fn is_due(&self, now_us: u64) -> bool {
-        let oldest = self.pending.first().map(|frame| frame.at);
-        oldest.is_some_and(|oldest| {
-            self.pending_bytes >= self.settings.segment_bytes
-                || now_us.saturating_sub(oldest) >= self.settings.segment_us
-        })
+        let Some(oldest) = self.pending.first().map(|frame| frame.at) else {
+            return false;
+        };
+        // A cut inside a character would cost it in the player; but what is never whole must not hold a segment open.
+        let patience = if self.ends.iter().any(|end| !incomplete_tail(end).is_empty()) { 2 } else { 1 };
+        self.pending_bytes >= self.settings.segment_bytes.saturating_mul(patience)
+            || now_us.saturating_sub(oldest) >= self.settings.segment_us.saturating_mul(patience)
     }
 
     fn cut(&mut self, sealed: &mut Vec<Sealed>) {
@@ -267,6 +280,12 @@ impl Sealer {
             resume: self.resume.clone(),
         });
     }
+}
+
+/// Keeps the last three bytes of a stream in `end`: a character that is not whole has no more.
+fn keep_end(end: &mut Vec<u8>, bytes: &[u8]) {
+    end.extend_from_slice(&bytes[bytes.len().saturating_sub(3)..]);
+    end.drain(..end.len().saturating_sub(3));
 }
 
 /// Compresses a segment as one zstd frame with a checksum.
@@ -441,6 +460,33 @@ mod tests {
         assert!(sealed.is_empty());
         sealer.tick(121_000_000, &mut sealed);
         assert_eq!(sealed.len(), 1);
+    }
+
+    fn bytes(at: u64, bytes: &'static [u8]) -> Frame {
+        Frame { at, body: Body::Output(Bytes::from_static(bytes)) }
+    }
+
+    #[test]
+    fn a_segment_is_not_cut_inside_a_character() {
+        // With the second packet the segment is full.
+        let full = "x".repeat(SETTINGS.segment_bytes as usize - 20);
+        let frames = [output(1, &full), bytes(2, b"\xe7"), bytes(3, b"\x95"), bytes(4, b"\x8c"), bytes(5, b"y")];
+
+        let (_, sealed) = seal(Resume::start(Some(TerminalSize { cols: 80, rows: 24 })), &frames);
+
+        assert_eq!(sealed.len(), 1);
+        assert_eq!(open(&sealed[0]).1, frames[..4]);
+    }
+
+    #[test]
+    fn a_character_that_is_never_whole_does_not_hold_a_segment_open() {
+        let frames: Vec<Frame> = (0..20_000).map(|number| bytes(number, b"\xe7")).collect();
+        let (mut sealer, mut sealed) = seal(Resume::start(Some(TerminalSize { cols: 80, rows: 24 })), &frames);
+        assert!(sealed.len() > 10);
+        assert!(sealed.iter().all(|segment| segment.bytes < 2 * SETTINGS.segment_bytes + 1000));
+        let before = sealed.len();
+        sealer.tick(300_000_000, &mut sealed);
+        assert_eq!(sealed.len(), before + 1);
     }
 
     #[test]
