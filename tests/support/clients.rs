@@ -2,6 +2,7 @@
 //! known hosts and configuration in a temporary folder, no agent, and a deadline.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
@@ -122,6 +123,18 @@ impl Workstation {
         run
     }
 
+    /// rsync, which calls this workstation's `ssh`; remote paths are `user@127.0.0.1:path`.
+    pub fn rsync(&self, address: SocketAddr) -> Run {
+        let mut run = Run::new("rsync", self.folder.path());
+        run.command.arg("-e").arg(format!("ssh -F {} -p {}", self.config().display(), address.port()));
+        run
+    }
+
+    /// Any other program, with this workstation as its home.
+    pub fn program(&self, program: impl AsRef<OsStr>) -> Run {
+        Run::new(program, self.folder.path())
+    }
+
     fn openssh(&self, program: &str) -> Run {
         let mut run = Run::new(program, self.folder.path());
         run.command.arg("-F").arg(self.config());
@@ -138,6 +151,7 @@ fn append(path: &Path, line: &str) {
 pub struct Run {
     command: Command,
     input: Vec<u8>,
+    files: bool,
     deadline: Duration,
     home: PathBuf,
 }
@@ -175,11 +189,11 @@ impl Output {
 }
 
 impl Run {
-    fn new(program: &str, home: &Path) -> Self {
+    fn new(program: impl AsRef<OsStr>, home: &Path) -> Self {
         let mut command = Command::new(program);
         command.env("HOME", home).env_remove("SSH_AUTH_SOCK").env_remove("DISPLAY").env("TERM", "xterm-256color");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        Self { command, input: Vec::new(), deadline: DEADLINE, home: home.to_owned() }
+        Self { command, input: Vec::new(), files: false, deadline: DEADLINE, home: home.to_owned() }
     }
 
     pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
@@ -208,6 +222,14 @@ impl Run {
         self
     }
 
+    /// What is too large for memory: its standard input and output are files.
+    pub fn files(mut self, input: &Path, output: &Path) -> Self {
+        self.command.stdin(File::open(input).expect("an input file"));
+        self.command.stdout(File::create(output).expect("an output file"));
+        self.files = true;
+        self
+    }
+
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
@@ -226,21 +248,24 @@ impl Run {
     pub async fn run(mut self) -> Output {
         let start = Instant::now();
         let mut child = self.command.spawn().expect("a client; scripts/install-test-deps installs it");
-        let (mut stdin, mut stdout, mut stderr) = (
-            child.stdin.take().expect("its input"),
-            child.stdout.take().expect("its output"),
-            child.stderr.take().expect("its errors"),
-        );
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        assert!(self.files || (stdin.is_some() && stdout.is_some()), "its input and output");
+        let mut stderr = stderr.expect("its errors");
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let running = async {
             let write = async {
-                // A client that ends early closes its input; its exit status tells what happened.
-                let _closed: std::io::Result<()> = stdin.write_all(&self.input).await;
-                drop(stdin);
+                if let Some(mut stdin) = stdin {
+                    // A client that ends early closes its input; its exit status tells what happened.
+                    let _closed: std::io::Result<()> = stdin.write_all(&self.input).await;
+                }
             };
-            let ((), a, b) = tokio::join!(write, stdout.read_to_end(&mut out), stderr.read_to_end(&mut err));
-            a.expect("its output");
-            b.expect("its errors");
+            let read = async {
+                if let Some(mut stdout) = stdout {
+                    stdout.read_to_end(&mut out).await.expect("its output");
+                }
+            };
+            let ((), (), errors) = tokio::join!(write, read, stderr.read_to_end(&mut err));
+            errors.expect("its errors");
             child.wait().await.expect("its end")
         };
         let status = tokio::time::timeout(self.deadline, running).await;

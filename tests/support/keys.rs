@@ -1,6 +1,7 @@
 //! Key pairs in files, as stock clients want them, and a certificate authority.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use russh::keys::key::safe_rng;
@@ -29,6 +30,25 @@ impl KeyPair {
         private.write_openssh_file(&path, LineEnding::LF).expect("a private key file");
         private.public_key().write_openssh_file(public_path(&path)).expect("a public key file");
         Self { private, path, _folder: folder }
+    }
+
+    /// A new key pair made by `ssh-keygen` with these options; for RSA, which it makes faster.
+    pub fn by_ssh_keygen(options: &[&str]) -> Self {
+        let folder = super::temporary_folder();
+        let path = folder.path().join("id");
+        let made = Command::new("ssh-keygen").args(["-q", "-N", "", "-f"]).arg(&path).args(options).output();
+        let made = made.expect("ssh-keygen; scripts/install-test-deps installs it");
+        assert!(made.status.success(), "ssh-keygen: {}", String::from_utf8_lossy(&made.stderr));
+        let private = PrivateKey::read_openssh_file(&path).expect("a private key");
+        Self { private, path, _folder: folder }
+    }
+
+    /// As a certificate authority: certifies by `ssh-keygen` with these options, and puts the certificate beside the key.
+    pub fn certify_by_ssh_keygen(&self, subject: &KeyPair, options: &[&str]) {
+        let mut keygen = Command::new("ssh-keygen");
+        keygen.args(["-q", "-s"]).arg(&self.path).args(["-I", "a test's certificate"]).args(options);
+        let signed = keygen.arg(subject.public_path()).output().expect("ssh-keygen; scripts/install-test-deps installs it");
+        assert!(signed.status.success(), "ssh-keygen: {}", String::from_utf8_lossy(&signed.stderr));
     }
 
     /// The private key's file; clients look for a certificate in `…-cert.pub` beside it.

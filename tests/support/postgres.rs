@@ -139,6 +139,13 @@ impl Postgres {
         format!("postgres:///{database}?host={}&user=postgres", self.folder.display())
     }
 
+    /// All that is in a database, as `pg_dump` writes it.
+    pub fn dump(url: &str) -> Vec<u8> {
+        let dumped = Command::new(binaries().join("pg_dump")).arg(url).output().expect("pg_dump");
+        assert!(dumped.status.success(), "pg_dump: {}", String::from_utf8_lossy(&dumped.stderr));
+        dumped.stdout
+    }
+
     fn log(&self) -> PathBuf {
         self.folder.join("log")
     }
