@@ -221,11 +221,11 @@ impl Sealer {
             Body::Gap(_) => counters.gaps += 1,
             _ => {}
         }
-        if let Some(screen) = &mut self.screen {
-            if !screen.show(&frame.body) {
-                error!("The terminal that makes snapshots failed; the recording goes on without them.");
-                self.screen = None;
-            }
+        if let Some(screen) = &mut self.screen
+            && !screen.show(&frame.body)
+        {
+            error!("The terminal that makes snapshots failed; the recording goes on without them.");
+            self.screen = None;
         }
         match &mut self.masker {
             Some(masker) => masker.push(frame, &mut self.pending),
