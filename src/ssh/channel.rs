@@ -140,6 +140,8 @@ enum Outcome {
     Output(OutputEnd),
     ClientClosed,
     Stopped,
+    /// It cannot be carried on, and its session with it.
+    Failed(ProxyError),
 }
 
 async fn run_recorded(
@@ -176,29 +178,45 @@ async fn run_recorded(
     let (target_read, target_write) = channel.split();
     let target_write = Arc::new(target_write);
     let mut pump = OutputPump::new(target_read, client, recorder, &queue, has_pty);
-    if has_pty && start.program == Program::Shell {
-        pump.say(notice::welcome(&live.open, door.app.clock.now())).await?;
-    }
     proxy::start_program(&target_write, &start).await;
     let feeder = proxy::feed(queue.clone(), target_write.clone());
     let mut feeder = Some(tokio::spawn(until(done.clone(), feeder)));
     let passer = proxy::pass_requests(requests, target_write.clone(), recorder.clone());
     let mut passer = Some(tokio::spawn(until(done.clone(), passer)));
 
-    let outcome = loop {
-        tokio::select! {
-            end = pump.run(&mut warnings) => break Outcome::Output(end?),
-            closed = ended(&mut input), if input.is_some() => {
-                closed?;
-                break Outcome::ClientClosed;
+    let welcome = has_pty && start.program == Program::Shell;
+    let welcome = welcome.then(|| notice::welcome(&live.open, door.app.clock.now()));
+    let outcome = {
+        // One future from start to end: what it has taken from the target and not sent on yet would go with it.
+        let output = async {
+            if let Some(welcome) = welcome {
+                pump.say(welcome).await?;
             }
-            fed = ended(&mut feeder), if feeder.is_some() => { fed?; }
-            passed = ended(&mut passer), if passer.is_some() => { passed?; }
-            () = stop.cancelled() => break Outcome::Stopped,
+            pump.run(&mut warnings).await
+        };
+        tokio::pin!(output);
+        loop {
+            let event = tokio::select! {
+                end = &mut output => end.map(|end| Some(Outcome::Output(end))),
+                closed = ended(&mut input), if input.is_some() => closed.map(|()| Some(Outcome::ClientClosed)),
+                fed = ended(&mut feeder), if feeder.is_some() => fed.map(|()| None),
+                passed = ended(&mut passer), if passer.is_some() => passed.map(|()| None),
+                () = stop.cancelled() => Ok(Some(Outcome::Stopped)),
+            };
+            match event {
+                Ok(None) => {}
+                Ok(Some(outcome)) => break outcome,
+                Err(error) => break Outcome::Failed(error),
+            }
         }
     };
     done.cancel();
     Ok(match outcome {
+        Outcome::Failed(error) => {
+            warn!(error = proxy::chain(&error), "The channel's session must end.");
+            live.cut((&error).into());
+            return finish_stopped(client, Some(&mut pump), recorder, &cut, has_pty).await;
+        }
         Outcome::Output(OutputEnd::Closed) => {
             let _ = client.write.close().await; // it may have gone meanwhile
             let _ = target_write.close().await;
