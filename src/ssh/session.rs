@@ -37,6 +37,9 @@ const GOODBYE: Duration = Duration::from_millis(1_200);
 /// How long a channel may take for its last words, within [`GOODBYE`].
 const LAST_WORDS: Duration = Duration::from_millis(700);
 
+/// How long the database may take to answer for a session whose window ends.
+const LAST_REVIEW: Duration = Duration::from_millis(250);
+
 /// The longest pause between tries to write a session's end while the database is away.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -175,7 +178,12 @@ async fn watch_over(door: &Door, live: &Live) -> CutReason {
             }
             () = tokio::time::sleep(Duration::from_secs(1)), if unsure_since.is_some() => {}
         }
-        match access::review(&door.app, &live.open).await {
+        let verdict = tokio::select! {
+            verdict = access::review(&door.app, &live.open) => verdict,
+            // A database that went silent does not keep the window open.
+            () = outlasts(door, &permit) => return expired(&permit),
+        };
+        match verdict {
             Ok(Verdict::Stay(permit)) => {
                 unsure_since = None;
                 drop(live.permit.send_replace(permit));
@@ -184,8 +192,7 @@ async fn watch_over(door: &Door, live: &Live) -> CutReason {
             Err(error) => {
                 // The window is known without the database.
                 if permit.not_after() <= door.app.clock.now() {
-                    let denial = Denial::Expired { grant: permit.grant(), at: permit.not_after() };
-                    return CutReason::Denied { denial };
+                    return expired(&permit);
                 }
                 let since = *unsure_since.get_or_insert_with(|| {
                     warn!(%error, "The session cannot be reviewed; it goes on for the configured grace.");
@@ -197,6 +204,16 @@ async fn watch_over(door: &Door, live: &Live) -> CutReason {
             }
         }
     }
+}
+
+/// Returns when the window has ended and the database has had its time to say that it was extended meanwhile.
+async fn outlasts(door: &Door, permit: &Permit) {
+    door.app.clock.sleep_until(permit.not_after()).await;
+    tokio::time::sleep(LAST_REVIEW).await;
+}
+
+fn expired(permit: &Permit) -> CutReason {
+    CutReason::Denied { denial: Denial::Expired { grant: permit.grant(), at: permit.not_after() } }
 }
 
 async fn sleep_until(door: &Door, at: Option<DateTime<Utc>>) {
