@@ -6,7 +6,8 @@
 //! ```
 //!
 //! A *position* counts the bytes of a journal's records over all its files (each file's four magic bytes apart), so
-//! a file's name says where it starts, and a file goes when everything in it is at rest elsewhere.
+//! a file's name says where it starts, and a file goes when everything in it is at rest elsewhere. Each file begins with
+//! the journal's header, for the first one may be gone when it is needed.
 //!
 //! All writing is done by one thread, [`Disk`], and all flushing by another: a slow disk stalls those who wait for
 //! their record, never the runtime. Whoever waits holds at most one batch, so the queue is bounded by its users.
@@ -82,6 +83,7 @@ pub struct Written {
 /// One recording's journal, open for writing.
 pub struct Journal {
     dir: PathBuf,
+    header: String,
     started: Instant,
     state: Mutex<State>,
     /// Set by the flusher, which has no one to tell.
@@ -182,6 +184,7 @@ impl Journal {
         let file = open_file(&dir, 0)?;
         let journal = Self {
             dir,
+            header: header.to_owned(),
             started: Instant::now(),
             state: Mutex::new(State { file: Arc::new(file), file_start: 0, end: 0, last_at: 0, failure: None }),
             flush_failed: AtomicBool::new(false),
@@ -238,12 +241,15 @@ impl Journal {
     }
 
     fn write_to(&self, state: &mut State, bodies: &[Body]) -> io::Result<Written> {
+        let mut header = None;
         if state.end - state.file_start >= FILE_BYTES {
             state.file = Arc::new(open_file(&self.dir, state.end)?);
             state.file_start = state.end;
+            header = Some(Body::Header(self.header.clone()));
         }
         let at = self.elapsed_us().max(state.last_at);
-        let bodies: Vec<(u8, Bytes)> = bodies.iter().map(|body| (body.kind(), body.to_bytes())).collect();
+        let bodies = header.iter().chain(bodies);
+        let bodies: Vec<(u8, Bytes)> = bodies.map(|body| (body.kind(), body.to_bytes())).collect();
         let heads: Vec<[u8; RECORD_HEAD_BYTES]> =
             bodies.iter().map(|(kind, body)| journal::record_head(at, *kind, body)).collect();
         let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(2 * bodies.len());
@@ -472,6 +478,10 @@ mod tests {
         Body::Output(Bytes::from(bytes))
     }
 
+    fn without_headers(frames: &[Frame]) -> impl Iterator<Item = &Body> {
+        frames.iter().map(|frame| &frame.body).filter(|body| !matches!(body, Body::Header(_)))
+    }
+
     async fn written(dir: &Path, durability: Durability) -> (Arc<Journal>, Vec<Body>) {
         let disk = Disk::start(durability, Duration::from_millis(10)).unwrap();
         let journal = Journal::create(dir.join("r-1"), "{}").unwrap();
@@ -495,7 +505,7 @@ mod tests {
             while reader.position() < journal.end() {
                 reader.read(journal.end(), 1 << 20, &mut frames).unwrap();
             }
-            assert!(frames.iter().map(|frame| &frame.body).eq(all.iter()));
+            assert!(without_headers(&frames).eq(&all[1..]));
             assert!(frames.is_sorted_by_key(|frame| frame.at));
 
             let mut again = Vec::new();
@@ -515,7 +525,8 @@ mod tests {
         let mut frames = Vec::new();
         let mut reader = JournalReader::new(journal.dir().to_owned(), second);
         while reader.read_rest(1 << 20, &mut frames).unwrap() == Rest::More {}
-        assert!(frames.iter().map(|frame| &frame.body).eq(&all[all.len() - frames.len()..]));
+        assert!(matches!(frames[0].body, Body::Header(_)), "a file without a header");
+        assert!(without_headers(&frames).eq(&all[all.len() + 1 - frames.len()..]));
         let error = JournalReader::new(journal.dir().to_owned(), 0).read_rest(1, &mut Vec::new()).unwrap_err();
         assert!(matches!(error, JournalReadError::Missing { position: 0 }));
     }

@@ -1,21 +1,30 @@
-//! Journals that a crash left behind are carried to rest at the next start, before anybody is let in.
+//! Journals that a crash left behind are carried to rest at the next start, as far as possible before anybody is let in:
+//! an object store that is away must not keep everybody out, so what takes longer goes on in the background.
 //!
 //! Every byte that an engineer saw was in the journal first, so what the journal holds is the whole truth but for power
 //! failures, which a gap frame admits to. A session whose node died has its end written here.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use chrono::TimeDelta;
+use futures::StreamExt;
 use sallyport_domain::channel::TerminalSize;
 use sallyport_domain::event::{Act, SessionEnd};
 use sallyport_domain::id::RecordingId;
 use tracing::{info, warn};
 
-use super::journal::{JournalReader, Rest};
+use super::journal::{self, JournalReader, Rest};
 use super::keeper::Keeper;
 use super::seal::Resume;
 use super::{Header, Recordings, boot_id, event};
 use crate::store::db::{self, DbError};
+
+/// How long the start waits for recordings to come to rest.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Recordings that are recovered at once: each may hold some MiB while a store is slow.
+const KEEPERS_AT_ONCE: usize = 8;
 
 /// Why the journals of an earlier run could not be recovered. The server must not start then: it would let people in
 /// while it cannot tell what it owes.
@@ -37,14 +46,24 @@ pub struct Recovered {
 impl Recordings {
     /// Takes to rest what an earlier run of `node` left behind and closes its sessions in the books.
     pub async fn recover(&self, node: &str) -> Result<Recovered, RecoverError> {
-        let mut recovered = Recovered::default();
+        let mut keepers = Vec::new();
         for (dir, recording) in self.left_behind().await? {
-            if self.recover_one(dir, recording).await? {
-                recovered.recordings += 1;
-            }
+            keepers.extend(self.keeper_of(dir, recording).await?.map(|keeper| (recording, keeper)));
         }
-        recovered.sessions = self.close_sessions(node).await?;
-        Ok(recovered)
+        let recordings = keepers.len();
+        let running = self.0.keepers.spawn(futures::stream::iter(keepers).for_each_concurrent(
+            KEEPERS_AT_ONCE,
+            async |(recording, keeper)| {
+                if let Some(last_us) = keeper.run().await {
+                    info!(%recording, seconds = last_us / 1_000_000, "A recording was recovered from its journal.");
+                }
+            },
+        ));
+        if tokio::time::timeout(PATIENCE, running).await.is_err() {
+            warn!("Recordings of an earlier run are still being recovered; the bastion goes on meanwhile.");
+        }
+        let sessions = self.close_sessions(node).await?;
+        Ok(Recovered { recordings, sessions })
     }
 
     async fn left_behind(&self) -> Result<Vec<(PathBuf, RecordingId)>, RecoverError> {
@@ -63,7 +82,8 @@ impl Recordings {
         Ok(found)
     }
 
-    async fn recover_one(&self, dir: PathBuf, recording: RecordingId) -> Result<bool, RecoverError> {
+    /// What carries a journal to rest; `None` if it is not needed any more.
+    async fn keeper_of(&self, dir: PathBuf, recording: RecordingId) -> Result<Option<Keeper>, RecoverError> {
         let mut tx = self.0.app.db.read().await?;
         let row = db::recordings::find(&mut tx, recording).await?;
         drop(tx);
@@ -73,18 +93,14 @@ impl Recordings {
             if let Err(error) = tokio::fs::remove_dir_all(&dir).await {
                 warn!(%error, journal = %dir.display(), "A journal could not be removed.");
             }
-            return Ok(false);
+            return Ok(None);
         };
         let size = row.recording.cols.zip(row.recording.rows).map(|(cols, rows)| TerminalSize { cols, rows });
         let resume = row.progress.resume.as_deref().and_then(|resume| serde_json::from_str(resume).ok());
         let resume: Resume = resume.unwrap_or_else(|| Resume::start(size));
         let same_boot = same_boot(dir.clone()).await;
         let (session, started_at) = (row.recording.session, row.recording.started_at);
-        let keeper = Keeper::left(self.clone(), recording, session, started_at, dir, same_boot, resume);
-        if let Some(last_us) = keeper.run().await {
-            info!(%recording, seconds = last_us / 1_000_000, "A recording was recovered from its journal.");
-        }
-        Ok(true)
+        Ok(Some(Keeper::left(self.clone(), recording, session, started_at, dir, same_boot, resume)))
     }
 
     /// Sessions of this node that have no end ended when their last recording did.
@@ -112,12 +128,13 @@ impl Recordings {
     }
 }
 
-/// Whether the machine has run on since the journal was written. If its first file is gone, its header is too; then the
-/// answer is the careful one.
+/// Whether the machine has run on since the journal was written, as far as the header of its first file that is left
+/// says; without one the answer is the careful one.
 async fn same_boot(dir: PathBuf) -> bool {
     let read = move || {
         let mut frames = Vec::new();
-        let rest = JournalReader::new(dir, 0).read_rest(1, &mut frames);
+        let starts = journal::file_starts(&dir).unwrap_or_default();
+        let rest = JournalReader::new(dir, starts.first().copied().unwrap_or(0)).read_rest(1, &mut frames);
         let first = frames.into_iter().next();
         match (rest, first.map(|frame| frame.body)) {
             (
