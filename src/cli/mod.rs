@@ -20,7 +20,7 @@ mod grant;
 mod person;
 mod play;
 mod replay;
-mod serve;
+pub(crate) mod serve;
 mod session;
 mod target;
 mod token;
