@@ -11,21 +11,25 @@ use chrono::{DateTime, Utc};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use russh::keys::PublicKey;
+use sallyport::Bastion;
 use sallyport::app::clock::Clock;
 use sallyport::app::keys::{self, Purpose};
 use sallyport::app::recordings::read::Reader;
-use sallyport::app::{App, grants, people, targets};
+use sallyport::app::{App, audit, grants, people, targets};
 use sallyport::config::Config;
 use sallyport::store::blob::Blobs;
+use sallyport::store::db::events::EventFilter;
 use sallyport::store::db::recordings::RecordingRecord;
 use sallyport::store::db::sessions::{SessionFilter, SessionRecord};
 use sallyport::store::db::{self, Db};
 use sallyport::store::seal::MasterKey;
+use sallyport::toy_target::{self, ToyTarget};
 use sallyport_domain::event::Actor;
 use sallyport_domain::grant::{Capabilities, Grant, Terms, Window};
 use sallyport_domain::id::SessionId;
 use sallyport_domain::principal::Role;
 use sallyport_domain::recording::frame::Body;
+use sallyport_domain::secret::TargetPassword;
 use sallyport_domain::target::{HostKey, HostKeyTrust};
 use tokio::io::AsyncReadExt;
 use tokio::process::Child;
@@ -104,14 +108,16 @@ impl World {
         let workstation = Workstation::new(&key);
         workstation.trust(address, &PublicKey::from_openssh(&host_key).unwrap());
         let login = Sshd::login();
-        furnish(&app, &key, sshd.address(), sshd.host_key(), &login).await;
+        add_person(&app, "alice", &key).await;
+        let credential = targets::Credential::Certificate;
+        add_target(&app, "node-1", sshd.address(), sshd.host_key(), &login, credential).await;
         Self { sshd, workstation, address, app, login, folder, server, _key: key }
     }
 
     /// Gives alice a grant for `time` from now on.
     pub async fn grant(&self, time: Duration) -> Grant {
         let now = self.app.clock.now();
-        give(&self.app, &self.login, Window::new(now, now + time).unwrap()).await
+        give(&self.app, "alice", "node-1", &self.login, Window::new(now, now + time).unwrap()).await
     }
 
     /// The user name that leads to the target.
@@ -178,6 +184,13 @@ impl World {
         .await;
     }
 
+    /// When the last event of a kind was written.
+    pub async fn last_event(&self, kind: &str) -> Instant {
+        let filter = EventFilter { kind: Some(kind.to_owned()), ..EventFilter::default() };
+        let events = audit::list(&self.app, 0, &filter, 1_000).await.unwrap();
+        instant_of(events.last().unwrap().1.at)
+    }
+
     /// Every recording, by the command that it is of (the latest of equals).
     pub async fn recordings(&self) -> HashMap<String, RecordingRecord> {
         recordings(&self.app).await.into_iter().map(|found| (command_of(&found), found)).collect()
@@ -191,6 +204,11 @@ impl World {
         .await;
         let found = self.recordings().await.remove(command).unwrap();
         Recorded::read(&self.app, &found).await
+    }
+
+    /// How many journals there are: recordings that are not at rest.
+    pub fn journals(&self) -> usize {
+        std::fs::read_dir(self.folder.path().join("data/journal")).unwrap().count()
     }
 
     /// How many TCP connections are open at the bastion's port, seen from either end.
@@ -277,46 +295,102 @@ impl Recorded {
     }
 }
 
-/// Adds alice with a key, and the target.
-pub async fn furnish(app: &App, key: &KeyPair, address: SocketAddr, host_key: &PublicKey, login: &str) {
-    let actor = Actor::Operator { uid: 0 };
+/// Adds a person with a key.
+pub async fn add_person(app: &App, name: &str, key: &KeyPair) {
     let person = people::NewPerson {
-        name: "alice".parse().unwrap(),
+        name: name.parse().unwrap(),
         organisation: None,
         roles: vec![Role::Engineer],
         keys: vec![key.line().parse().unwrap()],
         password: None,
     };
-    people::add(app, &actor, person).await.unwrap();
+    people::add(app, &OPERATOR, person).await.unwrap();
+}
+
+/// Adds a target with one login.
+pub async fn add_target(
+    app: &App,
+    name: &str,
+    address: SocketAddr,
+    host_key: &PublicKey,
+    login: &str,
+    credential: targets::Credential,
+) {
     let target = targets::NewTarget {
-        name: "node-1".parse().unwrap(),
+        name: name.parse().unwrap(),
         aliases: Vec::new(),
         address: address.to_string().parse().unwrap(),
         jump: None,
-        logins: vec![(login.parse().unwrap(), targets::Credential::Certificate)],
+        logins: vec![(login.parse().unwrap(), credential)],
         labels: std::collections::BTreeMap::new(),
         host_keys: vec![HostKey { trust: HostKeyTrust::Host, public_key: host_key.to_openssh().unwrap() }],
     };
-    targets::add(app, &actor, target).await.unwrap();
+    targets::add(app, &OPERATOR, target).await.unwrap();
 }
 
-/// Gives alice a grant.
-pub async fn give(app: &App, login: &str, window: Window) -> Grant {
+/// Gives somebody a grant for everything on one target.
+pub async fn give(app: &App, person: &str, target: &str, login: &str, window: Window) -> Grant {
     let terms = Terms {
-        targets: vec!["node-1".parse().unwrap()],
+        targets: vec![target.parse().unwrap()],
         logins: vec![login.parse().unwrap()],
         capabilities: Capabilities { shell: true, exec: true, upload: true, download: true, forwards: Vec::new() },
         source_networks: Vec::new(),
         max_sessions: None,
     };
-    let grant = grants::NewGrant {
-        people: vec!["alice".parse().unwrap()],
-        terms,
-        window,
-        reason: "a test".to_owned(),
-        ticket: None,
-    };
-    grants::make(app, &Actor::Operator { uid: 0 }, grant).await.unwrap()
+    let reason = "a test".to_owned();
+    let people = vec![person.parse().unwrap()];
+    grants::make(app, &OPERATOR, grants::NewGrant { people, terms, window, reason, ticket: None }).await.unwrap()
+}
+
+/// By whose hand the tests arrange things.
+pub const OPERATOR: Actor = Actor::Operator { uid: 0 };
+
+/// A bastion inside the test's process, on a clock that the test moves, with a toy target.
+pub struct Inside {
+    pub bastion: Bastion,
+    pub clock: Clock,
+    pub toy: ToyTarget,
+    _folder: tempfile::TempDir,
+}
+
+/// What the toy target takes. A certificate would not do: it is made by a clock that the toy target does not go by.
+const TOY_PASSWORD: &str = "correct horse battery staple";
+
+impl Inside {
+    /// Starts both, with targets `node-1` and `node-2`, which are the same toy target, and nobody who may go there.
+    pub async fn start(stores: &Stores<'_>) -> Self {
+        let folder = support::temporary_folder();
+        let home = folder.path().join("home");
+        std::fs::create_dir(&home).unwrap();
+        let settings = toy_target::Settings {
+            password: Some(TOY_PASSWORD.to_owned()),
+            shell: "/bin/bash".into(),
+            working_directory: home,
+            ..toy_target::Settings::default()
+        };
+        let toy = ToyTarget::start(settings).await.unwrap();
+        let text = configuration(folder.path(), SocketAddr::from(([127, 0, 0, 1], 0)), stores);
+        let clock = Clock::manual(Clock::system().now());
+        let bastion = Bastion::start(Config::parse(&text, []).unwrap(), clock.clone()).await.unwrap();
+        for name in ["node-1", "node-2"] {
+            let credential = targets::Credential::Password(TargetPassword::new(TOY_PASSWORD));
+            add_target(bastion.app(), name, toy.address(), toy.host_key(), "ops", credential).await;
+        }
+        Self { bastion, clock, toy, _folder: folder }
+    }
+
+    pub fn app(&self) -> &App {
+        self.bastion.app()
+    }
+
+    /// A new person's computer.
+    pub async fn person(&self, name: &str) -> (Workstation, KeyPair) {
+        let key = KeyPair::ed25519();
+        add_person(self.app(), name, &key).await;
+        let workstation = Workstation::new(&key);
+        workstation.trust(self.bastion.ssh_address(), self.bastion.host_key());
+        (workstation, key)
+    }
 }
 
 fn configuration(folder: &Path, address: SocketAddr, stores: &Stores<'_>) -> String {

@@ -23,3 +23,6 @@ mod disk_full;
 mod harness;
 mod kill;
 mod outages;
+mod scenario;
+mod stalls;
+mod warnings;
