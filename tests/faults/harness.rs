@@ -175,11 +175,9 @@ impl World {
     /// Waits until no session lives, in the books.
     pub async fn all_ended(&self) {
         let live = SessionFilter { live: Some(true), ..SessionFilter::default() };
-        eventually("every session has its end in the books", async || {
-            match self.app.db.read().await {
-                Ok(mut tx) => db::sessions::list(&mut tx, &live, 10).await.is_ok_and(|live| live.is_empty()),
-                Err(_) => false,
-            }
+        eventually("every session has its end in the books", async || match self.app.db.read().await {
+            Ok(mut tx) => db::sessions::list(&mut tx, &live, 10).await.is_ok_and(|live| live.is_empty()),
+            Err(_) => false,
         })
         .await;
     }
@@ -480,8 +478,7 @@ impl Collected {
     pub fn start(run: Run) -> Self {
         let mut child = run.spawn();
         let (out, err) = (Arc::default(), Arc::default());
-        let readers =
-            vec![collect(child.stdout.take().unwrap(), &out), collect(child.stderr.take().unwrap(), &err)];
+        let readers = vec![collect(child.stdout.take().unwrap(), &out), collect(child.stderr.take().unwrap(), &err)];
         Self { child, out, err, readers }
     }
 

@@ -234,7 +234,8 @@ impl Sealer {
         frames.sort_by_key(|frame| frame.at);
         let mut bytes = segment::begin(&self.resume.snapshot);
         bytes.reserve(frames.iter().map(Frame::encoded_bytes).sum());
-        let (start_us, end_us) = (frames.first().map_or(0, |frame| frame.at), frames.last().map_or(0, |frame| frame.at));
+        let (start_us, end_us) =
+            (frames.first().map_or(0, |frame| frame.at), frames.last().map_or(0, |frame| frame.at));
         frames.drain(..).for_each(|frame| frame.encode(&mut bytes)); // each frame's memory is given back at once
         let stored = compress(&bytes);
         let sha256 = Hash::of(&stored);
