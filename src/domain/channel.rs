@@ -156,11 +156,7 @@ impl Channel {
     }
 
     /// The program starts. Gives back what was asked for before it.
-    pub fn start(
-        &mut self,
-        program: Program,
-        recording: RecordingId,
-    ) -> Result<Asked, RequestError> {
+    pub fn start(&mut self, program: Program, recording: RecordingId) -> Result<Asked, RequestError> {
         self.may_start()?;
         let Channel::Idle { pty, env } = std::mem::replace(self, Channel::Closed) else {
             return Err(RequestError::Closed); // may_start has refused every other state

@@ -165,7 +165,8 @@ async fn run_recorded(
     let done = stop.child_token();
     let _guard = done.clone().drop_guard();
     let queue = Arc::new(InputQueue::new(recorder.clone(), door.recordings.settings().stdin_budget.as_u64()));
-    let mut input = Some(live.channels.spawn(until(done.clone(), proxy::pump_input(read, recorder.clone(), queue.clone()))));
+    let mut input =
+        Some(live.channels.spawn(until(done.clone(), proxy::pump_input(read, recorder.clone(), queue.clone()))));
 
     let connection = tokio::select! {
         taken = live.targets.take() => taken,

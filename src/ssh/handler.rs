@@ -202,7 +202,7 @@ impl Handler for Client {
     type Error = russh::Error;
 
     async fn authentication_banner(&mut self) -> Result<Option<String>, russh::Error> {
-        if self.door.health.is_database_up() {
+        if self.door.health.ask(&self.door.app).await {
             return Ok(None);
         }
         let text =

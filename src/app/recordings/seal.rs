@@ -27,7 +27,7 @@ pub struct SealSettings {
 }
 
 /// See [`SealSettings::segment_bytes`].
-pub const PLAIN_FACTOR: u64 = 16;
+pub const PLAIN_FACTOR: u64 = 8;
 
 /// What was counted so far. "in" is towards the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -257,7 +257,9 @@ impl Sealer {
         frames.sort_by_key(|frame| frame.at);
         let mut bytes = segment::begin(&self.resume.snapshot);
         bytes.reserve(frames.iter().map(Frame::encoded_bytes).sum());
-        frames.iter().for_each(|frame| frame.encode(&mut bytes));
+        let (start_us, end_us) =
+            (frames.first().map_or(0, |frame| frame.at), frames.last().map_or(0, |frame| frame.at));
+        frames.drain(..).for_each(|frame| frame.encode(&mut bytes)); // each frame's memory is given back at once
         let stored = compress(&bytes);
         let sha256 = Hash::of(&stored);
         let number = self.resume.number;
@@ -272,8 +274,8 @@ impl Sealer {
         }
         sealed.push(Sealed {
             number,
-            start_us: frames.first().map_or(0, |frame| frame.at),
-            end_us: frames.last().map_or(0, |frame| frame.at),
+            start_us,
+            end_us,
             bytes: bytes.len() as u64,
             stored: stored.into(),
             sha256,
@@ -302,7 +304,9 @@ fn compress(bytes: &[u8]) -> Vec<u8> {
         compressor.compress(bytes)
     });
     // zstd fails only for want of memory, and then a Rust program has aborted already.
-    compressor.unwrap_or_default()
+    let mut stored = compressor.unwrap_or_default();
+    stored.shrink_to_fit(); // it waits for the store
+    stored
 }
 
 /// Decompresses a stored segment of at most `most` bytes.
