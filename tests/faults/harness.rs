@@ -246,11 +246,9 @@ fn command_of(found: &RecordingRecord) -> String {
 
 /// A recording, read back through its chain.
 pub struct Recorded {
-    pub session: SessionId,
     /// What went to a client's standard output: output, and the bastion's own words.
     pub shown: Vec<u8>,
     pub input: Vec<u8>,
-    pub notices: Vec<Vec<u8>>,
     /// How it ended, as JSON.
     pub end: String,
     pub gaps: usize,
@@ -260,7 +258,7 @@ impl Recorded {
     /// Panics if the chain or a segment does not verify.
     pub async fn read(app: &App, found: &RecordingRecord) -> Self {
         let mut reader = Reader::new(app.clone(), found.recording.id, false);
-        let (mut shown, mut input, mut notices, mut end, mut gaps) =
+        let (mut shown, mut input, mut end, mut gaps) =
             (Vec::new(), Vec::new(), Vec::new(), String::new(), 0);
         while let Some(frames) = reader.next().await.unwrap() {
             for frame in frames {
@@ -268,7 +266,6 @@ impl Recorded {
                     Body::Output(bytes) => shown.extend_from_slice(&bytes),
                     Body::Notice(bytes) => {
                         shown.extend_from_slice(&bytes);
-                        notices.push(bytes.to_vec());
                     }
                     Body::Input(bytes) => input.extend_from_slice(&bytes),
                     Body::End(text) => end = text,
@@ -277,7 +274,7 @@ impl Recorded {
                 }
             }
         }
-        Self { session: found.recording.session, shown, input, notices, end, gaps }
+        Self { shown, input, end, gaps }
     }
 
     /// Everything that a client received must be here, from the first byte on.

@@ -115,10 +115,10 @@ impl Play {
             11..=18 => self.log_in(&app, person, target).await,
             19 => {
                 let live = live_sessions(&app).await;
-                if let Some(session) = live.first() {
-                    if sessions::request_cut(&app, &OPERATOR, session.session.id, "stop it").await.is_ok() {
-                        self.done("cut_requested");
-                    }
+                if let Some(session) = live.first()
+                    && sessions::request_cut(&app, &OPERATOR, session.session.id, "stop it").await.is_ok()
+                {
+                    self.done("cut_requested");
                 }
                 "an admin cuts a session".to_owned()
             }
