@@ -258,15 +258,11 @@ impl Recorded {
     /// Panics if the chain or a segment does not verify.
     pub async fn read(app: &App, found: &RecordingRecord) -> Self {
         let mut reader = Reader::new(app.clone(), found.recording.id, false);
-        let (mut shown, mut input, mut end, mut gaps) =
-            (Vec::new(), Vec::new(), Vec::new(), String::new(), 0);
+        let (mut shown, mut input, mut end, mut gaps) = (Vec::new(), Vec::new(), String::new(), 0);
         while let Some(frames) = reader.next().await.unwrap() {
             for frame in frames {
                 match frame.body {
-                    Body::Output(bytes) => shown.extend_from_slice(&bytes),
-                    Body::Notice(bytes) => {
-                        shown.extend_from_slice(&bytes);
-                    }
+                    Body::Output(bytes) | Body::Notice(bytes) => shown.extend_from_slice(&bytes),
                     Body::Input(bytes) => input.extend_from_slice(&bytes),
                     Body::End(text) => end = text,
                     Body::Gap(_) => gaps += 1,
