@@ -26,7 +26,6 @@ use sallyport::store::seal::MasterKey;
 use sallyport::toy_target::{self, ToyTarget};
 use sallyport_domain::event::Actor;
 use sallyport_domain::grant::{Capabilities, Grant, Terms, Window};
-use sallyport_domain::id::SessionId;
 use sallyport_domain::principal::Role;
 use sallyport_domain::recording::frame::Body;
 use sallyport_domain::secret::TargetPassword;
