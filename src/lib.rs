@@ -1,5 +1,7 @@
 //! Sallyport, an audited SSH bastion.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests have tasks and time of their own"))]
+
 #[doc(hidden)]
 pub mod api;
 #[doc(hidden)]

@@ -96,10 +96,7 @@ fn usual_shell() -> PathBuf {
     found.next().unwrap_or_else(|| PathBuf::from("/bin/sh"))
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the toy runs programs as the person who started it, with their shell and home"
-)]
+/// The toy runs programs as the person who started it, with their shell and home.
 fn environment(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }

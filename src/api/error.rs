@@ -57,6 +57,9 @@ pub enum ApiError {
     BadGateway(String),
     #[error("the answer took too long")]
     TimedOut,
+    /// What is kept is not what was stored; the sentence names the place.
+    #[error("{0}")]
+    Damaged(String),
     /// Our fault; the chain goes to the log, the peer learns the reference.
     #[error("something is wrong with the bastion")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -83,12 +86,15 @@ impl ApiError {
             ApiError::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Unavailable"),
             ApiError::BadGateway(_) => (StatusCode::BAD_GATEWAY, "bad_gateway", "Another host did not answer"),
             ApiError::TimedOut => (StatusCode::SERVICE_UNAVAILABLE, "timed_out", "Timed out"),
+            ApiError::Damaged(_) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "damaged", "The recording is not what was stored")
+            }
             ApiError::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
         }
     }
 
     /// The answer, and a line in the log under its reference.
-    fn into_problem(self) -> Problem {
+    pub(super) fn into_problem(self) -> Problem {
         let (status, slug, title) = self.kind();
         let reference = Uuid::now_v7().simple().to_string();
         match &self {

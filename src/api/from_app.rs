@@ -6,6 +6,7 @@ use crate::app::DbError;
 use crate::app::grants::GrantError;
 use crate::app::passwords::PasswordError;
 use crate::app::people::PeopleError;
+use crate::app::recordings::read::ReadError;
 use crate::app::sessions::SessionError;
 use crate::app::targets::TargetError;
 use crate::app::tokens::TokenError;
@@ -111,6 +112,30 @@ impl From<TokenError> for ApiError {
             TokenError::NotInFuture { .. } | TokenError::Text(_) => ApiError::BadRequest(text),
             TokenError::NoRandomness => ApiError::internal(error),
             TokenError::Db(error) => error.into(),
+        }
+    }
+}
+
+impl From<ReadError> for ApiError {
+    fn from(error: ReadError) -> Self {
+        let text = match std::error::Error::source(&error) {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        };
+        match error {
+            ReadError::Unknown => ApiError::NotFound(text),
+            ReadError::MissingObject { .. }
+            | ReadError::Altered { .. }
+            | ReadError::BrokenChain { .. }
+            | ReadError::MissingSegment { .. }
+            | ReadError::Compression { .. }
+            | ReadError::Segment { .. }
+            | ReadError::Tail(_) => ApiError::Damaged(text),
+            ReadError::Fetch { number, source } => {
+                tracing::warn!(error = %source, "The object store cannot be read");
+                ApiError::Unavailable(format!("segment {number} cannot be fetched from the object store now"))
+            }
+            ReadError::Db(error) => error.into(),
         }
     }
 }

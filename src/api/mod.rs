@@ -22,6 +22,7 @@ pub mod grants;
 pub mod health;
 pub mod people;
 pub mod recordings;
+pub mod replay;
 pub mod sessions;
 pub mod targets;
 pub mod tokens;

@@ -2,18 +2,19 @@
 
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderValue, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Router};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::error::ApiError;
 use super::extract::MOST_BODY_BYTES;
-use super::{ApiState, audit, bastion, error, grants, health, people, recordings, sessions, targets, tokens};
+use super::{ApiState, audit, bastion, error, grants, health, people, recordings, replay, sessions, targets, tokens};
+use crate::app::replay::Looks;
 
 /// A handler has this long until its answer begins; a stream may go on for longer.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
@@ -56,6 +57,9 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(sessions::show))
         .routes(routes!(sessions::cut))
         .routes(routes!(recordings::show))
+        .routes(routes!(replay::index))
+        .routes(routes!(replay::segment))
+        .routes(routes!(replay::frames))
         .routes(routes!(audit::list))
         .routes(routes!(tokens::list, tokens::make))
         .routes(routes!(tokens::revoke));
@@ -77,6 +81,7 @@ pub(super) fn router(state: ApiState) -> Router {
         })
         .layer(DefaultBodyLimit::max(MOST_BODY_BYTES))
         .layer(from_fn(in_time))
+        .layer(Extension(Looks::default()))
         .with_state(state)
 }
 

@@ -327,12 +327,16 @@ const ACCESS: &[(&str, [bool; 6])] = &[
     ("sessions_show", LOOK),
     ("sessions_cut", ADMINISTER),
     ("recordings_show", LOOK),
+    ("recordings_index", REPLAY),
+    ("recordings_segment", REPLAY),
+    ("recordings_frames", REPLAY),
     ("events_list", LOOK),
     ("tokens_list", LOOK),
     ("tokens_make", ADMINISTER),
     ("tokens_revoke", ADMINISTER),
 ];
 const LOOK: [bool; 6] = [false, false, true, true, true, true];
+const REPLAY: [bool; 6] = [false, false, true, true, false, true];
 const ADMINISTER: [bool; 6] = [false, false, false, false, true, true];
 
 /// Every operation of the document: its id, method and path.
@@ -362,6 +366,7 @@ async fn every_operation_answers_those_who_may_and_nobody_else() {
     // Nothing has these names, so that whoever may is told that there is nothing; the body says nothing either.
     let fill = |path: &str| {
         let path = path.strip_prefix("/api/v1").unwrap().replace("{name}", "nobody").replace("{fingerprint}", "x");
+        let path = path.replace("{n}", "0");
         let recording = path.replace("recordings/{id}", "recordings/r-00000000000000000000000000");
         let kinds = [("grants", 'g'), ("sessions", 's'), ("tokens", 'k')];
         kinds.iter().fold(recording, |path, (noun, prefix)| {

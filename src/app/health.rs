@@ -28,6 +28,19 @@ impl Health {
         *self.0.borrow()
     }
 
+    /// Asks the database now, unless it is known to be away: for whoever is about to be told that it is, or not.
+    pub async fn ask(&self, app: &App) -> bool {
+        if !self.is_database_up() {
+            return false;
+        }
+        let answers = matches!(tokio::time::timeout(SWEEP, look(app)).await, Ok(Ok(_)));
+        if !answers {
+            // The next sweep tells the sessions.
+            warn!("The database does not answer somebody who logs in.");
+        }
+        answers
+    }
+
     /// Looks once a second until `stop`. Wakes live sessions when the policy's version has changed, and when the database
     /// is back.
     pub async fn sweep(&self, app: App, stop: CancellationToken) {

@@ -15,6 +15,7 @@ pub mod logins;
 pub mod passwords;
 pub mod people;
 pub mod recordings;
+pub mod replay;
 pub mod sessions;
 pub mod targets;
 pub mod text;

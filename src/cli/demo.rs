@@ -97,7 +97,7 @@ fn account() -> Login {
 async fn furnish(app: &App, place: &Path, toy: &ToyTarget, login: &Login, lasting: Duration) -> anyhow::Result<()> {
     let actor = Actor::Operator { uid: nix::unistd::geteuid().as_raw() };
     let key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).context("cannot make a key")?;
-    key.write_openssh_file(&place.join("id_ed25519"), LineEnding::LF).context("cannot write the key")?;
+    key.write_openssh_file(place.join("id_ed25519"), LineEnding::LF).context("cannot write the key")?;
     let public = key.public_key().to_openssh().context("cannot write the key")?;
     let person = people::NewPerson {
         name: "alice".parse()?,

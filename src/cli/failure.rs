@@ -21,7 +21,6 @@ pub(crate) enum FailureKind {
     NotAllowed,
     Conflict,
     /// A proof does not hold: a host key, a hash chain.
-    #[expect(dead_code, reason = "the code is taken for proofs, and no command checks one yet")]
     Proof,
     Unreachable,
     Interrupted,

@@ -5,6 +5,7 @@
 
 mod client;
 mod failure;
+mod frames;
 mod output;
 mod prompt;
 mod when;
@@ -19,8 +20,10 @@ mod export;
 mod grant;
 mod person;
 mod play;
+mod recording;
 mod replay;
-pub(crate) mod serve;
+#[doc(hidden)]
+pub mod serve;
 mod session;
 mod target;
 mod token;

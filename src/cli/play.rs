@@ -39,11 +39,16 @@ pub struct PlayOptions {
     pub speed: f64,
     /// Go past more than 2 s without a change at once.
     pub skip_idle: bool,
-    /// Where to start, in microseconds.
+    /// Where to start, in microseconds; [`LIVE`] is wherever the recording has got to.
     pub start_us: u64,
+    /// Leave at the end though there are keys, as one who watches does.
+    pub leave_at_end: bool,
     /// Keys and a status line, if standard input and output are a terminal.
     pub input: bool,
 }
+
+/// A place that no recording reaches: whatever is read is shown at once.
+pub const LIVE: u64 = i64::MAX as u64;
 
 /// How a replay ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,9 +152,9 @@ where
     let mut pressed = stage.keys();
     loop {
         replay.advance(began.elapsed());
-        let status = keys.then(|| status(&replay, recording, began.elapsed()));
+        let status = keys.then(|| status(&replay, recording, options, began.elapsed()));
         stage.draw(&replay, status.as_deref()).context("cannot draw on the terminal")?;
-        if !keys && replay.is_over() {
+        if (!keys || options.leave_at_end) && replay.is_over() {
             stage.close(&replay)?;
             return Ok(Played::ToTheEnd);
         }
@@ -214,6 +219,7 @@ fn command(key: KeyEvent) -> Option<Asked> {
         KeyCode::Left => Command::Seek(-by),
         KeyCode::Right => Command::Seek(by),
         KeyCode::Home | KeyCode::Char('0') => Command::ToStart,
+        KeyCode::End => Command::Seek(i64::MAX),
         KeyCode::Char('<' | ',') => Command::Slower,
         KeyCode::Char('>') => Command::Faster,
         KeyCode::Char('i') => Command::SkipIdle,
@@ -223,11 +229,13 @@ fn command(key: KeyEvent) -> Option<Asked> {
 }
 
 /// The line at the bottom.
-fn status(replay: &Replay, recording: &Recording, now: Duration) -> String {
+fn status(replay: &Replay, recording: &Recording, options: PlayOptions, now: Duration) -> String {
     let (end, is_last) = replay.end_so_far();
     let end = recording.duration_us.unwrap_or(end).max(end);
     let more = if is_last || recording.duration_us.is_some() { "" } else { "+" };
-    let state = if replay.is_seeking() {
+    let state = if options.leave_at_end && replay.is_seeking() {
+        "●"
+    } else if replay.is_seeking() {
         "»"
     } else if replay.is_over() {
         "■"

@@ -130,6 +130,8 @@ impl Replay {
             if self.tape.ended || self.tape.end >= target {
                 self.target = None;
                 self.position = target.min(self.tape.end.max(self.position));
+            } else {
+                self.position = self.position.max(self.tape.end);
             }
             self.rest(now);
             return;

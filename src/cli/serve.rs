@@ -188,11 +188,11 @@ impl Bastion {
 
 /// The master key; the usual file is made at the first start.
 fn load_master_key(config: &Config) -> anyhow::Result<MasterKey> {
-    if let Some(file) = config.own_master_key_file() {
-        if !file.exists() {
-            MasterKey::create_file(file).with_context(|| format!("cannot make the master key `{}`", file.display()))?;
-            info!(file = %file.display(), "A master key was made. Keep a copy of it elsewhere: without it no stored secret can be opened.");
-        }
+    if let Some(file) = config.own_master_key_file()
+        && !file.exists()
+    {
+        MasterKey::create_file(file).with_context(|| format!("cannot make the master key `{}`", file.display()))?;
+        info!(file = %file.display(), "A master key was made. Keep a copy of it elsewhere: without it no stored secret can be opened.");
     }
     Ok(MasterKey::load(&config.master_key, |name| std::env::var_os(name))?)
 }

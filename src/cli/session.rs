@@ -6,6 +6,7 @@ use sallyport_domain::name::{PrincipalName, TargetName};
 
 use super::failure::Failure;
 use super::output::{self, Column, Format, column};
+use super::recording::{self, ExportArgs, PlayArgs, WatchArgs};
 use super::{Global, now, when};
 use crate::api::grants::Reason;
 use crate::api::recordings::Recording;
@@ -17,6 +18,12 @@ pub(crate) enum SessionCommand {
     Ls(LsArgs),
     /// Show one session with what its channels did
     Show { id: SessionId },
+    /// Replay what was done, in this terminal
+    Play(PlayArgs),
+    /// Follow a live session until it ends
+    Watch(WatchArgs),
+    /// Write a recording as an asciicast or as text
+    Export(ExportArgs),
     /// End a live session now
     Cut {
         id: SessionId,
@@ -58,6 +65,9 @@ const COLUMNS: &[Column<Session>] = &[
 pub(crate) async fn run(command: SessionCommand, global: &Global) -> Result<(), Failure> {
     let client = global.client()?;
     match command {
+        SessionCommand::Play(args) => recording::play(args, global).await,
+        SessionCommand::Watch(args) => recording::watch(args, global).await,
+        SessionCommand::Export(args) => recording::export(args, global).await,
         SessionCommand::Ls(args) => {
             let mut query = Vec::new();
             query.extend(args.live.then(|| ("live", "true".to_owned())));
@@ -100,11 +110,11 @@ fn rows(detail: &SessionDetail) -> Vec<(&'static str, String)> {
         ("From", output::printable(&session.client_address)),
         ("Client", output::printable(&session.client_version)),
         ("Node", session.node.clone()),
-        ("Recordings", detail.recordings.iter().map(recording).collect::<Vec<_>>().join("\n")),
+        ("Recordings", detail.recordings.iter().map(recording_line).collect::<Vec<_>>().join("\n")),
     ]
 }
 
-fn recording(recording: &Recording) -> String {
+fn recording_line(recording: &Recording) -> String {
     let gaps = if recording.gaps == 0 { String::new() } else { format!(", {} gaps", recording.gaps) };
     let exit = recording.exit_text.as_ref().map(|exit| format!(", {exit}")).unwrap_or_default();
     format!("{} {} {}{exit}{gaps}", recording.channel, recording.id, output::printable(&recording.program_text))

@@ -98,6 +98,9 @@ pub enum RequestError {
     VariableNotListed,
 }
 
+/// What was asked for before the program: the terminal, and the environment's variables.
+pub type Asked = (Option<Pty>, Vec<(String, String)>);
+
 impl Channel {
     /// A session channel that was just opened.
     pub const fn new() -> Self {
@@ -153,11 +156,7 @@ impl Channel {
     }
 
     /// The program starts. Gives back what was asked for before it.
-    pub fn start(
-        &mut self,
-        program: Program,
-        recording: RecordingId,
-    ) -> Result<(Option<Pty>, Vec<(String, String)>), RequestError> {
+    pub fn start(&mut self, program: Program, recording: RecordingId) -> Result<Asked, RequestError> {
         self.may_start()?;
         let Channel::Idle { pty, env } = std::mem::replace(self, Channel::Closed) else {
             return Err(RequestError::Closed); // may_start has refused every other state

@@ -25,7 +25,7 @@ pub struct Event {
 }
 
 /// By whose hand.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Actor {
     /// The bastion itself: a window that ended, a recovery after a crash.

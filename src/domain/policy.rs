@@ -233,10 +233,10 @@ fn judge(question: &Question<'_>, grant: &Grant, now: DateTime<Utc>) -> Result<(
     if !grant.terms.admits(question.source) {
         return Err(Denial::SourceNotAllowed { grant: grant.id, source_address: question.source });
     }
-    if let Some(most) = grant.terms.max_sessions {
-        if question.open_sessions.get(&grant.id).copied().unwrap_or(0) >= most {
-            return Err(Denial::TooManySessions { grant: grant.id, most });
-        }
+    if let Some(most) = grant.terms.max_sessions
+        && question.open_sessions.get(&grant.id).copied().unwrap_or(0) >= most
+    {
+        return Err(Denial::TooManySessions { grant: grant.id, most });
     }
     Ok(())
 }

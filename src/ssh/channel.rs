@@ -93,7 +93,7 @@ async fn await_start(
     }
 }
 
-#[allow(clippy::too_many_arguments)] // called once; a struct would only name them twice
+#[expect(clippy::too_many_arguments, reason = "called once; a struct would only name them twice")]
 async fn run_program(
     door: Arc<Door>,
     live: Arc<Live>,
@@ -165,7 +165,8 @@ async fn run_recorded(
     let done = stop.child_token();
     let _guard = done.clone().drop_guard();
     let queue = Arc::new(InputQueue::new(recorder.clone(), door.recordings.settings().stdin_budget.as_u64()));
-    let mut input = Some(tokio::spawn(until(done.clone(), proxy::pump_input(read, recorder.clone(), queue.clone()))));
+    let mut input =
+        Some(live.channels.spawn(until(done.clone(), proxy::pump_input(read, recorder.clone(), queue.clone()))));
 
     let connection = tokio::select! {
         taken = live.targets.take() => taken,
@@ -186,9 +187,9 @@ async fn run_recorded(
     let mut pump = OutputPump::new(target_read, client, recorder, &queue, has_pty);
     proxy::start_program(&target_write, &start).await;
     let feeder = proxy::feed(queue.clone(), target_write.clone());
-    let mut feeder = Some(tokio::spawn(until(done.clone(), feeder)));
+    let mut feeder = Some(live.channels.spawn(until(done.clone(), feeder)));
     let passer = proxy::pass_requests(requests, target_write.clone(), recorder.clone());
-    let mut passer = Some(tokio::spawn(until(done.clone(), passer)));
+    let mut passer = Some(live.channels.spawn(until(done.clone(), passer)));
 
     let welcome = has_pty && start.program == Program::Shell;
     let welcome = welcome.then(|| notice::welcome(&live.open, door.app.clock.now()));

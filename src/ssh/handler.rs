@@ -202,7 +202,7 @@ impl Handler for Client {
     type Error = russh::Error;
 
     async fn authentication_banner(&mut self) -> Result<Option<String>, russh::Error> {
-        if self.door.health.is_database_up() {
+        if self.door.health.ask(&self.door.app).await {
             return Ok(None);
         }
         let text =
@@ -334,7 +334,7 @@ impl Handler for Client {
             gone: self.gone.clone(),
         };
         reply.accept().await;
-        tokio::spawn(super::channel::run(self.door.clone(), incoming).in_current_span());
+        self.door.connections.spawn(super::channel::run(self.door.clone(), incoming).in_current_span());
         Ok(())
     }
 

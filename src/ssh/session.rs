@@ -156,7 +156,7 @@ async fn run_open(
     state: watch::Sender<SessionState>,
 ) {
     info!(login = %open.permit.login(), grant = %open.permit.grant(), "The session is open.");
-    let targets = Targets::begin(door.app.clone(), open.clone(), door.user_ca.clone());
+    let targets = Targets::begin(door.app.clone(), open.clone(), door.user_ca.clone(), &door.connections);
     let live = Arc::new(Live {
         permit: watch::Sender::new(open.permit.clone()),
         targets,

@@ -12,6 +12,7 @@ use sallyport_domain::policy::Permit;
 use sallyport_domain::target::Target;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
 
 use super::dial::{self, Credential, DialError, Hop, TargetConnection};
 use super::sever::Blade;
@@ -43,12 +44,12 @@ struct State {
 }
 
 impl Targets {
-    /// Begins the first dial at once.
-    pub fn begin(app: App, session: OpenSession, user_ca: Arc<PrivateKey>) -> Self {
+    /// Begins the first dial at once, as one of `tasks`.
+    pub fn begin(app: App, session: OpenSession, user_ca: Arc<PrivateKey>, tasks: &TaskTracker) -> Self {
         let first = AsyncMutex::new(None);
         let targets = Self(Arc::new(Inner { app, session, user_ca, first, state: Mutex::default() }));
         let dialler = targets.clone();
-        let task = tokio::spawn(async move { dialler.dial().await });
+        let task = tasks.spawn(async move { dialler.dial().await });
         if let Ok(mut first) = targets.0.first.try_lock() {
             *first = Some(task); // nobody else has seen it yet
         }

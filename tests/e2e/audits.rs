@@ -23,7 +23,11 @@ async fn ssh_audit_finds_only_that_older_clients_have_no_post_quantum_exchange()
         for entry in report[kind].as_array().unwrap_or_else(|| panic!("no {kind}: {report:#}")) {
             for level in ["fail", "warn"] {
                 for note in entry["notes"][level].as_array().into_iter().flatten() {
-                    found.push(format!("{level}: {}: {}", entry["algorithm"].as_str().unwrap(), note.as_str().unwrap()));
+                    found.push(format!(
+                        "{level}: {}: {}",
+                        entry["algorithm"].as_str().unwrap(),
+                        note.as_str().unwrap()
+                    ));
                 }
             }
         }

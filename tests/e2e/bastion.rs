@@ -151,9 +151,7 @@ impl Bastion {
 
     /// All that it has logged so far.
     pub fn log(&self) -> String {
-        std::fs::read(self.path("log"))
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-            .unwrap_or_default()
+        std::fs::read(self.path("log")).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
     /// Its data folder.

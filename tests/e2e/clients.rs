@@ -57,9 +57,8 @@ async fn paramiko_and_asyncssh_log_in_and_run_a_command() {
     let key = scene.key.path().to_str().unwrap();
 
     for script in ["paramiko_login.py", "asyncssh_login.py"] {
-        let login = |command| {
-            python_login(&scene.desk, script, &scene.bastion, &Scene::user(), ["key", key], command).run()
-        };
+        let login =
+            |command| python_login(&scene.desk, script, &scene.bastion, &Scene::user(), ["key", key], command).run();
         expect(&login(COMMAND).await);
         let long = login("head -c 5000000 /dev/zero").await.expect_success();
         assert_eq!(long.stdout, vec![0; 5_000_000], "{script}");

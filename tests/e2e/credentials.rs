@@ -106,7 +106,8 @@ async fn a_credential_that_the_target_does_not_take_is_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stored_password_opens_the_target() {
     let gate = Gate::open().await;
-    let settings = toy_target::Settings { password: Some("open, sesame".to_owned()), ..toy_target::Settings::default() };
+    let settings =
+        toy_target::Settings { password: Some("open, sesame".to_owned()), ..toy_target::Settings::default() };
     let toy = ToyTarget::start(settings).await.unwrap();
     std::fs::write(gate.bastion.path("right"), "open, sesame\n").unwrap();
     std::fs::write(gate.bastion.path("wrong"), "open, barley\n").unwrap();
@@ -173,10 +174,8 @@ async fn a_host_authority_vouches_for_targets_by_name() {
     let host = KeyPair::new(Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 });
     host.keep(&ca.certify_host(host.public(), &["web-1", "web-3"], Duration::from_mins(5)));
     let certificate = host.path().with_file_name("id-cert.pub");
-    let lines = vec![
-        format!("HostKey {}", host.path().display()),
-        format!("HostCertificate {}", certificate.display()),
-    ];
+    let lines =
+        vec![format!("HostKey {}", host.path().display()), format!("HostCertificate {}", certificate.display())];
     let sshd = Sshd::start(&SshdSettings { lines, ..SshdSettings::default() });
     sshd.trust_user_ca(&gate.bastion.admin(&["ca", "user"]).await);
     let address = sshd.address().to_string();

@@ -113,7 +113,8 @@ async fn ten_channels_run_at_once_over_one_connection() {
 
     // Each waits for all the others, so that none ends unless ten run at once.
     let runs = (0..10).map(|n| {
-        let wait = format!("cd {}; touch {n}; until [ $(ls | wc -l) = 10 ]; do sleep 0.05; done; cat", meeting.display());
+        let wait =
+            format!("cd {}; touch {n}; until [ $(ls | wc -l) = 10 ]; do sleep 0.05; done; cat", meeting.display());
         master.ssh(&scene).arg(wait).input(format!("channel {n}")).run()
     });
     let outputs = futures::future::join_all(runs).await;

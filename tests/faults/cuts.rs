@@ -3,8 +3,14 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use russh::client;
+use russh::keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate};
+use sallyport::app::people;
+use sallyport_domain::grant::Window;
 
-use crate::harness::{Collected, Stores, World, gone_after, instant_of, signal, turn};
+use crate::harness::{
+    Collected, Inside, OPERATOR, Stores, World, give, gone_after, instant_of, sessions, signal, turn,
+};
 use crate::support::clients::Terminal;
 use crate::support::{eventually, until};
 
@@ -134,4 +140,43 @@ async fn a_window_ends_on_time_though_the_database_is_away_or_silent() {
         assert!(target < TARGET_GONE && client < CLIENT_GONE, "{how}: {target:?}, {client:?}");
         engineers.are_cut(&world, how, Instant::now(), "your access ended at").await;
     }
+}
+
+/// A client that knows every host.
+struct Trusting;
+
+impl client::Handler for Trusting {
+    type Error = russh::Error;
+
+    async fn check_server_key(&mut self, _: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
+        Ok(true)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_never_opens_its_window_is_cut_all_the_same() {
+    let _turn = turn().await;
+    let inside = Inside::start(&Stores::default()).await;
+    let (_workstation, key) = inside.person("alice").await;
+    let now = inside.clock.now();
+    give(inside.app(), "alice", "node-1", "ops", Window::new(now, now + Duration::from_hours(1)).unwrap()).await;
+    let config = client::Config { window_size: 0, ..client::Config::default() };
+    let mut handle = client::connect(config.into(), inside.bastion.ssh_address(), Trusting).await.unwrap();
+    let private = PrivateKeyWithHashAlg::new(std::sync::Arc::new(key.private().clone()), None);
+    assert!(handle.authenticate_publickey("alice+ops@node-1", private).await.unwrap().success());
+    let channel = handle.channel_open_session().await.unwrap();
+    channel.request_pty(true, "xterm", 80, 24, 0, 0, &[]).await.unwrap();
+    channel.request_shell(true).await.unwrap();
+    eventually("the shell is recorded", async || inside.bastion.recordings().open_count() == 1).await;
+
+    people::disable(inside.app(), &OPERATOR, &"alice".parse().unwrap()).await.unwrap();
+
+    let cut = Instant::now();
+    eventually("the session has its end", async || sessions(inside.app()).await[0].ended.is_some()).await;
+    assert!(cut.elapsed() < CLIENT_GONE, "{:?}", cut.elapsed());
+    eventually("nothing is left behind", async || {
+        inside.bastion.recordings().open_count() == 0 && inside.bastion.door().connection_count() == 0
+    })
+    .await;
+    inside.bastion.stop().await;
 }

@@ -55,17 +55,17 @@ impl Play {
     async fn step(&mut self) -> String {
         let app = self.app();
         let (person, target) = (PEOPLE[self.pick(3)], TARGETS[self.pick(2)]);
-        match self.pick(20) {
-            0..=3 => {
+        match self.pick(26) {
+            0..=4 => {
                 let now = app.clock.now();
                 let from = now + Duration::from_mins([0, 0, 0, 3][self.pick(4)]);
-                let until = from + Duration::from_mins(self.random.random_range(1..30));
+                let until = from + Duration::from_mins(self.random.random_range(5..60));
                 let window = Window::new(from, until).unwrap();
                 self.grants.push(give(&app, person, target, "ops", window).await.id);
                 self.done("grant_made");
                 format!("{person} may go to {target} from {from} until {until}")
             }
-            4 if !self.grants.is_empty() => {
+            5 if !self.grants.is_empty() => {
                 let at = self.pick(self.grants.len());
                 let grant = self.grants[at];
                 let until = app.clock.now() + Duration::from_mins(self.random.random_range(1..30));
@@ -74,7 +74,7 @@ impl Play {
                 }
                 format!("{grant} until {until}")
             }
-            5..=6 if !self.grants.is_empty() => {
+            6 if !self.grants.is_empty() => {
                 let at = self.pick(self.grants.len());
                 let grant = self.grants[at];
                 if grants::revoke(&app, &OPERATOR, grant, "enough").await.is_ok() {
@@ -89,6 +89,9 @@ impl Play {
                 format!("{person} is disabled")
             }
             8 => {
+                let mut disabled = people::list(&app).await.unwrap();
+                disabled.retain(|person| person.principal.disabled_at.is_some());
+                let person = disabled.first().map_or(person, |person| person.principal.name.as_str());
                 if people::enable(&app, &OPERATOR, &person.parse().unwrap()).await.is_ok() {
                     self.done("person_enabled");
                 }
@@ -101,29 +104,32 @@ impl Play {
                 format!("{target} is disabled")
             }
             10 => {
+                let mut disabled = targets::list(&app).await.unwrap();
+                disabled.retain(|target| target.disabled_at.is_some());
+                let target = disabled.first().map_or(target, |target| target.name.as_str());
                 if targets::enable(&app, &OPERATOR, &target.parse().unwrap()).await.is_ok() {
                     self.done("target_enabled");
                 }
                 format!("{target} is enabled")
             }
-            11..=14 => self.log_in(&app, person, target).await,
-            15 => {
+            11..=18 => self.log_in(&app, person, target).await,
+            19 => {
                 let live = live_sessions(&app).await;
-                if let Some(session) = live.first() {
-                    if sessions::request_cut(&app, &OPERATOR, session.session.id, "stop it").await.is_ok() {
-                        self.done("cut_requested");
-                    }
+                if let Some(session) = live.first()
+                    && sessions::request_cut(&app, &OPERATOR, session.session.id, "stop it").await.is_ok()
+                {
+                    self.done("cut_requested");
                 }
                 "an admin cuts a session".to_owned()
             }
-            16 if !self.clients.is_empty() => {
+            20 if !self.clients.is_empty() => {
                 let at = self.pick(self.clients.len());
                 let (mut client, _) = self.clients.swap_remove(at);
                 client.child.start_kill().unwrap();
                 client.finish().await;
                 "a client dies".to_owned()
             }
-            17..=18 if !self.clients.is_empty() => {
+            21..=23 if !self.clients.is_empty() => {
                 let at = self.pick(self.clients.len());
                 let (client, typed) = &mut self.clients[at];
                 if client.child.stdin.as_mut().unwrap().write_all(b"typed\n").await.is_ok() {
@@ -131,11 +137,12 @@ impl Play {
                 }
                 "somebody types".to_owned()
             }
-            _ => {
-                let time = Duration::from_secs(self.random.random_range(1..600));
+            24..=25 => {
+                let time = Duration::from_secs(self.random.random_range(1..300));
                 self.inside.clock.advance(time);
                 format!("{time:?} pass")
             }
+            _ => self.log_in(&app, person, target).await,
         }
     }
 

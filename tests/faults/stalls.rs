@@ -230,3 +230,20 @@ async fn many_programs_over_one_connection_leave_no_memory_and_no_connection_beh
     assert_eq!((world.target_connections(), world.client_connections()), (0, 0));
     eventually("no journal is left", async || world.journals() == 0).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_is_whole_whenever_the_clients_input_ends() {
+    let _turn = turn().await;
+    let world = start().await;
+    let expected: String = (1..=1_000_000).map(|number| format!("{number}\n")).collect();
+    for delay in [0, 5, 20, 50, 100, 200] {
+        let mut client = Collected::start(world.ssh().arg("seq 1 1000000"));
+        client.has_printed(0).await;
+        let mut input = client.child.stdin.take().unwrap();
+        input.write_all(b"some input").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(delay)).await;
+        drop(input);
+        let (seen, _) = client.finish().await;
+        assert!(seen == expected.as_bytes(), "{} of {} bytes came", seen.len(), expected.len());
+    }
+}

@@ -24,6 +24,12 @@ impl Seat {
         self.screen.feed(came.as_str());
     }
 
+    /// Takes whatever still comes.
+    async fn settle(&mut self) {
+        let came = self.terminal.settle(Duration::from_millis(300)).await;
+        self.screen.feed(came.as_str());
+    }
+
     fn text(&self) -> Vec<String> {
         self.screen.screen().text()
     }
@@ -68,7 +74,10 @@ async fn warnings_leave_vim_a_prompt_and_streams_as_they_were() {
 
     let mut left = 20;
     for (warned, words) in [(15, "15 minutes"), (5, "5 minutes"), (1, "1 minute")] {
+        vim.settle().await;
+        prompt.settle().await;
         let (text, cursor) = (vim.text(), vim.cursor());
+        assert!(cursor.is_some() && prompt.cursor().is_some());
         let typed = prompt.cursor();
         inside.clock.advance(minutes(left - warned));
         left = warned;
@@ -76,6 +85,7 @@ async fn warnings_leave_vim_a_prompt_and_streams_as_they_were() {
         let title = format!("\x1b]2;sallyport: access ends in {words}");
         vim.wait_for(&title).await;
         vim.wait_for("\x07\x07").await;
+        vim.settle().await;
         assert_eq!((vim.text(), vim.cursor()), (text, cursor), "{words}");
         prompt.wait_for(&format!("\x1b[7m sallyport: access ends in {words}")).await;
         prompt.wait_for("\x1b8\x1b[B").await;

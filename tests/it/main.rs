@@ -14,6 +14,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[allow(dead_code, reason = "each test takes what it needs from this shared module")]
+mod bastion;
 mod cli;
 mod fixtures;
+mod recordings;
 mod toy_target;

@@ -336,6 +336,14 @@ impl Terminal {
         String::from_utf8_lossy(&found).into_owned()
     }
 
+    /// Reads until nothing has come for `quiet`, and returns what came.
+    pub async fn settle(&mut self, quiet: Duration) -> String {
+        while let Ok(read) = tokio::time::timeout(quiet, self.master.read_buf(&mut self.seen)).await {
+            assert!(read.is_ok(), "the client ended: {:?}", String::from_utf8_lossy(&self.seen));
+        }
+        String::from_utf8_lossy(&std::mem::take(&mut self.seen)).into_owned()
+    }
+
     /// Reads to the end and returns what came, and how the client ended.
     pub async fn finish(mut self) -> (String, ExitStatus) {
         let reading = async {

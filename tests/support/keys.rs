@@ -47,7 +47,8 @@ impl KeyPair {
     pub fn certify_by_ssh_keygen(&self, subject: &KeyPair, options: &[&str]) {
         let mut keygen = Command::new("ssh-keygen");
         keygen.args(["-q", "-s"]).arg(&self.path).args(["-I", "a test's certificate"]).args(options);
-        let signed = keygen.arg(subject.public_path()).output().expect("ssh-keygen; scripts/install-test-deps installs it");
+        let signed =
+            keygen.arg(subject.public_path()).output().expect("ssh-keygen; scripts/install-test-deps installs it");
         assert!(signed.status.success(), "ssh-keygen: {}", String::from_utf8_lossy(&signed.stderr));
     }
 

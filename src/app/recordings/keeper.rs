@@ -29,7 +29,13 @@ use crate::store::blob::{BlobError, Blobs};
 use crate::store::db::{self, DbError};
 
 /// Journal bytes that one turn of sealing takes, so that turns are short.
-const TURN_BYTES: usize = 8 << 20;
+const TURN_BYTES: u64 = 8 << 20;
+
+/// Journal bytes that are in memory at once.
+const READ_BYTES: usize = 1 << 20;
+
+/// Sealed bytes that end a turn: they are in memory until they are stored.
+const SEALED_BYTES: usize = 2 << 20;
 
 /// New journal bytes for which the keeper does not wait out its interval.
 const EAGER_BYTES: u64 = 1 << 20;
@@ -81,6 +87,14 @@ struct Turn {
     done: bool,
     /// The journal could not be read to its end.
     damaged: bool,
+}
+
+impl Turn {
+    /// Whether a turn that has read that many bytes is to end.
+    fn is_full(&self, read_bytes: u64) -> bool {
+        let sealed: usize = self.sealed.iter().map(|sealed| sealed.stored.len()).sum();
+        read_bytes >= TURN_BYTES || sealed >= SEALED_BYTES
+    }
 }
 
 /// Why a recording could not be taken to rest now.
@@ -397,8 +411,15 @@ impl Work {
         let mut turn = Turn::default();
         match feed {
             Feed::Live { end, now_us, tail_us, ending } => {
-                let read = self.reader.read(end, TURN_BYTES, &mut self.frames);
-                self.push_frames(&mut turn);
+                let start = self.reader.position();
+                let read = loop {
+                    let read = self.reader.read(end, READ_BYTES, &mut self.frames);
+                    self.push_frames(&mut turn);
+                    let position = self.reader.position();
+                    if read.is_err() || position >= end || turn.is_full(position - start) {
+                        break read;
+                    }
+                };
                 if let Err(error) = read {
                     // Everything before it counts; what is behind it cannot be told from noise.
                     error!(%error, "A journal could not be read back.");
@@ -423,8 +444,14 @@ impl Work {
                 self.end(last_us, None, &ending, &mut turn);
             }
             Feed::Left { same_boot } => {
-                let rest = self.reader.read_rest(TURN_BYTES, &mut self.frames);
-                self.push_frames(&mut turn);
+                let start = self.reader.position();
+                let rest = loop {
+                    let rest = self.reader.read_rest(READ_BYTES, &mut self.frames);
+                    self.push_frames(&mut turn);
+                    if !matches!(rest, Ok(Rest::More)) || turn.is_full(self.reader.position() - start) {
+                        break rest;
+                    }
+                };
                 let ending = Ending { how: "crashed".to_owned(), reason: Some("the bastion died".to_owned()) };
                 let last_us = self.sealer.progress().1;
                 match rest {

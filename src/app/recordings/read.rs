@@ -34,6 +34,8 @@ pub enum ReadError {
     BrokenChain { number: u32, expected: Hash, found: Hash },
     #[error("segment {number} is missing from the database")]
     MissingSegment { number: u32 },
+    #[error("segment {number} is missing from the object store")]
+    MissingObject { number: u32 },
     #[error("segment {number} cannot be decompressed")]
     Compression { number: u32, source: std::io::Error },
     #[error("segment {number} cannot be read")]
@@ -61,7 +63,10 @@ pub async fn segments(app: &App, recording: RecordingId, first: u32) -> Result<V
 /// Fetches one segment, checks its hash and opens it.
 pub async fn open_segment(app: &App, row: &SegmentRecord) -> Result<(Snapshot, Vec<Frame>), ReadError> {
     let number = row.number;
-    let stored = app.blobs.get(&row.object).await.map_err(|source| ReadError::Fetch { number, source })?;
+    let stored = app.blobs.get(&row.object).await.map_err(|source| match source {
+        BlobError::NotFound { .. } => ReadError::MissingObject { number },
+        source => ReadError::Fetch { number, source },
+    })?;
     let (expected, most) = (row.sha256, row.bytes);
     tokio::task::spawn_blocking(move || {
         let found = Hash::of(&stored);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::TimeDelta;
+use futures::StreamExt;
 use sallyport_domain::channel::TerminalSize;
 use sallyport_domain::event::{Act, SessionEnd};
 use sallyport_domain::id::{RecordingId, SessionId};
@@ -21,6 +22,9 @@ use super::seal::Resume;
 use super::{Header, Recordings, boot_id, event};
 use crate::store::db::recordings::RecordingRecord;
 use crate::store::db::{self, DbError};
+
+/// Recordings that are recovered at once: each may hold some MiB while a store is slow.
+const KEEPERS_AT_ONCE: usize = 8;
 
 /// The longest pause between tries while the database is away.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -73,9 +77,11 @@ impl Recordings {
     pub fn recover(&self, left: LeftBehind) {
         let recordings = self.clone();
         self.0.keepers.spawn(async move {
-            for (dir, recording) in &left.journals {
+            let journals = futures::stream::iter(&left.journals);
+            let recover = async |(dir, recording): &(PathBuf, RecordingId)| {
                 recordings.insist(|| recordings.recover_one(dir.clone(), *recording)).await;
-            }
+            };
+            journals.for_each_concurrent(KEEPERS_AT_ONCE, recover).await;
             for recording in &left.lost {
                 recordings.insist(|| recordings.recover_lost(*recording)).await;
             }

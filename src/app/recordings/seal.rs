@@ -6,6 +6,7 @@
 
 use avt::Terminal;
 use bytes::Bytes;
+use sallyport_domain::cast::utf8::incomplete_tail;
 use sallyport_domain::channel::TerminalSize;
 use sallyport_domain::recording::frame::{Body, Frame};
 use sallyport_domain::recording::mask::Masker;
@@ -26,7 +27,7 @@ pub struct SealSettings {
 }
 
 /// See [`SealSettings::segment_bytes`].
-pub const PLAIN_FACTOR: u64 = 16;
+pub const PLAIN_FACTOR: u64 = 8;
 
 /// What was counted so far. "in" is towards the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -106,6 +107,8 @@ pub struct Sealer {
     pending_bytes: u64,
     /// How many of `pending` went to the live tail.
     tailed: usize,
+    /// The last bytes of output, and of standard error: they tell whether a character waits for its rest.
+    ends: [Vec<u8>; 2],
 }
 
 impl Sealer {
@@ -123,6 +126,7 @@ impl Sealer {
             pending: Vec::new(),
             pending_bytes: 0,
             tailed: 0,
+            ends: Default::default(),
         }
     }
 
@@ -205,16 +209,23 @@ impl Sealer {
         self.resume.last_us = self.resume.last_us.max(frame.at);
         let counters = &mut self.resume.counters;
         match &frame.body {
-            Body::Output(bytes) | Body::ErrorOutput(bytes) => counters.bytes_out += bytes.len() as u64,
+            Body::Output(bytes) => {
+                counters.bytes_out += bytes.len() as u64;
+                keep_end(&mut self.ends[0], bytes);
+            }
+            Body::ErrorOutput(bytes) => {
+                counters.bytes_out += bytes.len() as u64;
+                keep_end(&mut self.ends[1], bytes);
+            }
             Body::Input(bytes) => counters.bytes_in += bytes.len() as u64,
             Body::Gap(_) => counters.gaps += 1,
             _ => {}
         }
-        if let Some(screen) = &mut self.screen {
-            if !screen.show(&frame.body) {
-                error!("The terminal that makes snapshots failed; the recording goes on without them.");
-                self.screen = None;
-            }
+        if let Some(screen) = &mut self.screen
+            && !screen.show(&frame.body)
+        {
+            error!("The terminal that makes snapshots failed; the recording goes on without them.");
+            self.screen = None;
         }
         match &mut self.masker {
             Some(masker) => masker.push(frame, &mut self.pending),
@@ -223,11 +234,13 @@ impl Sealer {
     }
 
     fn is_due(&self, now_us: u64) -> bool {
-        let oldest = self.pending.first().map(|frame| frame.at);
-        oldest.is_some_and(|oldest| {
-            self.pending_bytes >= self.settings.segment_bytes
-                || now_us.saturating_sub(oldest) >= self.settings.segment_us
-        })
+        let Some(oldest) = self.pending.first().map(|frame| frame.at) else {
+            return false;
+        };
+        // A cut inside a character would cost it in the player; but what is never whole must not hold a segment open.
+        let patience = if self.ends.iter().any(|end| !incomplete_tail(end).is_empty()) { 2 } else { 1 };
+        self.pending_bytes >= self.settings.segment_bytes.saturating_mul(patience)
+            || now_us.saturating_sub(oldest) >= self.settings.segment_us.saturating_mul(patience)
     }
 
     fn cut(&mut self, sealed: &mut Vec<Sealed>) {
@@ -244,7 +257,9 @@ impl Sealer {
         frames.sort_by_key(|frame| frame.at);
         let mut bytes = segment::begin(&self.resume.snapshot);
         bytes.reserve(frames.iter().map(Frame::encoded_bytes).sum());
-        frames.iter().for_each(|frame| frame.encode(&mut bytes));
+        let (start_us, end_us) =
+            (frames.first().map_or(0, |frame| frame.at), frames.last().map_or(0, |frame| frame.at));
+        frames.drain(..).for_each(|frame| frame.encode(&mut bytes)); // each frame's memory is given back at once
         let stored = compress(&bytes);
         let sha256 = Hash::of(&stored);
         let number = self.resume.number;
@@ -259,14 +274,20 @@ impl Sealer {
         }
         sealed.push(Sealed {
             number,
-            start_us: frames.first().map_or(0, |frame| frame.at),
-            end_us: frames.last().map_or(0, |frame| frame.at),
+            start_us,
+            end_us,
             bytes: bytes.len() as u64,
             stored: stored.into(),
             sha256,
             resume: self.resume.clone(),
         });
     }
+}
+
+/// Keeps the last three bytes of a stream in `end`: a character that is not whole has no more.
+fn keep_end(end: &mut Vec<u8>, bytes: &[u8]) {
+    end.extend_from_slice(&bytes[bytes.len().saturating_sub(3)..]);
+    end.drain(..end.len().saturating_sub(3));
 }
 
 /// Compresses a segment as one zstd frame with a checksum.
@@ -283,7 +304,9 @@ fn compress(bytes: &[u8]) -> Vec<u8> {
         compressor.compress(bytes)
     });
     // zstd fails only for want of memory, and then a Rust program has aborted already.
-    compressor.unwrap_or_default()
+    let mut stored = compressor.unwrap_or_default();
+    stored.shrink_to_fit(); // it waits for the store
+    stored
 }
 
 /// Decompresses a stored segment of at most `most` bytes.
@@ -441,6 +464,33 @@ mod tests {
         assert!(sealed.is_empty());
         sealer.tick(121_000_000, &mut sealed);
         assert_eq!(sealed.len(), 1);
+    }
+
+    fn bytes(at: u64, bytes: &'static [u8]) -> Frame {
+        Frame { at, body: Body::Output(Bytes::from_static(bytes)) }
+    }
+
+    #[test]
+    fn a_segment_is_not_cut_inside_a_character() {
+        // With the second packet the segment is full.
+        let full = "x".repeat(SETTINGS.segment_bytes as usize - 20);
+        let frames = [output(1, &full), bytes(2, b"\xe7"), bytes(3, b"\x95"), bytes(4, b"\x8c"), bytes(5, b"y")];
+
+        let (_, sealed) = seal(Resume::start(Some(TerminalSize { cols: 80, rows: 24 })), &frames);
+
+        assert_eq!(sealed.len(), 1);
+        assert_eq!(open(&sealed[0]).1, frames[..4]);
+    }
+
+    #[test]
+    fn a_character_that_is_never_whole_does_not_hold_a_segment_open() {
+        let frames: Vec<Frame> = (0..20_000).map(|number| bytes(number, b"\xe7")).collect();
+        let (mut sealer, mut sealed) = seal(Resume::start(Some(TerminalSize { cols: 80, rows: 24 })), &frames);
+        assert!(sealed.len() > 10);
+        assert!(sealed.iter().all(|segment| segment.bytes < 2 * SETTINGS.segment_bytes + 1000));
+        let before = sealed.len();
+        sealer.tick(300_000_000, &mut sealed);
+        assert_eq!(sealed.len(), before + 1);
     }
 
     #[test]

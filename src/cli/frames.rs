@@ -1,0 +1,171 @@
+//! A recording's frames as they come from the API, and what may go wrong with them on the way.
+
+use std::pin::Pin;
+
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt};
+use reqwest::Method;
+use sallyport_domain::id::RecordingId;
+use sallyport_domain::recording::frame::{Frame, FrameError};
+
+use super::client::Client;
+use super::failure::{Failure, FailureKind};
+use crate::api::error::Problem;
+use crate::api::replay::{BROKEN_OFF, FramesQuery};
+
+/// Why a recording cannot be read further.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FramesError {
+    #[error("the connection to the bastion broke")]
+    Broken(#[source] reqwest::Error),
+    #[error("what the bastion sent is not a recording")]
+    Frame(#[from] FrameError),
+    #[error("the recording came to its end in the middle of a frame")]
+    Torn,
+    /// The bastion says why it cannot go on.
+    #[error("{}", .0.detail)]
+    Refused(Problem),
+}
+
+/// Opens a recording. The bastion writes down that it was.
+pub(crate) async fn open(
+    client: &Client,
+    id: RecordingId,
+    query: &FramesQuery,
+) -> Result<impl Stream<Item = Result<Frame, FramesError>> + use<>, Failure> {
+    let request = client.request(Method::GET, &["recordings", &id.to_string(), "frames"]).query(query);
+    let body = client.send(request).await?.bytes_stream();
+    Ok(decode(body.map(|chunk| chunk.map_err(|error| FramesError::Broken(error.without_url())))))
+}
+
+struct Reading<S> {
+    body: Pin<Box<S>>,
+    bytes: Bytes,
+}
+
+/// Frames from the pieces of an answer's body, however they are cut.
+fn decode<S>(body: S) -> impl Stream<Item = Result<Frame, FramesError>>
+where
+    S: Stream<Item = Result<Bytes, FramesError>>,
+{
+    let reading = Reading { body: Box::pin(body), bytes: Bytes::new() };
+    futures::stream::try_unfold(reading, async |mut reading: Reading<S>| {
+        loop {
+            if reading.bytes.starts_with(&BROKEN_OFF) {
+                return Err(refused(reading).await);
+            }
+            if let Some(frame) = Frame::take(&mut reading.bytes)? {
+                return Ok(Some((frame, reading)));
+            }
+            match reading.body.next().await {
+                Some(more) => reading.take(&more?),
+                None if reading.bytes.is_empty() => return Ok(None),
+                None => return Err(FramesError::Torn),
+            }
+        }
+    })
+}
+
+impl<S> Reading<S> {
+    fn take(&mut self, more: &Bytes) {
+        if self.bytes.is_empty() {
+            self.bytes = more.clone();
+        } else {
+            let mut joined = BytesMut::with_capacity(self.bytes.len() + more.len());
+            joined.extend_from_slice(&self.bytes);
+            joined.extend_from_slice(more);
+            self.bytes = joined.freeze();
+        }
+    }
+}
+
+async fn refused<S: Stream<Item = Result<Bytes, FramesError>>>(mut reading: Reading<S>) -> FramesError {
+    /// A problem is a few sentences.
+    const MOST: usize = 64 << 10;
+    while let Some(more) = reading.body.next().await {
+        match more {
+            Ok(more) if reading.bytes.len() < MOST => reading.take(&more),
+            Ok(_) => break,
+            Err(error) => return error,
+        }
+    }
+    let text = reading.bytes.get(BROKEN_OFF.len()..).unwrap_or_default();
+    serde_json::from_slice(text).map_or(FramesError::Torn, FramesError::Refused)
+}
+
+/// The failure that `error` is, if one of these is among its causes.
+pub(crate) fn failure(error: anyhow::Error) -> Failure {
+    let cause = error.chain().find_map(|cause| cause.downcast_ref::<FramesError>());
+    let (kind, hint) = match cause {
+        Some(FramesError::Refused(problem)) if problem.kind == "urn:sallyport:damaged" => (FailureKind::Proof, None),
+        Some(FramesError::Refused(problem)) => {
+            (FailureKind::Unreachable, Some(format!("look for {} in the bastion's log", problem.reference)))
+        }
+        Some(FramesError::Broken(_)) => (FailureKind::Unreachable, None),
+        Some(FramesError::Frame(_) | FramesError::Torn) | None => (FailureKind::Failed, None),
+    };
+    let failure = Failure::new(kind, error);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::TryStreamExt;
+    use proptest::prelude::*;
+    use sallyport_domain::recording::frame::Body;
+
+    use super::*;
+
+    async fn decoded(bytes: &[u8], piece: usize) -> Result<Vec<Frame>, FramesError> {
+        let pieces = bytes.chunks(piece).map(|piece| Ok(Bytes::copy_from_slice(piece)));
+        decode(futures::stream::iter(pieces)).try_collect().await
+    }
+
+    fn two_frames() -> (Vec<Frame>, Vec<u8>) {
+        let frames = vec![
+            Frame { at: 1, body: Body::Output(Bytes::from_static(b"hello")) },
+            Frame { at: 2, body: Body::ExitStatus(3) },
+        ];
+        let mut bytes = Vec::new();
+        frames.iter().for_each(|frame| frame.encode(&mut bytes));
+        (frames, bytes)
+    }
+
+    proptest! {
+        #[test]
+        fn frames_read_back_however_the_answer_is_cut(piece in 1_usize..50) {
+            let (frames, bytes) = two_frames();
+            let read = futures::executor::block_on(decoded(&bytes, piece)).unwrap();
+            prop_assert_eq!(read, frames);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_cut_short_is_told_from_one_that_ends() {
+        let (_, bytes) = two_frames();
+        let torn = decoded(&bytes[..bytes.len() - 1], 7).await;
+        assert!(matches!(torn, Err(FramesError::Torn)));
+    }
+
+    #[tokio::test]
+    async fn why_a_stream_cannot_go_on_is_in_the_stream() {
+        let problem = Problem {
+            kind: "urn:sallyport:damaged".to_owned(),
+            title: String::new(),
+            status: 500,
+            detail: "segment 7 is not what was stored".to_owned(),
+            reference: String::new(),
+        };
+        let mut bytes = two_frames().1;
+        bytes.extend(BROKEN_OFF);
+        bytes.extend(serde_json::to_vec(&problem).unwrap());
+
+        let error = decoded(&bytes, 3).await.unwrap_err();
+
+        assert_eq!(error.to_string(), "segment 7 is not what was stored");
+        assert_eq!(failure(anyhow::Error::new(error)).kind, FailureKind::Proof);
+    }
+}
