@@ -25,6 +25,7 @@ use sallyport_domain::event::CutReason;
 use sallyport_domain::recording::frame::Body;
 use sallyport_domain::terminal::TerminalWatch;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// As many bytes as are recorded in one write: enough to hide the journal behind the wire, small enough to be prompt.
@@ -233,9 +234,9 @@ pub struct OutputPump<'a> {
     replies_due: usize,
     /// The client's input, for how to end the output.
     queue: &'a InputQueue,
-    /// The target's EOF, if it is held back. A client whose own input has ended closes the channel as soon as it sees
-    /// our EOF, russh forgets the channel at that, and an exit status that comes later would be lost.
-    eof_held: bool,
+    /// Since when the target's EOF is held back, if it is. A client whose own input has ended closes the channel as soon as
+    /// it sees our EOF, russh forgets the channel at that, and an exit status that comes later would be lost.
+    eof_held: Option<Instant>,
     warning: Option<DueWarning>,
 }
 
@@ -271,7 +272,7 @@ impl<'a> OutputPump<'a> {
             terminal: has_pty.then(TerminalWatch::new),
             replies_due: usize::from(has_pty) + 1,
             queue,
-            eof_held: false,
+            eof_held: None,
             warning: None,
         }
     }
@@ -285,9 +286,14 @@ impl<'a> OutputPump<'a> {
     pub async fn run(&mut self, warnings: &mut watch::Receiver<Option<Warning>>) -> Result<OutputEnd, ProxyError> {
         /// A line of ours waits until the terminal has been quiet for this long: then a program waits at its prompt.
         const QUIET: Duration = Duration::from_millis(400);
+        /// An exit status follows its EOF within this. The client's own EOF may be on its way to us, so that its input
+        /// looks open is no reason to let the target's EOF overtake the status. A program that goes on without output is
+        /// seldom, and its client can wait for the news.
+        const STATUS_FOLLOWS: Duration = Duration::from_millis(500);
         let mut warned = self.terminal.is_some();
         loop {
             let line_due = self.warning.is_some() && self.may_interject();
+            let eof_due = self.eof_held.filter(|_| !self.queue.has_ended()).map(|since| since + STATUS_FOLLOWS);
             tokio::select! {
                 message = self.target.wait() => {
                     if let Some(end) = self.carry(message).await? {
@@ -300,6 +306,15 @@ impl<'a> OutputPump<'a> {
                     self.warning = warning.map(|warning| DueWarning { warning, title_shown: false });
                 }
                 () = tokio::time::sleep(QUIET), if line_due => self.warn_line().await?,
+                () = tokio::time::sleep_until(eof_due.unwrap_or_else(Instant::now)), if eof_due.is_some() => {
+                    // Asked again: the client's input may have ended meanwhile.
+                    if !self.queue.has_ended() {
+                        self.eof_held = None;
+                        if self.send(Onward::Eof).await.is_err() {
+                            return Ok(OutputEnd::ClientGone);
+                        }
+                    }
+                }
             }
             self.warn_title().await?;
         }
@@ -366,7 +381,7 @@ impl<'a> OutputPump<'a> {
                 }
                 ChannelMsg::Eof => {
                     bodies.push(Body::OutputEnd);
-                    self.eof_held = true;
+                    self.eof_held = Some(Instant::now());
                 }
                 ChannelMsg::ExitStatus { exit_status } => {
                     exited = true;
@@ -394,8 +409,7 @@ impl<'a> OutputPump<'a> {
                 next = self.target.wait().now_or_never();
             }
         }
-        if self.eof_held && (exited || end.is_some() || !self.queue.has_ended()) {
-            self.eof_held = false;
+        if (exited || end.is_some()) && self.eof_held.take().is_some() {
             onward.push(Onward::Eof);
         }
         if !bodies.is_empty() {

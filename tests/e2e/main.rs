@@ -26,5 +26,6 @@ mod forwards;
 mod keys;
 mod limits;
 mod programs;
+mod restarts;
 mod secrets;
 mod transfers;

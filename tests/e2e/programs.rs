@@ -78,6 +78,38 @@ async fn the_input_may_stay_open_when_the_program_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_exit_status_arrives_if_the_input_ends_between_the_output_and_it() {
+    let scene = Scene::open().await;
+    let closed = scene.bastion.path("closed");
+
+    let program = format!("exec <&- >&- 2>&-; touch {}; sleep 0.3; exit 5", closed.display());
+    let mut child = scene.ssh().arg(program).spawn();
+    eventually("the program has closed its output", async || closed.exists()).await;
+    drop(child.stdin.take());
+    let status = tokio::time::timeout(Duration::from_secs(20), child.wait()).await.unwrap().unwrap();
+
+    assert_eq!(status.code(), Some(5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_may_close_its_output_and_go_on() {
+    let scene = Scene::open().await;
+    let finished = scene.bastion.path("finished");
+
+    let program = format!("exec <&- >&- 2>&-; sleep 1; touch {}; exit 6", finished.display());
+    let mut child = scene.ssh().arg(program).spawn();
+    let _open = child.stdin.take();
+    let mut output = child.stdout.take().unwrap();
+    let mut text = String::new();
+    output.read_to_string(&mut text).await.unwrap();
+    let before_the_end = !finished.exists();
+    let status = tokio::time::timeout(Duration::from_secs(20), child.wait()).await.unwrap().unwrap();
+
+    assert!(before_the_end);
+    assert_eq!(status.code(), Some(6));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_allowed_variables_reach_the_target() {
     let scene = Scene::with(Settings::default(), &["AcceptEnv *"]).await;
 
