@@ -539,8 +539,21 @@ impl Bastion {
         target.trust_user_ca(&admin(&["ca", "user"]));
         admin(&["person", "add", "alice", "--key", path(&key.public_path())]);
         let at = target.address().to_string();
-        admin(&["target", "add", "node-1", "--address", &at, "--login", login, "--host-key", &host_key, "--yes"]);
-        admin(&["grant", "new", "alice", "node-1", "--login", login, "--for", "2h", "--reason", "bench"]);
+        admin(&["target", "add", "node-1", &at, "--login", login, "--host-key", &host_key, "--yes"]);
+        admin(&[
+            "grant",
+            "new",
+            "alice",
+            "node-1",
+            "--login",
+            login,
+            "--for",
+            "2h",
+            "--reason",
+            "bench",
+            "--allow",
+            "shell,exec,upload,download",
+        ]);
         (Self { server, _folder: folder, _postgres: postgres }, address)
     }
 

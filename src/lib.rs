@@ -16,6 +16,9 @@ pub mod telemetry;
 #[doc(hidden)]
 pub mod toy_target;
 
+#[doc(hidden)]
+pub use cli::serve::Bastion;
+
 /// Real servers for the tests; the unit tests of `store` and `app` run on both databases.
 #[cfg(test)]
 #[path = "../tests/support/mod.rs"]

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use sallyport_domain::channel::Program;
 use sallyport_domain::event::{Act, Actor, CutReason, Event, SessionEnd};
 use sallyport_domain::grant::Grant;
 use sallyport_domain::id::{EventId, GrantId, SessionId};
@@ -43,6 +44,9 @@ pub enum OpenError {
     /// The user name leaves open where to go; these are the places to choose from.
     #[error("the user name does not say where to go")]
     Unclear { choices: Vec<Choice> },
+    /// Several grants would do; which one is meant depends on the program.
+    #[error("it depends on the program which grant is meant")]
+    Undecided,
     /// A target's jump hosts lead in a circle, or one is missing.
     #[error("the way to target `{target}` is not complete: check its jump hosts")]
     NoWay { target: TargetName },
@@ -73,12 +77,14 @@ const REMEMBERED: TimeDelta = TimeDelta::days(30);
 /// Through how many hosts a target may be reached.
 const MOST_JUMPS: usize = 4;
 
-/// Opens a session to `destination` on `node`, if the rule says yes.
+/// Opens a session to `destination` on `node`, if the rule says yes. Where several grants would do, it depends on the
+/// `program` which one is meant: without it the answer is [`OpenError::Undecided`].
 pub async fn open(
     app: &App,
     node: &str,
     arrival: &Arrival,
     destination: &Destination,
+    program: Option<&Program>,
 ) -> Result<OpenSession, OpenError> {
     let now = app.clock.now();
     let mut tx = app.db.write().await?;
@@ -98,7 +104,10 @@ pub async fn open(
         db::grants::hold(&mut tx, grant.id).await?;
     }
     let open_sessions = db::sessions::open_counts(&mut tx, arrival.principal.id, None).await?;
-    let permit = match facts.decide(&target, &login, &open_sessions) {
+    if program.is_none() && facts.permits(&target, &login, &open_sessions) > 1 {
+        return Err(OpenError::Undecided);
+    }
+    let permit = match facts.decide_for(program, &target, &login, &open_sessions) {
         Ok(permit) => permit,
         Err(denial) => return refuse(tx, arrival, destination, denial, now).await,
     };
@@ -162,7 +171,9 @@ pub async fn review(app: &App, session: &OpenSession) -> Result<Verdict, DbError
         return cut(Denial::UnknownTarget);
     };
     let arrival = Arrival { principal, source: session.source, client_version: String::new() };
-    let facts = Facts::load(&mut tx, &arrival, now).await?;
+    let mut facts = Facts::load(&mut tx, &arrival, now).await?;
+    // A session lives and dies with the grant that it was opened under; who has another one may come in again.
+    facts.grants.retain(|grant| grant.id == session.permit.grant());
     let others = db::sessions::open_counts(&mut tx, session.principal.id, Some(session.id)).await?;
     match facts.decide(&target, session.permit.login(), &others) {
         Ok(permit) => Ok(Verdict::Stay(permit)),
@@ -245,6 +256,32 @@ impl<'a> Facts<'a> {
         let source = self.arrival.source.ip();
         let question = Question { principal: &self.arrival.principal, target, login, source, open_sessions };
         policy::decide(&question, &self.grants, self.now)
+    }
+
+    /// How many grants say yes, each asked alone.
+    fn permits(&self, target: &Target, login: &Login, open_sessions: &HashMap<GrantId, u32>) -> usize {
+        let source = self.arrival.source.ip();
+        let question = Question { principal: &self.arrival.principal, target, login, source, open_sessions };
+        let alone = |grant: &&Grant| policy::decide(&question, std::slice::from_ref(*grant), self.now).is_ok();
+        self.grants.iter().filter(alone).count()
+    }
+
+    /// As [`Facts::decide`]; of several grants that say yes, those that allow `program` come first.
+    fn decide_for(
+        &self,
+        program: Option<&Program>,
+        target: &Target,
+        login: &Login,
+        open_sessions: &HashMap<GrantId, u32>,
+    ) -> Result<Permit, Denial> {
+        let source = self.arrival.source.ip();
+        let question = Question { principal: &self.arrival.principal, target, login, source, open_sessions };
+        let allows = |grant: &&Grant| {
+            let alone = policy::decide(&question, std::slice::from_ref(*grant), self.now);
+            alone.is_ok_and(|permit| program.is_none_or(|program| permit.allows(program).is_ok()))
+        };
+        let fitting: Vec<Grant> = self.grants.iter().filter(allows).cloned().collect();
+        policy::decide(&question, if fitting.is_empty() { &self.grants } else { &fitting }, self.now)
     }
 
     /// Fills in what the user name left out, where only one answer is possible.

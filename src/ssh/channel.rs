@@ -30,6 +30,9 @@ const EXIT_LOST: u32 = 255;
 /// How long a client that has ended its input may take to close the channel after the program's end.
 const CLIENT_CLOSE: Duration = Duration::from_secs(2);
 
+/// How long a client may take to show its last words, before the disconnect makes it exit.
+const READING: Duration = Duration::from_millis(200);
+
 /// How long the last words may take to be taken.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -143,6 +146,8 @@ enum Outcome {
     Output(OutputEnd),
     ClientClosed,
     Stopped,
+    /// It cannot be carried on, and its session with it.
+    Failed(ProxyError),
 }
 
 async fn run_recorded(
@@ -174,38 +179,49 @@ async fn run_recorded(
     let (connection, channel) = match connected {
         Ok(connected) => connected,
         Err(_) if stop.is_cancelled() => return finish_stopped(client, None, recorder, &cut, has_pty).await,
-        Err(error) => return Ok(unreachable(client, has_pty, &error).await),
+        Err(error) => return unreachable(client, recorder, has_pty, &error).await,
     };
     let (target_read, target_write) = channel.split();
     let target_write = Arc::new(target_write);
     let mut pump = OutputPump::new(target_read, client, recorder, &queue, has_pty);
-    if has_pty && start.program == Program::Shell {
-        pump.say(notice::welcome(&live.open, door.app.clock.now())).await?;
-    }
     proxy::start_program(&target_write, &start).await;
     let feeder = proxy::feed(queue.clone(), target_write.clone());
     let mut feeder = Some(tokio::spawn(until(done.clone(), feeder)));
     let passer = proxy::pass_requests(requests, target_write.clone(), recorder.clone());
     let mut passer = Some(tokio::spawn(until(done.clone(), passer)));
 
+    let welcome = has_pty && start.program == Program::Shell;
+    let welcome = welcome.then(|| notice::welcome(&live.open, door.app.clock.now()));
     let outcome = {
-        // Pinned outside of the loop: a batch that was recorded must also be sent, whatever else ends meanwhile.
-        let output = pump.run(&mut warnings);
+        // One future from start to end: what it has taken from the target and not sent on yet would go with it.
+        let output = async {
+            if let Some(welcome) = welcome {
+                pump.say(welcome).await?;
+            }
+            pump.run(&mut warnings).await
+        };
         tokio::pin!(output);
         loop {
-            tokio::select! {
-                end = &mut output => break Outcome::Output(end?),
-                closed = ended(&mut input), if input.is_some() => {
-                    closed?;
-                    break Outcome::ClientClosed;
-                }
-                fed = ended(&mut feeder), if feeder.is_some() => fed?,
-                passed = ended(&mut passer), if passer.is_some() => passed?,
-                () = stop.cancelled() => break Outcome::Stopped,
+            let event = tokio::select! {
+                end = &mut output => end.map(|end| Some(Outcome::Output(end))),
+                closed = ended(&mut input), if input.is_some() => closed.map(|()| Some(Outcome::ClientClosed)),
+                fed = ended(&mut feeder), if feeder.is_some() => fed.map(|()| None),
+                passed = ended(&mut passer), if passer.is_some() => passed.map(|()| None),
+                () = stop.cancelled() => Ok(Some(Outcome::Stopped)),
+            };
+            match event {
+                Ok(None) => {}
+                Ok(Some(outcome)) => break outcome,
+                Err(error) => break Outcome::Failed(error),
             }
         }
     };
     Ok(match outcome {
+        Outcome::Failed(error) => {
+            warn!(error = proxy::chain(&error), "The channel's session must end.");
+            live.cut((&error).into());
+            return finish_stopped(client, Some(&mut pump), recorder, &cut, has_pty).await;
+        }
         Outcome::Output(OutputEnd::Closed) => {
             let ending = Ending { how: "closed".to_owned(), reason: None };
             recorder.finish(ending.clone());
@@ -220,7 +236,7 @@ async fn run_recorded(
             ending
         }
         Outcome::Output(OutputEnd::NotStarted) => {
-            tell(client, has_pty, &["the target did not start the program".to_owned()]).await;
+            tell_recorded(client, recorder, has_pty, "the target did not start the program").await?;
             exit(client, EXIT_REFUSED).await;
             Ending { how: "target closed".to_owned(), reason: Some("the target did not start the program".to_owned()) }
         }
@@ -228,7 +244,7 @@ async fn run_recorded(
             return finish_stopped(client, Some(&mut pump), recorder, &cut, has_pty).await;
         }
         Outcome::Output(OutputEnd::Lost) => {
-            tell(client, has_pty, &["the connection to the target was lost".to_owned()]).await;
+            tell_recorded(client, recorder, has_pty, "the connection to the target was lost").await?;
             exit(client, EXIT_LOST).await;
             Ending { how: "target closed".to_owned(), reason: Some("the connection to the target was lost".to_owned()) }
         }
@@ -241,12 +257,24 @@ fn client_closed() -> Ending {
     Ending { how: "closed".to_owned(), reason: Some("the client closed the channel".to_owned()) }
 }
 
-async fn unreachable(client: &ClientSide, has_pty: bool, error: &DialError) -> Ending {
+async fn unreachable(
+    client: &ClientSide,
+    recorder: &Recorder,
+    has_pty: bool,
+    error: &DialError,
+) -> Result<Ending, ProxyError> {
     let reason = proxy::chain(error);
     warn!(error = reason, "The target could not be reached.");
-    tell(client, has_pty, &[notice::printable(&reason)]).await;
+    tell_recorded(client, recorder, has_pty, &notice::printable(&reason)).await?;
     exit(client, EXIT_REFUSED).await;
-    Ending { how: "target unreachable".to_owned(), reason: Some(reason) }
+    Ok(Ending { how: "target unreachable".to_owned(), reason: Some(reason) })
+}
+
+/// As [`tell`], on the record: the engineer sees nothing that the reviewer does not.
+async fn tell_recorded(client: &ClientSide, recorder: &Recorder, has_pty: bool, line: &str) -> Result<(), ProxyError> {
+    recorder.record(vec![Body::Notice(format!("sallyport: {line}\r\n").into())]).await?;
+    tell(client, has_pty, &[line.to_owned()]).await;
+    Ok(())
 }
 
 /// The session was cut, or the client has gone. On a terminal the reason is what the engineer sees last.
@@ -270,6 +298,8 @@ async fn finish_stopped(
             exit(client, EXIT_REFUSED).await;
         };
         let _ = tokio::time::timeout(LAST_WORDS, say).await; // a client that does not read is not waited for
+        // The disconnect that follows would overtake the words inside the client.
+        tokio::time::sleep(READING).await;
     } else {
         // The disconnect that follows says why; nothing of ours enters the program's streams.
         let _ = tokio::time::timeout(LAST_WORDS, client.write.exit_status(EXIT_REFUSED)).await;

@@ -15,7 +15,7 @@ use russh::keys::ssh_key::certificate::{Builder, CertType};
 use russh::keys::{
     Algorithm, Certificate, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate,
 };
-use russh::{Channel, ChannelStream, Limits};
+use russh::{Channel, ChannelOpenFailure, ChannelStream, Limits};
 use sallyport_domain::id::SessionId;
 use sallyport_domain::name::{Login, TargetName};
 use sallyport_domain::policy::Permit;
@@ -27,6 +27,9 @@ use tokio::net::TcpStream;
 use super::algorithms;
 use super::sever::{Blade, Sever, Severable};
 use crate::app::clock::Clock;
+
+/// The longest that one look at a host's keys may take; the API's caller waits for three.
+const SCAN_DEADLINE: Duration = Duration::from_secs(8);
 
 /// The longest that connecting and proving both sides may take.
 const DIAL_DEADLINE: Duration = Duration::from_secs(20);
@@ -66,6 +69,9 @@ pub enum DialError {
     CredentialRefused { target: TargetName, login: Login },
     #[error("the bastion has no usable credential for `{login}` on target `{target}`; ask an admin to set one")]
     NoCredential { target: TargetName, login: Login },
+    /// The permit is for another place; only a mistake of ours gets here.
+    #[error("nobody permitted a connection to `{login}` on target `{target}`")]
+    NotPermitted { target: TargetName, login: Login },
     #[error("target `{target}` opens no channel")]
     NoChannel {
         target: TargetName,
@@ -133,26 +139,44 @@ pub async fn dial(
     blade: &Blade,
     clock: &Clock,
 ) -> Result<TargetConnection, DialError> {
-    debug_assert_eq!(
-        (permit.target(), permit.login()),
-        (target.target.id, &target.login),
-        "the permit is for another place"
-    );
+    if (permit.target(), permit.login()) != (target.target.id, &target.login) {
+        return Err(DialError::NotPermitted { target: target.target.name, login: target.login });
+    }
     let mut connection: Option<TargetConnection> = None;
     for jump in jumps {
-        connection = Some(connect_in_time(jump, connection.take(), blade, clock).await?);
+        connection = Some(connect_in_time(jump, Purpose::Jump, connection.take(), blade, clock).await?);
     }
-    connect_in_time(target, connection, blade, clock).await
+    connect_in_time(target, Purpose::Session, connection, blade, clock).await
+}
+
+/// What a hop is for; its certificate allows nothing else.
+#[derive(Clone, Copy)]
+enum Purpose {
+    /// To go on from there.
+    Jump,
+    /// To run programs there.
+    Session,
+}
+
+impl Purpose {
+    /// The certificate extension that the target asks for (PROTOCOL.certkeys).
+    fn extension(self) -> &'static str {
+        match self {
+            Purpose::Jump => "permit-port-forwarding",
+            Purpose::Session => "permit-pty",
+        }
+    }
 }
 
 async fn connect_in_time(
     hop: Hop,
+    purpose: Purpose,
     through: Option<TargetConnection>,
     blade: &Blade,
     clock: &Clock,
 ) -> Result<TargetConnection, DialError> {
     let target = hop.target.name.clone();
-    let connected = tokio::time::timeout(DIAL_DEADLINE, connect(hop, through, blade, clock)).await;
+    let connected = tokio::time::timeout(DIAL_DEADLINE, connect(hop, purpose, through, blade, clock)).await;
     connected.map_err(|_| DialError::TimedOut { target })?
 }
 
@@ -172,7 +196,7 @@ pub async fn scan(address: &Address) -> Result<Vec<PublicKey>, io::Error> {
             let _ = client::connect_stream(Arc::new(config), stream, side).await;
             Ok(())
         };
-        match tokio::time::timeout(DIAL_DEADLINE, attempt).await {
+        match tokio::time::timeout(SCAN_DEADLINE, attempt).await {
             Ok(Ok(())) => keys.extend(lock(&seen).take()),
             Ok(Err(error)) => failure = Some(error),
             Err(_) => failure = Some(io::ErrorKind::TimedOut.into()),
@@ -206,6 +230,7 @@ fn config(authorities: bool) -> client::Config {
 
 async fn connect(
     hop: Hop,
+    purpose: Purpose,
     through: Option<TargetConnection>,
     blade: &Blade,
     clock: &Clock,
@@ -240,7 +265,7 @@ async fn connect(
         }
         (source, _) => DialError::Protocol { target: name.clone(), source },
     })?;
-    authenticate(&mut handle, &name, &login, credential, clock).await?;
+    authenticate(&mut handle, &name, &login, credential, purpose, clock).await?;
     Ok(TargetConnection { handle, blade: blade.clone(), name, _through: through.map(Box::new) })
 }
 
@@ -249,13 +274,14 @@ async fn authenticate(
     target: &TargetName,
     login: &Login,
     credential: Credential,
+    purpose: Purpose,
     clock: &Clock,
 ) -> Result<(), DialError> {
     let protocol = |source| DialError::Protocol { target: target.clone(), source };
     let accepted = match credential {
         Credential::Certificate { authority, session } => {
             let no_credential = |_| DialError::NoCredential { target: target.clone(), login: login.clone() };
-            let (key, certificate) = sign(&authority, login, session, clock).map_err(no_credential)?;
+            let (key, certificate) = sign(&authority, login, session, purpose, clock).map_err(no_credential)?;
             let result = handle.authenticate_openssh_cert(login.as_str(), Arc::new(key), certificate).await;
             result.map_err(protocol)?.success()
         }
@@ -309,6 +335,7 @@ fn sign(
     authority: &PrivateKey,
     login: &Login,
     session: SessionId,
+    purpose: Purpose,
     clock: &Clock,
 ) -> Result<(PrivateKey, Certificate), russh::keys::ssh_key::Error> {
     let key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519)?;
@@ -320,7 +347,7 @@ fn sign(
     builder.cert_type(CertType::User)?;
     builder.key_id(session.to_string())?;
     builder.valid_principal(login.as_str())?;
-    builder.extension("permit-pty", "")?;
+    builder.extension(purpose.extension(), "")?;
     let certificate = builder.sign(authority)?;
     Ok((key, certificate))
 }
@@ -368,7 +395,7 @@ impl Trust {
     }
 }
 
-/// Our side of a connection to a target. It refuses every channel that the target asks for: the defaults do.
+/// Our side of a connection to a target. It refuses every channel that the target asks for.
 struct TargetSide {
     /// `None` while scanning.
     name: Option<TargetName>,
@@ -389,6 +416,88 @@ impl client::Handler for TargetSide {
         }
         Ok(accepted)
     }
+
+    // A target may open no channel to us, whatever its type: russh would accept them.
+
+    async fn server_channel_open_session(
+        &mut self,
+        _channel: Channel<client::Msg>,
+        reply: client::ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), russh::Error> {
+        refuse(reply).await
+    }
+
+    async fn server_channel_open_x11(
+        &mut self,
+        _channel: Channel<client::Msg>,
+        _originator_address: &str,
+        _originator_port: u32,
+        reply: client::ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), russh::Error> {
+        refuse(reply).await
+    }
+
+    async fn server_channel_open_agent_forward(
+        &mut self,
+        _channel: Channel<client::Msg>,
+        reply: client::ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), russh::Error> {
+        refuse(reply).await
+    }
+
+    async fn server_channel_open_forwarded_tcpip(
+        &mut self,
+        _channel: Channel<client::Msg>,
+        _connected_address: &str,
+        _connected_port: u32,
+        _originator_address: &str,
+        _originator_port: u32,
+        reply: client::ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), russh::Error> {
+        refuse(reply).await
+    }
+
+    async fn server_channel_open_forwarded_streamlocal(
+        &mut self,
+        _channel: Channel<client::Msg>,
+        _socket_path: &str,
+        reply: client::ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), russh::Error> {
+        refuse(reply).await
+    }
+
+    async fn server_channel_open_direct_tcpip(
+        &mut self,
+        _channel: Channel<client::Msg>,
+        _host_to_connect: &str,
+        _port_to_connect: u32,
+        _originator_address: &str,
+        _originator_port: u32,
+        reply: client::ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), russh::Error> {
+        refuse(reply).await
+    }
+
+    async fn server_channel_open_direct_streamlocal(
+        &mut self,
+        _channel: Channel<client::Msg>,
+        _socket_path: &str,
+        reply: client::ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), russh::Error> {
+        refuse(reply).await
+    }
+}
+
+async fn refuse(reply: client::ChannelOpenHandle) -> Result<(), russh::Error> {
+    reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+    Ok(())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -52,6 +52,8 @@ pub struct Client {
     session: watch::Receiver<SessionState>,
     /// Moves to the session's task once somebody is proved.
     state: Option<watch::Sender<SessionState>>,
+    /// The first program that was asked for, for a decision that depends on it.
+    first_program: watch::Sender<Option<Program>>,
 }
 
 /// How far the login has come.
@@ -96,7 +98,8 @@ impl Client {
         let (state, session) = watch::channel(SessionState::Opening);
         let login = Login::Nobody { offered: None, claimed: String::new(), tries: 0 };
         let channels = HashMap::new();
-        Self { door, peer, slot, blade, gone, proved, login, channels, session, state: Some(state) }
+        let first_program = watch::Sender::new(None);
+        Self { door, peer, slot, blade, gone, proved, login, channels, session, state: Some(state), first_program }
     }
 
     /// The answer to whatever did not prove anybody: always the same.
@@ -154,11 +157,17 @@ impl Client {
     /// Starts the program on a channel, if that is legal now.
     fn start(&mut self, channel: ChannelId, program: Program) -> bool {
         let recording = RecordingId::from_uuid(Uuid::now_v7());
+        let first_program = self.first_program.clone();
         let Some(open) = self.open(channel) else {
             return false;
         };
         match open.state.start(program.clone(), recording) {
             Ok((pty, env)) => {
+                first_program.send_if_modified(|first| {
+                    let is_first = first.is_none();
+                    first.get_or_insert_with(|| program.clone());
+                    is_first
+                });
                 let start = Start { program, pty, env };
                 open.start.take().is_some_and(|sender| sender.send((start, recording)).is_ok())
             }
@@ -257,7 +266,11 @@ impl Handler for Client {
         let found = logins::by_password(&self.door.app, name.as_ref(), password).await;
         Ok(match self.unless_failed(found) {
             Some(principal) => self.accept(user, principal, "password", None),
-            None => self.reject(user),
+            None => {
+                // Each guess counts; of keys a client may hold several, so they count once a connection.
+                self.slot.failed(Instant::now());
+                self.reject(user)
+            }
         })
     }
 
@@ -276,6 +289,7 @@ impl Handler for Client {
         let arrival = Arrival { principal: principal.clone(), source: self.peer, client_version };
         let client = ClientConnection { handle: session.handle(), blade: self.blade.clone(), gone: self.gone.clone() };
         let (door, destination) = (self.door.clone(), name.destination.clone());
+        let first_program = self.first_program.subscribe();
         let (method, fingerprint) = (*method, fingerprint.clone());
         let task = async move {
             let noted =
@@ -286,7 +300,7 @@ impl Handler for Client {
                 state.send_replace(SessionState::Refused(Arc::new(session::Refusal { lines })));
                 return;
             }
-            session::run(door, arrival, destination, client, state).await;
+            session::run(door, arrival, destination, client, first_program, state).await;
         };
         // On the connections' tracker: the program's end waits for what it has to write.
         self.door.connections.spawn(task.in_current_span());

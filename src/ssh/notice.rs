@@ -111,6 +111,8 @@ pub fn denial_text(denial: &Denial) -> String {
         Denial::NotYet { opens_at, .. } => format!("your access starts at {}", date_time(*opens_at)),
         Denial::Expired { at, .. } => format!("your access ended at {}", date_time(*at)),
         Denial::Revoked { at, .. } => format!("your access was taken back at {}", date_time(*at)),
+        // Whoever has no grant is not told which targets there are.
+        Denial::UnknownTarget | Denial::UnknownLogin | Denial::LoginNotGranted => Denial::NoGrant.to_string(),
         other => printable(&other.to_string()),
     }
 }

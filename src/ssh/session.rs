@@ -15,6 +15,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use russh::Disconnect;
 use russh::server::Handle;
+use sallyport_domain::channel::Program;
 use sallyport_domain::event::{CutReason, SessionEnd};
 use sallyport_domain::id::EventId;
 use sallyport_domain::login_name::Destination;
@@ -36,6 +37,12 @@ const GOODBYE: Duration = Duration::from_millis(1_200);
 
 /// How long a channel may take for its last words, within [`GOODBYE`].
 const LAST_WORDS: Duration = Duration::from_millis(700);
+
+/// How long the database may take to answer for a session whose window ends.
+const LAST_REVIEW: Duration = Duration::from_millis(250);
+
+/// How long somebody who was refused may stay connected.
+const REFUSED: Duration = Duration::from_secs(30);
 
 /// The longest pause between tries to write a session's end while the database is away.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -107,21 +114,47 @@ pub async fn run(
     arrival: Arrival,
     destination: Destination,
     client: ClientConnection,
+    mut first_program: watch::Receiver<Option<Program>>,
     state: watch::Sender<SessionState>,
 ) {
-    let open = match access::open(&door.app, &door.node, &arrival, &destination).await {
+    // Before the decision: a change between it and the watch must not be missed.
+    let changes = door.app.changes.subscribe();
+    let open = match access::open(&door.app, &door.node, &arrival, &destination, None).await {
+        Err(OpenError::Undecided) => {
+            let program = tokio::select! {
+                program = first_program.wait_for(Option::is_some) => program.ok().and_then(|program| program.clone()),
+                () = client.gone.cancelled() => return,
+            };
+            access::open(&door.app, &door.node, &arrival, &destination, program.as_ref()).await
+        }
+        decided => decided,
+    };
+    let open = match open {
         Ok(open) => open,
         Err(error) => {
             info!(principal = %arrival.principal.name, reason = %error, "A person was refused.");
             state.send_replace(SessionState::Refused(Arc::new(refusal(&error, &arrival))));
+            // Time to read why, but no place to stay.
+            tokio::select! {
+                () = tokio::time::sleep(REFUSED) => {}
+                () = client.gone.cancelled() => return,
+                () = door.closing.cancelled() => {}
+            }
+            client.blade.cut();
             return;
         }
     };
     let span = info_span!("session", id = %open.id, principal = %open.principal.name, target = %open.target.name);
-    run_open(door, open, client, state).instrument(span).await;
+    run_open(door, open, client, changes, state).instrument(span).await;
 }
 
-async fn run_open(door: Arc<Door>, open: OpenSession, client: ClientConnection, state: watch::Sender<SessionState>) {
+async fn run_open(
+    door: Arc<Door>,
+    open: OpenSession,
+    client: ClientConnection,
+    changes: watch::Receiver<u64>,
+    state: watch::Sender<SessionState>,
+) {
     info!(login = %open.permit.login(), grant = %open.permit.grant(), "The session is open.");
     let targets = Targets::begin(door.app.clone(), open.clone(), door.user_ca.clone());
     let live = Arc::new(Live {
@@ -136,7 +169,7 @@ async fn run_open(door: Arc<Door>, open: OpenSession, client: ClientConnection, 
     });
     state.send_replace(SessionState::Open(live.clone()));
     tokio::select! {
-        reason = watch_over(&door, &live) => live.cut(reason),
+        reason = watch_over(&door, &live, changes) => live.cut(reason),
         () = live.stop.cancelled() => {}
         () = door.closing.cancelled() => live.cut(CutReason::ShuttingDown),
     }
@@ -158,8 +191,7 @@ async fn run_open(door: Arc<Door>, open: OpenSession, client: ClientConnection, 
 }
 
 /// Returns the reason to cut the session.
-async fn watch_over(door: &Door, live: &Live) -> CutReason {
-    let mut changes = door.app.changes.subscribe();
+async fn watch_over(door: &Door, live: &Live, mut changes: watch::Receiver<u64>) -> CutReason {
     let mut unsure_since: Option<tokio::time::Instant> = None;
     loop {
         let permit = live.permit();
@@ -175,7 +207,12 @@ async fn watch_over(door: &Door, live: &Live) -> CutReason {
             }
             () = tokio::time::sleep(Duration::from_secs(1)), if unsure_since.is_some() => {}
         }
-        match access::review(&door.app, &live.open).await {
+        let verdict = tokio::select! {
+            verdict = access::review(&door.app, &live.open) => verdict,
+            // A database that went silent does not keep the window open.
+            () = outlasts(door, &permit) => return expired(&permit),
+        };
+        match verdict {
             Ok(Verdict::Stay(permit)) => {
                 unsure_since = None;
                 drop(live.permit.send_replace(permit));
@@ -184,8 +221,7 @@ async fn watch_over(door: &Door, live: &Live) -> CutReason {
             Err(error) => {
                 // The window is known without the database.
                 if permit.not_after() <= door.app.clock.now() {
-                    let denial = Denial::Expired { grant: permit.grant(), at: permit.not_after() };
-                    return CutReason::Denied { denial };
+                    return expired(&permit);
                 }
                 let since = *unsure_since.get_or_insert_with(|| {
                     warn!(%error, "The session cannot be reviewed; it goes on for the configured grace.");
@@ -197,6 +233,16 @@ async fn watch_over(door: &Door, live: &Live) -> CutReason {
             }
         }
     }
+}
+
+/// Returns when the window has ended and the database has had its time to say that it was extended meanwhile.
+async fn outlasts(door: &Door, permit: &Permit) {
+    door.app.clock.sleep_until(permit.not_after()).await;
+    tokio::time::sleep(LAST_REVIEW).await;
+}
+
+fn expired(permit: &Permit) -> CutReason {
+    CutReason::Denied { denial: Denial::Expired { grant: permit.grant(), at: permit.not_after() } }
 }
 
 async fn sleep_until(door: &Door, at: Option<DateTime<Utc>>) {
@@ -278,6 +324,7 @@ fn refusal(error: &OpenError, arrival: &Arrival) -> Refusal {
             };
             std::iter::once(head).chain(shown).collect()
         }
+        OpenError::Undecided => vec!["the bastion could not tell which grant is meant; try again".to_owned()],
         OpenError::NoWay { .. } => vec![error.to_string(), "ask an admin of the bastion to mend it".to_owned()],
         OpenError::Db(error) if error.is_unreachable() => {
             vec![

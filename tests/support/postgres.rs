@@ -8,6 +8,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use sqlx::{Connection, Executor, PgConnection};
 
 use super::process::{Ending, Guarded};
@@ -100,6 +102,26 @@ impl Postgres {
     pub fn stop(&self) {
         if let Some(server) = self.server.lock().unwrap_or_else(PoisonError::into_inner).take() {
             server.stop_and_keep();
+        }
+    }
+
+    /// Lets the server answer nobody until `resume`: connections stay open, and new ones are taken and left waiting.
+    pub fn pause(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// Lets the server answer again after `pause`.
+    pub fn resume(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        let server = server.as_ref().expect("PostgreSQL runs").pid();
+        for pid in std::iter::once(server).chain(super::sshd::children_of(server)) {
+            let pid = Pid::from_raw(i32::try_from(pid).expect("a process id"));
+            // A backend may have ended in between.
+            let _gone: nix::Result<()> = nix::sys::signal::kill(pid, signal);
         }
     }
 

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! A *position* counts the bytes of a journal's records over all its files (each file's four magic bytes apart), so
-//! a file's name says where it starts, and a file goes when everything in it is at rest elsewhere.
+//! a file's name says where it starts, and a file goes when everything in it is at rest elsewhere. Each file begins with
+//! the journal's header, for the first one may be gone when it is needed.
 //!
 //! All writing is done by one thread, [`Disk`], and all flushing by another: a slow disk stalls those who wait for
 //! their record, never the runtime. Whoever waits holds at most one batch, so the queue is bounded by its users.
@@ -20,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use sallyport_domain::recording::frame::{Body, Frame};
 use sallyport_domain::recording::journal::{self, JournalError, MAGIC, RECORD_HEAD_BYTES};
 use serde::{Deserialize, Serialize};
@@ -82,6 +83,7 @@ pub struct Written {
 /// One recording's journal, open for writing.
 pub struct Journal {
     dir: PathBuf,
+    header: String,
     started: Instant,
     state: Mutex<State>,
     /// Set by the flusher, which has no one to tell.
@@ -182,6 +184,7 @@ impl Journal {
         let file = open_file(&dir, 0)?;
         let journal = Self {
             dir,
+            header: header.to_owned(),
             started: Instant::now(),
             state: Mutex::new(State { file: Arc::new(file), file_start: 0, end: 0, last_at: 0, failure: None }),
             flush_failed: AtomicBool::new(false),
@@ -207,6 +210,16 @@ impl Journal {
 
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+
+    /// Lets every later append fail: whoever carries the journal to rest cannot go on.
+    pub fn fail(&self, why: &str) {
+        self.state().failure.get_or_insert_with(|| why.to_owned());
+    }
+
+    /// Whether appends fail.
+    pub fn has_failed(&self) -> bool {
+        self.state().failure.is_some() || self.flush_failed.load(Ordering::Relaxed)
     }
 
     fn flush(&self) -> Result<(), JournalWriteError> {
@@ -238,12 +251,17 @@ impl Journal {
     }
 
     fn write_to(&self, state: &mut State, bodies: &[Body]) -> io::Result<Written> {
+        let mut header = None;
         if state.end - state.file_start >= FILE_BYTES {
+            // What the old file holds is flushed before anything is in the new one, or a flush could miss it.
+            state.file.sync_data()?;
             state.file = Arc::new(open_file(&self.dir, state.end)?);
             state.file_start = state.end;
+            header = Some(Body::Header(self.header.clone()));
         }
         let at = self.elapsed_us().max(state.last_at);
-        let bodies: Vec<(u8, Bytes)> = bodies.iter().map(|body| (body.kind(), body.to_bytes())).collect();
+        let bodies = header.iter().chain(bodies);
+        let bodies: Vec<(u8, Bytes)> = bodies.map(|body| (body.kind(), body.to_bytes())).collect();
         let heads: Vec<[u8; RECORD_HEAD_BYTES]> =
             bodies.iter().map(|(kind, body)| journal::record_head(at, *kind, body)).collect();
         let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(2 * bodies.len());
@@ -285,6 +303,8 @@ fn open_file(dir: &Path, start: u64) -> io::Result<File> {
         let _ = fs::remove_file(dir.join(file_name(start)));
         return Err(error);
     }
+    // The name must survive a loss of power too.
+    File::open(dir)?.sync_all()?;
     Ok(file)
 }
 
@@ -331,13 +351,13 @@ pub struct JournalReader {
     /// The open file and the position of its first record.
     file: Option<(File, u64)>,
     /// Bytes that were read behind `position`.
-    ahead: BytesMut,
+    ahead: Vec<u8>,
 }
 
 impl JournalReader {
     /// A reader that starts at `position`, which must be where a record starts.
     pub fn new(dir: PathBuf, position: u64) -> Self {
-        Self { dir, position, file: None, ahead: BytesMut::new() }
+        Self { dir, position, file: None, ahead: Vec::new() }
     }
 
     /// Where the next frame starts.
@@ -355,14 +375,14 @@ impl JournalReader {
             if self.fill(wanted)? == 0 && self.ahead.is_empty() {
                 return Err(JournalReadError::Missing { position: self.position });
             }
-            let mut bytes = self.ahead.split().freeze();
+            let mut bytes = Bytes::from(std::mem::take(&mut self.ahead));
             let before = self.position;
             while let Some((frame, used)) = take(&mut bytes, self.position)? {
                 self.position += used as u64;
                 taken += used;
                 frames.push(frame);
             }
-            self.ahead = BytesMut::from(bytes);
+            self.ahead = Vec::from(bytes);
             if self.position == before && self.fill(self.ahead.len() + (1 << 20))? == 0 {
                 return Err(JournalReadError::Missing { position: self.position });
             }
@@ -376,7 +396,7 @@ impl JournalReader {
         let mut taken = 0;
         loop {
             let fresh = self.fill(self.ahead.len() + (256 << 10))?;
-            let mut bytes = self.ahead.split().freeze();
+            let mut bytes = Bytes::from(std::mem::take(&mut self.ahead));
             let mut found = false;
             while let Some((frame, used)) = take(&mut bytes, self.position)? {
                 self.position += used as u64;
@@ -384,7 +404,7 @@ impl JournalReader {
                 frames.push(frame);
                 found = true;
             }
-            self.ahead = BytesMut::from(bytes);
+            self.ahead = Vec::from(bytes);
             if !found && fresh == 0 {
                 return Ok(if self.ahead.is_empty() { Rest::Whole } else { Rest::Torn { bytes: self.ahead.len() } });
             }
@@ -402,10 +422,9 @@ impl JournalReader {
                 break;
             }
             let Some((file, _)) = &mut self.file else { break };
-            let before = self.ahead.len();
-            self.ahead.resize(wanted, 0);
-            let count = file.read(&mut self.ahead[before..])?;
-            self.ahead.truncate(before + count);
+            let missing = wanted - self.ahead.len();
+            self.ahead.reserve(missing);
+            let count = Read::by_ref(file).take(missing as u64).read_to_end(&mut self.ahead)?;
             came += count;
             if count == 0 {
                 // The end of this file for now, or for good if the next one is there.
@@ -472,6 +491,10 @@ mod tests {
         Body::Output(Bytes::from(bytes))
     }
 
+    fn without_headers(frames: &[Frame]) -> impl Iterator<Item = &Body> {
+        frames.iter().map(|frame| &frame.body).filter(|body| !matches!(body, Body::Header(_)))
+    }
+
     async fn written(dir: &Path, durability: Durability) -> (Arc<Journal>, Vec<Body>) {
         let disk = Disk::start(durability, Duration::from_millis(10)).unwrap();
         let journal = Journal::create(dir.join("r-1"), "{}").unwrap();
@@ -495,7 +518,7 @@ mod tests {
             while reader.position() < journal.end() {
                 reader.read(journal.end(), 1 << 20, &mut frames).unwrap();
             }
-            assert!(frames.iter().map(|frame| &frame.body).eq(all.iter()));
+            assert!(without_headers(&frames).eq(&all[1..]));
             assert!(frames.is_sorted_by_key(|frame| frame.at));
 
             let mut again = Vec::new();
@@ -515,7 +538,8 @@ mod tests {
         let mut frames = Vec::new();
         let mut reader = JournalReader::new(journal.dir().to_owned(), second);
         while reader.read_rest(1 << 20, &mut frames).unwrap() == Rest::More {}
-        assert!(frames.iter().map(|frame| &frame.body).eq(&all[all.len() - frames.len()..]));
+        assert!(matches!(frames[0].body, Body::Header(_)), "a file without a header");
+        assert!(without_headers(&frames).eq(&all[all.len() + 1 - frames.len()..]));
         let error = JournalReader::new(journal.dir().to_owned(), 0).read_rest(1, &mut Vec::new()).unwrap_err();
         assert!(matches!(error, JournalReadError::Missing { position: 0 }));
     }

@@ -9,7 +9,7 @@
 //! The order keeps everything in two places until it is at rest in one: an object is written before the row that names
 //! it, the row before the live tail and the journal go. Whatever is away is tried again, for as long as it takes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -79,6 +79,8 @@ struct Turn {
     exit: Option<String>,
     /// Nothing more will come.
     done: bool,
+    /// The journal could not be read to its end.
+    damaged: bool,
 }
 
 /// Why a recording could not be taken to rest now.
@@ -159,9 +161,13 @@ impl Keeper {
                 Ok(turn) => turn,
                 Err(error) => {
                     error!(recording = %self.recording, %error, "A recording's keeper failed; the journal is kept.");
+                    self.fail("its keeper failed");
                     return None;
                 }
             };
+            if turn.damaged {
+                self.fail("it could not be read back");
+            }
             if turn.exit.is_some() {
                 self.exit.clone_from(&turn.exit);
             }
@@ -170,11 +176,16 @@ impl Keeper {
                 Err(KeepError::Stopped) => return None,
                 Err(error) => {
                     error!(recording = %self.recording, %error, "A recording could not be stored; the journal is kept.");
+                    self.fail("its recording could not be stored");
                     return None;
                 }
             }
             if turn.done {
-                self.forget_journal().await;
+                if turn.damaged {
+                    super::recover::set_aside(self.dir(), "damaged").await;
+                } else {
+                    self.forget_journal().await;
+                }
                 return self.work.as_ref().map(|work| work.sealer.progress().1);
             }
         }
@@ -191,9 +202,9 @@ impl Keeper {
         // Until anything is new, or something pending grows old.
         shared.wake_at.store(position + 1, Ordering::Release);
         while !more(position) {
-            // What was typed is held back until it is known whether it was echoed.
-            let held_back = work.sealer.is_waiting();
-            let age = if held_back { Duration::from_secs(1) } else { self.recordings.0.settings.segment_time };
+            // What was typed is held back until it is known whether it was echoed; what is young goes to the tail later.
+            let soon = work.sealer.is_waiting() || work.sealer.oldest_untailed().is_some();
+            let age = if soon { interval / 2 } else { self.recordings.0.settings.segment_time };
             if tokio::time::timeout(age, shared.wake.notified()).await.is_err() {
                 return;
             }
@@ -222,7 +233,9 @@ impl Keeper {
             Source::Live(shared) => {
                 // Looked at in this order: what was written before the end was set is read before the end counts.
                 let ending = shared.ending.get().cloned();
-                Feed::Live { end: shared.journal.end(), now_us: shared.journal.elapsed_us(), ending }
+                let tail_us =
+                    u64::try_from(self.recordings.0.settings.ship_interval.as_micros() / 2).unwrap_or(u64::MAX);
+                Feed::Live { end: shared.journal.end(), now_us: shared.journal.elapsed_us(), tail_us, ending }
             }
             Source::Left { same_boot, .. } => Feed::Left { same_boot: *same_boot },
             Source::Lost { frames, .. } => Feed::Lost { frames: std::mem::take(frames) },
@@ -326,11 +339,23 @@ impl Keeper {
         Ok(())
     }
 
+    fn dir(&self) -> &Path {
+        match &self.source {
+            Source::Live(shared) => shared.journal.dir(),
+            Source::Left { dir, .. } | Source::Lost { dir, .. } => dir,
+        }
+    }
+
+    /// No record, no session: whoever writes this journal must stop.
+    fn fail(&self, why: &str) {
+        if let Source::Live(shared) = &self.source {
+            shared.journal.fail(why);
+            shared.room.notify_waiters();
+        }
+    }
+
     async fn forget_journal(&self) {
-        let dir = match &self.source {
-            Source::Live(shared) => shared.journal.dir().to_owned(),
-            Source::Left { dir, .. } | Source::Lost { dir, .. } => dir.clone(),
-        };
+        let dir = self.dir().to_owned();
         let shown = dir.display().to_string();
         let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(dir)).await;
         if let Ok(Err(error)) = removed
@@ -352,16 +377,26 @@ async fn put(blobs: &Blobs, recording: RecordingId, sealed: &Sealed) -> Result<(
 
 /// What a turn may read.
 enum Feed {
-    Live { end: u64, now_us: u64, ending: Option<Ending> },
-    Left { same_boot: bool },
-    Lost { frames: Vec<Frame> },
+    /// `tail_us` is how old something must be to go to the live tail.
+    Live {
+        end: u64,
+        now_us: u64,
+        tail_us: u64,
+        ending: Option<Ending>,
+    },
+    Left {
+        same_boot: bool,
+    },
+    Lost {
+        frames: Vec<Frame>,
+    },
 }
 
 impl Work {
     fn turn(&mut self, feed: Feed) -> Turn {
         let mut turn = Turn::default();
         match feed {
-            Feed::Live { end, now_us, ending } => {
+            Feed::Live { end, now_us, tail_us, ending } => {
                 let read = self.reader.read(end, TURN_BYTES, &mut self.frames);
                 self.push_frames(&mut turn);
                 if let Err(error) = read {
@@ -372,7 +407,10 @@ impl Work {
                     self.end(now_us, None, &ending, &mut turn);
                 } else {
                     self.sealer.tick(now_us, &mut turn.sealed);
-                    turn.tail = self.sealer.take_tail();
+                    // What will be in a segment in a moment need not go through the database as well.
+                    if self.sealer.oldest_untailed().is_some_and(|at| now_us.saturating_sub(at) >= tail_us) {
+                        turn.tail = self.sealer.take_tail();
+                    }
                 }
             }
             Feed::Lost { frames } => {
@@ -419,6 +457,7 @@ impl Work {
     fn end(&mut self, now_us: u64, hole: Option<&JournalReadError>, ending: &Ending, turn: &mut Turn) {
         let at = now_us.max(self.sealer.progress().1);
         if let Some(hole) = hole {
+            turn.damaged = true;
             self.sealer.push_own(Frame { at, body: Body::Gap(hole.to_string()) });
         }
         // Two strings always serialise.

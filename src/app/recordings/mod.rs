@@ -300,7 +300,8 @@ impl Recorder {
             // Registered before the look, so that a move in between is not missed.
             let moved = self.shared.room.notified();
             let ahead = self.shared.journal.end().saturating_sub(self.shared.at_rest.load(Ordering::Acquire));
-            if ahead <= self.budget {
+            // A failed journal has no keeper that would make room; the append says so.
+            if ahead <= self.budget || self.shared.journal.has_failed() {
                 return;
             }
             moved.await;

@@ -134,7 +134,16 @@ impl Reader {
             // Nothing new in the tail: it is over, or sealed by now, or more is to come.
             let row = find(&self.app, self.recording).await?;
             if row.progress.segments > self.next {
+                // It was sealed between the two looks, or its row is gone.
+                self.rows = segments(&self.app, self.recording, self.next).await?.into();
+                if self.rows.is_empty() {
+                    return Err(ReadError::MissingSegment { number: self.next });
+                }
                 continue;
+            }
+            if row.progress.ended_at.is_some() && row.progress.chain != self.chain {
+                let (number, expected, found) = (self.next, row.progress.chain, self.chain);
+                return Err(ReadError::BrokenChain { number, expected, found });
             }
             if row.progress.ended_at.is_some() || !self.follow {
                 self.finished = true;

@@ -4,7 +4,7 @@
 //! Every byte that an engineer saw was in the journal first, so what the journal holds is the whole truth but for power
 //! failures, which a gap frame admits to. A session whose node died has its end written here.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use sallyport_domain::id::{RecordingId, SessionId};
 use sallyport_domain::recording::frame::Frame;
 use tracing::{error, info, warn};
 
-use super::journal::{JournalReader, Rest};
+use super::journal::{self, JournalReader, Rest};
 use super::keeper::Keeper;
 use super::seal::Resume;
 use super::{Header, Recordings, boot_id, event};
@@ -122,9 +122,13 @@ impl Recordings {
         let mut tx = self.0.app.db.read().await?;
         let row = db::recordings::find(&mut tx, recording).await?;
         drop(tx);
-        let Some(row) = row.filter(|row| row.progress.ended_at.is_none()) else {
-            // Without a row its program was never started; with an end it is at rest already.
-            info!(%recording, "A journal that is not needed any more is removed.");
+        let Some(row) = row else {
+            // Its program was never started, or the database was put back to an earlier state; only a person can tell.
+            set_aside(&dir, "unknown").await;
+            return Ok(());
+        };
+        let Some(row) = Some(row).filter(|row| row.progress.ended_at.is_none()) else {
+            info!(%recording, "A journal that is at rest already is removed.");
             if let Err(error) = tokio::fs::remove_dir_all(&dir).await {
                 warn!(%error, journal = %dir.display(), "A journal could not be removed.");
             }
@@ -187,6 +191,16 @@ impl Recordings {
     }
 }
 
+/// Renames a journal so that no later start takes it up again, and says where it is.
+pub(super) async fn set_aside(dir: &Path, why: &str) {
+    let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let aside = dir.with_file_name(format!("{why}-{name}"));
+    match tokio::fs::rename(dir, &aside).await {
+        Ok(()) => warn!(journal = %aside.display(), why, "A journal was set aside; look at it and remove it by hand."),
+        Err(error) => error!(%error, journal = %dir.display(), "A journal could not be set aside."),
+    }
+}
+
 /// Where a recording's sealing goes on: behind its last segment, or at its start.
 fn resume_point(row: &RecordingRecord) -> Resume {
     let size = row.recording.cols.zip(row.recording.rows).map(|(cols, rows)| TerminalSize { cols, rows });
@@ -194,12 +208,13 @@ fn resume_point(row: &RecordingRecord) -> Resume {
     resume.unwrap_or_else(|| Resume::start(size))
 }
 
-/// Whether the machine has run on since the journal was written. If its first file is gone, its header is too; then the
-/// answer is the careful one.
+/// Whether the machine has run on since the journal was written, as far as the header of its first file that is left
+/// says; without one the answer is the careful one.
 async fn same_boot(dir: PathBuf) -> bool {
     let read = move || {
         let mut frames = Vec::new();
-        let rest = JournalReader::new(dir, 0).read_rest(1, &mut frames);
+        let starts = journal::file_starts(&dir).unwrap_or_default();
+        let rest = JournalReader::new(dir, starts.first().copied().unwrap_or(0)).read_rest(1, &mut frames);
         let first = frames.into_iter().next();
         match (rest, first.map(|frame| frame.body)) {
             (

@@ -194,6 +194,11 @@ impl Sealer {
         Some(bytes.into())
     }
 
+    /// When the first frame happened that [`Sealer::take_tail`] would give, in microseconds.
+    pub fn oldest_untailed(&self) -> Option<u64> {
+        self.pending.get(self.tailed).map(|frame| frame.at)
+    }
+
     /// Counters and time up to the last frame that came in, sealed or not.
     pub fn progress(&self) -> (Counters, u64) {
         (self.resume.counters, self.resume.last_us)

@@ -1,0 +1,28 @@
+//! What Sallyport promises when things go wrong: it is killed, its stores go away, disks fill, windows end, peers stall.
+//!
+//! Every test takes the built program with real servers around it, and gives the machine back before the next begins.
+//! `SALLYPORT_TEST_LARGE=1` makes them long; `SALLYPORT_TEST_SEED` repeats what was chosen at random.
+
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    clippy::panic,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test fails by panicking, and has its own tasks and time"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod cuts;
+mod disk_full;
+mod harness;
+mod kill;
+mod outages;
+mod scenario;
+mod stalls;
+mod warnings;
