@@ -22,12 +22,7 @@ mod person;
 mod play;
 mod recording;
 mod replay;
-<<<<<<< HEAD
-#[doc(hidden)]
-pub mod serve;
-=======
 pub(crate) mod serve;
->>>>>>> part-d
 mod session;
 mod target;
 mod token;
