@@ -80,10 +80,11 @@ async fn the_input_may_stay_open_when_the_program_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_exit_status_arrives_if_the_input_ends_between_the_output_and_it() {
     let scene = Scene::open().await;
+    let master = Master::open(&scene).await; // such a client closes the channel as soon as both sides have ended
     let closed = scene.bastion.path("closed");
 
     let program = format!("exec <&- >&- 2>&-; touch {}; sleep 0.3; exit 5", closed.display());
-    let mut child = scene.ssh().arg(program).spawn();
+    let mut child = master.ssh(&scene).arg(program).spawn();
     eventually("the program has closed its output", async || closed.exists()).await;
     drop(child.stdin.take());
     let status = tokio::time::timeout(Duration::from_secs(20), child.wait()).await.unwrap().unwrap();
