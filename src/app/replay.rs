@@ -41,7 +41,10 @@ pub struct OpenedSegment {
 
 /// Who opened which recording's index lately, so that its segments are not an event each. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Looks(Arc<Mutex<HashMap<(Actor, RecordingId), DateTime<Utc>>>>);
+pub struct Looks(Arc<Mutex<Since>>);
+
+/// Since when who has looked at what.
+type Since = HashMap<(Actor, RecordingId), DateTime<Utc>>;
 
 /// An opened recording is looked at for so long; then a segment is an event again.
 const LOOK: Duration = Duration::from_hours(1);
