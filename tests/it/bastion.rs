@@ -66,8 +66,8 @@ impl Bastion {
     /// Starts on the same folder and database after [`Bastion::stop`].
     pub async fn start_again(&mut self) {
         let text = format!(
-            "[server]\ndata_dir = {:?}\nnode = \"test\"\n[ssh]\nlisten = \"127.0.0.1:0\"\nfailures_per_address = {{ limit = 10000, window = \"10m\" }}\n",
-            self.folder.path().join("data")
+            "[server]\ndata_dir = \"{}\"\nnode = \"test\"\n[ssh]\nlisten = \"127.0.0.1:0\"\nfailures_per_address = {{ limit = 10000, window = \"10m\" }}\n",
+            self.folder.path().join("data").display()
         );
         let variable = |(key, value): &(String, String)| {
             (format!("SALLYPORT__{}", key.to_uppercase().replacen('.', "__", 1)), value.clone())
