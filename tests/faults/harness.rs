@@ -26,7 +26,6 @@ use sallyport::store::seal::MasterKey;
 use sallyport::toy_target::{self, ToyTarget};
 use sallyport_domain::event::Actor;
 use sallyport_domain::grant::{Capabilities, Grant, Terms, Window};
-use sallyport_domain::id::SessionId;
 use sallyport_domain::principal::Role;
 use sallyport_domain::recording::frame::Body;
 use sallyport_domain::secret::TargetPassword;
@@ -246,11 +245,9 @@ fn command_of(found: &RecordingRecord) -> String {
 
 /// A recording, read back through its chain.
 pub struct Recorded {
-    pub session: SessionId,
     /// What went to a client's standard output: output, and the bastion's own words.
     pub shown: Vec<u8>,
     pub input: Vec<u8>,
-    pub notices: Vec<Vec<u8>>,
     /// How it ended, as JSON.
     pub end: String,
     pub gaps: usize,
@@ -260,16 +257,11 @@ impl Recorded {
     /// Panics if the chain or a segment does not verify.
     pub async fn read(app: &App, found: &RecordingRecord) -> Self {
         let mut reader = Reader::new(app.clone(), found.recording.id, false);
-        let (mut shown, mut input, mut notices, mut end, mut gaps) =
-            (Vec::new(), Vec::new(), Vec::new(), String::new(), 0);
+        let (mut shown, mut input, mut end, mut gaps) = (Vec::new(), Vec::new(), String::new(), 0);
         while let Some(frames) = reader.next().await.unwrap() {
             for frame in frames {
                 match frame.body {
-                    Body::Output(bytes) => shown.extend_from_slice(&bytes),
-                    Body::Notice(bytes) => {
-                        shown.extend_from_slice(&bytes);
-                        notices.push(bytes.to_vec());
-                    }
+                    Body::Output(bytes) | Body::Notice(bytes) => shown.extend_from_slice(&bytes),
                     Body::Input(bytes) => input.extend_from_slice(&bytes),
                     Body::End(text) => end = text,
                     Body::Gap(_) => gaps += 1,
@@ -277,7 +269,7 @@ impl Recorded {
                 }
             }
         }
-        Self { session: found.recording.session, shown, input, notices, end, gaps }
+        Self { shown, input, end, gaps }
     }
 
     /// Everything that a client received must be here, from the first byte on.
