@@ -289,7 +289,7 @@ async fn play(stores: &Stores<'_>, seed: u64) {
         play.grants.push(give(&play.app(), person, target, "ops", window).await.id);
         play.done("grant_made");
     }
-    for _ in 0..if large() { 1_000 } else { 120 } {
+    for _ in 0..if large() { 1_000 } else { 70 } {
         let step = play.step().await;
         story.push(step);
         play.check(&story).await;
