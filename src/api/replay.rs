@@ -80,7 +80,8 @@ pub(super) async fn index(
         let segments = document.get_mut("segments").and_then(serde_json::Value::as_array_mut);
         for entry in segments.into_iter().flatten() {
             if let Some(serde_json::Value::String(url)) = entry.get_mut("url") {
-                url.push_str(&format!("?until={until}"));
+                url.push_str("?until=");
+                url.push_str(&until.to_string());
             }
         }
     }
@@ -145,7 +146,9 @@ fn encoded(reader: Reader) -> impl Stream<Item = Result<Bytes, std::convert::Inf
         match reader.next().await {
             Ok(Some(frames)) => {
                 let mut bytes = Vec::with_capacity(frames.iter().map(Frame::encoded_bytes).sum());
-                frames.iter().for_each(|frame| frame.encode(&mut bytes));
+                for frame in &frames {
+                    frame.encode(&mut bytes);
+                }
                 Some((Ok(bytes.into()), Some(reader)))
             }
             Ok(None) => None,

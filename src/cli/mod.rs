@@ -22,8 +22,7 @@ mod person;
 mod play;
 mod recording;
 mod replay;
-#[doc(hidden)]
-pub mod serve;
+pub(crate) mod serve;
 mod session;
 mod target;
 mod token;

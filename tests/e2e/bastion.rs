@@ -121,22 +121,6 @@ impl Bastion {
         PublicKey::from_openssh(key).expect("a host key")
     }
 
-    /// Ends it at once, as a power cut of its process would.
-    pub fn kill(&mut self) {
-        let pid = i32::try_from(self.pid()).expect("a process id");
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).expect("a kill");
-        self.server = None;
-    }
-
-    /// Ends it as an operator would, and waits for its end.
-    pub fn stop(&mut self) {
-        self.server = None;
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.server.as_ref().expect("a running bastion").pid()
-    }
-
     pub fn address(&self) -> SocketAddr {
         self.address
     }

@@ -10,7 +10,6 @@ use sallyport::app::clock::Clock;
 use sallyport::app::recordings::read::Reader;
 use sallyport::app::sessions::{SessionFilter, SessionRecord};
 use sallyport::app::{App, catalogue, grants, people, sessions, targets};
-use sallyport::cli::serve;
 use sallyport::config::Config;
 use sallyport::toy_target::{self, ToyTarget};
 use sallyport_domain::event::{Act, Actor};
@@ -32,7 +31,7 @@ pub const OPERATOR: Actor = Actor::Operator { uid: 0 };
 
 /// A running bastion with SQLite and a folder, unless its settings say otherwise.
 pub struct Bastion {
-    running: Option<serve::Bastion>,
+    running: Option<sallyport::Bastion>,
     settings: Vec<(String, String)>,
     clock: Clock,
     folder: TempDir,
@@ -67,14 +66,14 @@ impl Bastion {
     /// Starts on the same folder and database after [`Bastion::stop`].
     pub async fn start_again(&mut self) {
         let text = format!(
-            "[server]\ndata_dir = {:?}\nnode = \"test\"\n[ssh]\nlisten = \"127.0.0.1:0\"\nfailures_per_address = {{ limit = 10000, window = \"10m\" }}\n",
-            self.folder.path().join("data")
+            "[server]\ndata_dir = \"{}\"\nnode = \"test\"\n[ssh]\nlisten = \"127.0.0.1:0\"\nfailures_per_address = {{ limit = 10000, window = \"10m\" }}\n",
+            self.folder.path().join("data").display()
         );
         let variable = |(key, value): &(String, String)| {
             (format!("SALLYPORT__{}", key.to_uppercase().replacen('.', "__", 1)), value.clone())
         };
         let config = Config::parse(&text, self.settings.iter().map(variable)).expect("sound settings");
-        self.running = Some(serve::Bastion::start(config, self.clock.clone()).await.expect("a bastion"));
+        self.running = Some(sallyport::Bastion::start(config, self.clock.clone()).await.expect("a bastion"));
     }
 
     /// Stops as on SIGTERM: live sessions are cut, recordings come to rest.
@@ -238,7 +237,7 @@ impl Bastion {
         events.into_iter().map(|(_, event)| event.act).collect()
     }
 
-    fn running(&self) -> &serve::Bastion {
+    fn running(&self) -> &sallyport::Bastion {
         self.running.as_ref().expect("a bastion that was not stopped")
     }
 
@@ -248,9 +247,9 @@ impl Bastion {
 }
 
 impl Deref for Bastion {
-    type Target = serve::Bastion;
+    type Target = sallyport::Bastion;
 
-    fn deref(&self) -> &serve::Bastion {
+    fn deref(&self) -> &sallyport::Bastion {
         self.running()
     }
 }

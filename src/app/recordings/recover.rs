@@ -23,6 +23,9 @@ use super::{Header, Recordings, boot_id, event};
 use crate::store::db::recordings::RecordingRecord;
 use crate::store::db::{self, DbError};
 
+/// How long the books wait for recordings to come to rest, whose last instants are their sessions' ends.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// Recordings that are recovered at once: each may hold some MiB while a store is slow.
 const KEEPERS_AT_ONCE: usize = 8;
 
@@ -77,15 +80,23 @@ impl Recordings {
     pub fn recover(&self, left: LeftBehind) {
         let recordings = self.clone();
         self.0.keepers.spawn(async move {
-            let journals = futures::stream::iter(&left.journals);
-            let recover = async |(dir, recording): &(PathBuf, RecordingId)| {
-                recordings.insist(|| recordings.recover_one(dir.clone(), *recording)).await;
+            let rest = async {
+                let journals = futures::stream::iter(&left.journals);
+                let recover = async |(dir, recording): &(PathBuf, RecordingId)| {
+                    recordings.insist(|| recordings.recover_one(dir.clone(), *recording)).await;
+                };
+                journals.for_each_concurrent(KEEPERS_AT_ONCE, recover).await;
+                for recording in &left.lost {
+                    recordings.insist(|| recordings.recover_lost(*recording)).await;
+                }
             };
-            journals.for_each_concurrent(KEEPERS_AT_ONCE, recover).await;
-            for recording in &left.lost {
-                recordings.insist(|| recordings.recover_lost(*recording)).await;
-            }
+            tokio::pin!(rest);
+            // An object store that is away must not keep the books open.
+            let at_rest = tokio::time::timeout(PATIENCE, &mut rest).await.is_ok();
             recordings.insist(|| recordings.close_sessions(&left.sessions)).await;
+            if !at_rest {
+                rest.await;
+            }
         });
     }
 

@@ -286,7 +286,7 @@ impl Sealer {
 
 /// Keeps the last three bytes of a stream in `end`: a character that is not whole has no more.
 fn keep_end(end: &mut Vec<u8>, bytes: &[u8]) {
-    end.extend_from_slice(&bytes[bytes.len().saturating_sub(3)..]);
+    end.extend(bytes.iter().skip(bytes.len().saturating_sub(3)));
     end.drain(..end.len().saturating_sub(3));
 }
 
