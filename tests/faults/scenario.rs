@@ -147,7 +147,15 @@ impl Play {
     }
 
     /// Logs in and out, or stays.
-    async fn log_in(&mut self, app: &App, person: &str, target: &str) -> String {
+    async fn log_in(&mut self, app: &App, mut person: &'static str, mut target: &'static str) -> String {
+        // Mostly where it leads somewhere, or the scripts would be of refusals.
+        if self.random.random_bool(0.7) {
+            for (a, b) in PEOPLE.iter().flat_map(|person| TARGETS.map(|target| (person, target))) {
+                if self.random.random_bool(0.4) && may_be_live(app, a, b).await {
+                    (person, target) = (a, b);
+                }
+            }
+        }
         let allowed = may_be_live(app, person, target).await;
         let (workstation, _) = &self.computers[PEOPLE.iter().position(|name| *name == person).unwrap()];
         let ssh = workstation.ssh(&format!("{person}+ops@{target}"), self.inside.bastion.ssh_address());
@@ -275,7 +283,13 @@ async fn play(stores: &Stores<'_>, seed: u64) {
     let mut play =
         Play { inside, random, computers, grants: Vec::new(), clients: Vec::new(), acts: BTreeMap::default() };
     let mut story = Vec::new();
-    for _ in 0..if large() { 1_000 } else { 120 } {
+    let now = play.app().clock.now();
+    for (person, target) in PEOPLE.iter().flat_map(|person| TARGETS.map(|target| (person, target))) {
+        let window = Window::new(now, now + Duration::from_mins(20)).unwrap();
+        play.grants.push(give(&play.app(), person, target, "ops", window).await.id);
+        play.done("grant_made");
+    }
+    for _ in 0..if large() { 1_000 } else { 70 } {
         let step = play.step().await;
         story.push(step);
         play.check(&story).await;
