@@ -1,17 +1,21 @@
-//! Whether the database answers, and whether the policy in it has changed by another node's hand: one look a second.
+//! Whether the database answers, and whether the policy in it has changed by another node's hand: PostgreSQL tells at
+//! once, and one look a second finds what was not heard.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::app::App;
 use crate::store::db;
 
 /// How often the policy's version is read. A revocation on one node is acted on by every other within this.
 const SWEEP: Duration = Duration::from_secs(1);
+
+/// A connection to listen on that could not be had is asked for again after this; the sweep finds changes meanwhile.
+const LISTEN_AGAIN: Duration = Duration::from_secs(5);
 
 /// Whether the database answers. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -73,6 +77,30 @@ impl Health {
                 }
             }
         }
+    }
+}
+
+/// Wakes live sessions as soon as another node has committed a change, until `stop`. What is missed while the connection
+/// is away is [`Health::sweep`]'s.
+pub async fn listen(app: App, stop: CancellationToken) {
+    let listening = async {
+        loop {
+            let error = match db::policy_version::Listener::start(&app.db).await {
+                Ok(mut listener) => loop {
+                    match listener.told().await {
+                        Ok(()) => app.changes.notify(),
+                        Err(error) => break error,
+                    }
+                },
+                Err(error) => error,
+            };
+            debug!(%error, "Changes by other nodes are not heard of; the sweep finds them.");
+            tokio::time::sleep(LISTEN_AGAIN).await;
+        }
+    };
+    tokio::select! {
+        never = listening => never,
+        () = stop.cancelled() => {}
     }
 }
 

@@ -46,7 +46,7 @@ pub async fn request_cut(app: &App, actor: &Actor, id: SessionId, reason: &str) 
         return if record.ended.is_some() { Err(SessionError::Ended { id }) } else { Ok(()) };
     }
     audit::append(&mut tx, app.clock.now(), actor, Act::CutRequested { session: id, reason }).await?;
-    policy_version::tell(&mut tx).await?;
+    policy_version::raise(&mut tx).await?; // other nodes find the wish at their sweep, should they miss the telling
     tx.commit().await?;
     app.changes.notify();
     Ok(())

@@ -64,6 +64,8 @@ fn settings(config: &Config) -> Value {
     let crate::config::ServerSettings { data_dir, node: _ } = server;
     let crate::config::SshSettings {
         listen,
+        public_host,
+        public_port,
         user_ca_files,
         login_grace,
         max_unauthenticated,
@@ -93,6 +95,8 @@ fn settings(config: &Config) -> Value {
         "server": { "data_dir": data_dir, "node": config.node() },
         "ssh": {
             "listen": listen,
+            "public_host": public_host,
+            "public_port": public_port,
             "user_ca_files": user_ca_files,
             "login_grace": span(login_grace),
             "max_unauthenticated": max_unauthenticated,

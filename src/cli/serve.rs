@@ -18,7 +18,7 @@ use super::failure::{Failure, FailureKind};
 use crate::api::{self, ApiState, ScanError};
 use crate::app::App;
 use crate::app::clock::Clock;
-use crate::app::health::Health;
+use crate::app::health::{self, Health};
 use crate::app::keys::{self, Purpose};
 use crate::app::recordings::Recordings;
 use crate::config::Config;
@@ -112,8 +112,8 @@ impl Bastion {
         let api_address = apis.tcp_address();
         let shown = api::bastion::Bastion {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            ssh_host: node.clone(),
-            ssh_port: ssh_address.port(),
+            ssh_host: config.ssh.public_host.clone().unwrap_or_else(|| node.clone()),
+            ssh_port: config.ssh.public_port.unwrap_or_else(|| ssh_address.port()),
             host_key: line(&host_key)?,
             user_ca: line(&user_ca)?,
             host_ca: line(&host_ca)?,
@@ -136,6 +136,7 @@ impl Bastion {
             let (app, stop) = (app.clone(), stop.clone());
             async move { health.sweep(app, stop).await }
         });
+        tasks.spawn(health::listen(app.clone(), stop.clone()));
         tasks.spawn(apis.serve(state, stop.clone()));
         tasks.spawn({
             let door = door.clone();

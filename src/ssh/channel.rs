@@ -166,7 +166,7 @@ async fn run_recorded(
     let _guard = done.clone().drop_guard();
     let queue = Arc::new(InputQueue::new(recorder.clone(), door.recordings.settings().stdin_budget.as_u64()));
     let mut input =
-        Some(live.channels.spawn(until(done.clone(), proxy::pump_input(read, recorder.clone(), queue.clone()))));
+        Some(live.channels.spawn(until(done.clone(), proxy::pump_input(read, recorder.clone(), queue.clone(), live.activity.clone()))));
 
     let connection = tokio::select! {
         taken = live.targets.take() => taken,
@@ -184,7 +184,7 @@ async fn run_recorded(
     };
     let (target_read, target_write) = channel.split();
     let target_write = Arc::new(target_write);
-    let mut pump = OutputPump::new(target_read, client, recorder, &queue, has_pty);
+    let mut pump = OutputPump::new(target_read, client, recorder, &queue, &live.activity, has_pty);
     proxy::start_program(&target_write, &start).await;
     let feeder = proxy::feed(queue.clone(), target_write.clone());
     let mut feeder = Some(live.channels.spawn(until(done.clone(), feeder)));

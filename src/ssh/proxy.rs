@@ -9,6 +9,7 @@
 //! once whatever arrives. The output pump stops reading a target whose client does not take its output; each channel has a
 //! connection to the target for itself, so that stalls nobody else.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -49,6 +50,42 @@ pub struct Start {
     pub program: Program,
     pub pty: Option<Pty>,
     pub env: Vec<(String, String)>,
+}
+
+/// When something last moved in a session, either way. Cheap to clone.
+#[derive(Clone)]
+pub struct Activity(Arc<ActivityState>);
+
+struct ActivityState {
+    began: Instant,
+    /// Milliseconds after `began`.
+    last: AtomicU64,
+}
+
+impl Activity {
+    /// Something moves now.
+    pub fn begin() -> Self {
+        Self(Arc::new(ActivityState { began: Instant::now(), last: AtomicU64::new(0) }))
+    }
+
+    fn touch(&self) {
+        let now = u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0.last.store(now, Ordering::Relaxed);
+    }
+
+    /// Returns when nothing has moved for `timeout`; never without one.
+    pub async fn stops_for(&self, timeout: Option<Duration>) {
+        let Some(timeout) = timeout else {
+            return std::future::pending().await;
+        };
+        loop {
+            let due = self.0.began + Duration::from_millis(self.0.last.load(Ordering::Relaxed)) + timeout;
+            if due <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(due).await;
+        }
+    }
 }
 
 /// What the session tells its channels.
@@ -103,9 +140,11 @@ pub async fn pump_input(
     mut client: ChannelReadHalf,
     recorder: Arc<Recorder>,
     queue: Arc<InputQueue>,
+    activity: Activity,
 ) -> Result<ClientClosed, ProxyError> {
     let mut ended = false;
     while let Some(first) = client.wait().await {
+        activity.touch();
         let mut batch = Vec::new();
         let (mut bytes, mut eof, mut closed) = (0, false, false);
         let mut next = Some(first);
@@ -228,6 +267,7 @@ pub struct OutputPump<'a> {
     target: ChannelReadHalf,
     client: &'a ClientSide,
     recorder: &'a Recorder,
+    activity: &'a Activity,
     /// What the client's terminal is in the middle of; `None` without one.
     terminal: Option<TerminalWatch>,
     /// Replies that the target owes to what [`start_program`] sent.
@@ -263,12 +303,14 @@ impl<'a> OutputPump<'a> {
         client: &'a ClientSide,
         recorder: &'a Recorder,
         queue: &'a InputQueue,
+        activity: &'a Activity,
         has_pty: bool,
     ) -> Self {
         Self {
             target,
             client,
             recorder,
+            activity,
             terminal: has_pty.then(TerminalWatch::new),
             replies_due: usize::from(has_pty) + 1,
             queue,
@@ -356,6 +398,7 @@ impl<'a> OutputPump<'a> {
 
     /// Records a message and whatever else has come, in one write, and sends it on.
     async fn carry(&mut self, first: Option<ChannelMsg>) -> Result<Option<OutputEnd>, ProxyError> {
+        self.activity.touch();
         let mut bodies = Vec::new();
         let mut onward = Vec::new();
         let (mut bytes, mut exited, mut end) = (0, false, None);

@@ -27,7 +27,7 @@ use tracing::{Instrument, error, info, info_span, warn};
 
 use super::Door;
 use super::notice::{self, WARN_BEFORE, Warning};
-use super::proxy::Orders;
+use super::proxy::{Activity, Orders};
 use super::sever::Blade;
 use super::targets::Targets;
 use crate::app::access::{self, Arrival, OpenError, OpenSession, Verdict};
@@ -68,6 +68,7 @@ pub struct Live {
     /// The permit as the rule sees it by now.
     permit: watch::Sender<Permit>,
     warnings: watch::Sender<Option<Warning>>,
+    pub activity: Activity,
     stop: CancellationToken,
     cut: Arc<OnceLock<CutReason>>,
     /// Its channels' tasks.
@@ -162,6 +163,7 @@ async fn run_open(
         targets,
         open,
         warnings: watch::Sender::new(None),
+        activity: Activity::begin(),
         stop: client.gone.child_token(),
         cut: Arc::default(),
         channels: TaskTracker::new(),
@@ -171,6 +173,9 @@ async fn run_open(
     tokio::select! {
         reason = watch_over(&door, &live, changes) => live.cut(reason),
         () = live.stop.cancelled() => {}
+        () = live.activity.stops_for(door.settings.idle_timeout) => {
+            live.cut(CutReason::Idle { seconds: door.settings.idle_timeout.unwrap_or_default().as_secs() });
+        }
         () = door.closing.cancelled() => live.cut(CutReason::ShuttingDown),
     }
     let end = match live.cut.get() {

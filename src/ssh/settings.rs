@@ -12,6 +12,10 @@ use serde::Deserialize;
 #[serde(default, deny_unknown_fields)]
 pub struct SshSettings {
     pub listen: SocketAddr,
+    /// The host name that engineers connect to; the node's name if it is not set.
+    pub public_host: Option<String>,
+    /// The port that engineers connect to, where a load balancer or a redirect has another than `listen`.
+    pub public_port: Option<u16>,
     /// Public keys of authorities whose user certificates are accepted from engineers.
     pub user_ca_files: Vec<PathBuf>,
     /// A connection that has proved nobody by then is dropped.
@@ -59,6 +63,8 @@ impl Default for SshSettings {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([0, 0, 0, 0], 2222)),
+            public_host: None,
+            public_port: None,
             user_ca_files: Vec::new(),
             login_grace: Duration::from_secs(30),
             max_unauthenticated: 100,

@@ -77,6 +77,19 @@ async fn a_connection_that_does_not_log_in_is_cut_at_the_end_of_its_grace_whatev
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_in_which_nothing_moves_is_cut_and_one_that_prints_now_and_then_is_not() {
+    let scene = with_limits(&["idle_timeout = \"2s\""]).await;
+
+    let (idle, busy) = tokio::join!(
+        scene.ssh().arg("-tt").arg("exec sleep 1000").run(),
+        scene.ssh().arg("for second in 1 2 3 4 5; do echo $second; sleep 1; done").run(),
+    );
+
+    assert!(idle.text().contains("nothing was sent either way for 2 s"), "{} {}", idle.text(), idle.errors());
+    assert_eq!((busy.code(), busy.text().lines().count()), (Some(0), 5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tries_are_counted_by_connection_and_failures_by_address() {
     let scene = with_limits(&["max_auth_tries = 2", "failures_per_address = { limit = 2, window = \"10m\" }"]).await;
     let desk = Workstation::new(&KeyPair::ed25519());

@@ -435,8 +435,7 @@ impl Work {
                 }
             }
             Feed::Lost { frames } => {
-                // These were masked before they were shipped.
-                frames.into_iter().for_each(|frame| self.sealer.push_own(frame));
+                frames.into_iter().for_each(|frame| self.sealer.push_masked(frame)); // before they were shipped
                 let last_us = self.sealer.progress().1;
                 let gap = "the journal is gone: what had not been shipped by then is missing";
                 self.sealer.push_own(Frame { at: last_us, body: Body::Gap(gap.to_owned()) });

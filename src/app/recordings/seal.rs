@@ -167,6 +167,13 @@ impl Sealer {
         self.take(frame);
     }
 
+    /// Takes a frame that an earlier sealer had masked already, in a run of nothing but such frames.
+    pub fn push_masked(&mut self, frame: Frame) {
+        let masker = self.masker.take();
+        self.take(frame);
+        self.masker = masker;
+    }
+
     /// Time passes without frames: what has waited for an echo is decided, and an old segment is cut.
     pub fn tick(&mut self, now_us: u64, sealed: &mut Vec<Sealed>) {
         if let Some(masker) = &mut self.masker {

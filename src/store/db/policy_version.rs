@@ -1,13 +1,15 @@
 //! One number that grows with every change that could turn a yes into a no. Live sessions compare it with the one that
 //! they were permitted at, which costs one read however many grants there are.
 
-use super::{DbError, Tx, doing, on_either};
+use sqlx::postgres::PgListener;
+
+use super::{Db, DbError, Tx, doing, on_either};
 
 const READ: &str = "SELECT version FROM policy_version WHERE id = 1";
 const RAISE: &str = "UPDATE policy_version SET version = version + 1 WHERE id = 1 RETURNING version";
 
 /// On PostgreSQL, who listens here is told once the change is committed.
-pub const CHANNEL: &str = "sallyport_policy";
+const CHANNEL: &str = "sallyport_policy";
 const TELL: &str = "SELECT pg_notify('sallyport_policy', '')";
 
 /// The version as this transaction sees it.
@@ -20,18 +22,42 @@ pub async fn read(tx: &mut Tx) -> Result<i64, DbError> {
 pub async fn raise(tx: &mut Tx) -> Result<i64, DbError> {
     let raised = on_either!(tx, |c| sqlx::query_scalar(RAISE).fetch_one(c));
     let version = raised.map_err(doing("raise the policy version"))?;
-    tell(tx).await?;
-    Ok(version)
-}
-
-/// Wakes the sessions of every node without raising the version; for what is not policy, such as a wish to cut.
-pub async fn tell(tx: &mut Tx) -> Result<(), DbError> {
     match tx {
         Tx::Postgres(tx) => {
             let told = super::answer(sqlx::query(TELL).execute(&mut **tx)).await;
-            told.map(drop).map_err(doing("tell the other nodes"))
+            told.map_err(doing("tell the other nodes"))?;
         }
         // One process: `app::Changes` tells.
-        Tx::Sqlite { .. } => Ok(()),
+        Tx::Sqlite { .. } => {}
+    }
+    Ok(version)
+}
+
+/// Hears of changes that other nodes commit.
+#[derive(Debug)]
+pub struct Listener(Option<PgListener>);
+
+impl Listener {
+    /// Listens on PostgreSQL, on a connection of its own. On SQLite there is one process, so nobody ever tells.
+    pub async fn start(db: &Db) -> Result<Self, DbError> {
+        let Db::Postgres(pool) = db else {
+            return Ok(Self(None));
+        };
+        let listen = async {
+            let mut listener = PgListener::connect_with(pool).await?;
+            listener.listen(CHANNEL).await?;
+            Ok(listener)
+        };
+        super::answer(listen).await.map(|listener| Self(Some(listener))).map_err(doing("listen for changes"))
+    }
+
+    /// Returns when somebody told of a change, or when a telling may have been missed because the connection broke. An
+    /// error means that nothing will be heard any more.
+    pub async fn told(&mut self) -> Result<(), DbError> {
+        match &mut self.0 {
+            // `None` says that the connection broke and was made anew.
+            Some(listener) => listener.try_recv().await.map(drop).map_err(doing("listen for changes")),
+            None => std::future::pending().await,
+        }
     }
 }
