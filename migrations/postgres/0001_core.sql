@@ -95,7 +95,7 @@ INSERT INTO policy_version (id, version) VALUES (1, 0);
 -- Keys that the bastion signs with, sealed with the master key: host keys, user CA, host CA.
 CREATE TABLE bastion_keys (
     id         UUID PRIMARY KEY,
-    purpose    TEXT NOT NULL,                    -- host_key, user_ca, host_ca
+    purpose    TEXT NOT NULL,                    -- host_key, user_ca, host_ca, target_keys
     public_key TEXT NOT NULL,
     sealed     BYTEA NOT NULL,
     created_at TIMESTAMPTZ NOT NULL,

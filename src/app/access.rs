@@ -181,6 +181,44 @@ pub async fn review(app: &App, session: &OpenSession) -> Result<Verdict, DbError
     }
 }
 
+/// The target whose SSH server is at `host` and `port`, as a client that asks for a connection there names it: by name,
+/// alias or address. `None` if there is no such target, or if an address is that of several.
+pub async fn find_target(app: &App, host: &str, port: u16) -> Result<Option<Target>, DbError> {
+    let mut tx = app.db.read().await?;
+    if let Ok(name) = host.to_ascii_lowercase().parse::<TargetName>()
+        && let Some(target) = db::targets::find(&mut tx, &name).await?
+    {
+        return Ok(Some(target).filter(|target| target.answers_to(host, port)));
+    }
+    let mut targets = db::targets::list(&mut tx).await?;
+    targets.retain(|target| target.answers_to(host, port));
+    Ok(if targets.len() == 1 { targets.pop() } else { None })
+}
+
+/// Writes that a proved person's wish for a forwarded connection was refused; gives back its reference.
+pub async fn note_forward_refusal(
+    app: &App,
+    arrival: &Arrival,
+    wanted: String,
+    denial: Denial,
+) -> Result<EventId, DbError> {
+    let mut tx = app.db.write().await?;
+    let actor = Actor::Principal { id: arrival.principal.id, name: arrival.principal.name.clone() };
+    let act = Act::Denied { person: arrival.principal.id, address: arrival.source, wanted, denial };
+    let event = event(app.clock.now(), actor, act);
+    db::events::append(&mut tx, &event).await?;
+    tx.commit().await?;
+    Ok(event.id)
+}
+
+/// Whether a person who was proved earlier may still be here at all.
+pub async fn is_welcome(app: &App, principal: &Principal) -> Result<bool, DbError> {
+    let mut tx = app.db.read().await?;
+    let record = db::principals::find_by_id(&mut tx, principal.id).await?;
+    let now = app.clock.now();
+    Ok(record.is_some_and(|record| record.principal.disabled_at.is_none_or(|at| at > now)))
+}
+
 /// Writes that a session was cut, and why.
 pub async fn note_cut(app: &App, session: SessionId, reason: &CutReason) -> Result<(), DbError> {
     let mut tx = app.db.write().await?;

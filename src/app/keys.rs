@@ -1,10 +1,12 @@
-//! The bastion's own keys: its host key, the CA that certifies it to targets, and the CA that certifies targets to
-//! engineers. Made at first use, sealed, and the same on every node.
+//! The bastion's own keys: its host key, the CA that certifies it to targets, the CA that certifies targets to engineers,
+//! and what the targets' host keys are derived from. Made at first use, sealed, and the same on every node.
 
+use aws_lc_rs::hkdf::{HKDF_SHA256, Prk, Salt};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sallyport_domain::event::{Act, Actor};
+use sallyport_domain::id::TargetId;
 use sallyport_domain::secret::PrivateKeyText;
 use secrecy::ExposeSecret as _;
 use secrecy::zeroize::Zeroizing;
@@ -80,12 +82,39 @@ fn open(app: &App, purpose: Purpose, key: &SealedKey) -> Result<BastionKey, KeyE
     Ok(BastionKey { purpose, public_key: key.public_key.clone(), private_key: PrivateKeyText::new(text) })
 }
 
+/// The host key that a target shows through the bastion (`ssh -J`): for each target always the same, on every node, without
+/// being stored.
+pub struct TargetKeys(Prk);
+
+impl TargetKeys {
+    /// `key` is of [`Purpose::TargetKeys`]. It signs nothing; its private half is what the targets' keys are derived from
+    /// (HKDF with SHA-256, RFC 5869).
+    pub fn new(key: &BastionKey) -> Self {
+        let salt = Salt::new(HKDF_SHA256, b"sallyport target host keys 1");
+        Self(salt.extract(key.private_key.expose().as_bytes()))
+    }
+
+    /// The key of one target: its public line, and the private key in OpenSSH's text form. `None` if the system gives no
+    /// randomness.
+    pub fn of(&self, target: TargetId) -> Option<(String, PrivateKeyText)> {
+        let id = target.as_uuid();
+        let mut seed = Zeroizing::new([0; 32]);
+        self.0.expand(&[id.as_bytes()], HKDF_SHA256).ok()?.fill(seed.as_mut_slice()).ok()?;
+        encode(&seed, "")
+    }
+}
+
 /// A new Ed25519 key: its public line, and the private key in OpenSSH's text form (OpenSSH's PROTOCOL.key), without a
 /// passphrase. `None` if the system gives no randomness.
 pub fn generate(comment: &str) -> Option<(String, PrivateKeyText)> {
-    const KIND: &[u8] = b"ssh-ed25519";
     let mut seed = Zeroizing::new([0; 32]);
     aws_lc_rs::rand::fill(seed.as_mut_slice()).ok()?;
+    encode(&seed, comment)
+}
+
+/// The Ed25519 key of this seed (RFC 8032 §5.1.5), as [`generate`] gives it.
+fn encode(seed: &Zeroizing<[u8; 32]>, comment: &str) -> Option<(String, PrivateKeyText)> {
+    const KIND: &[u8] = b"ssh-ed25519";
     let pair = Ed25519KeyPair::from_seed_unchecked(seed.as_slice()).ok()?;
     let public = pair.public_key().as_ref();
     let mut check = [0; 4];
@@ -158,7 +187,23 @@ mod tests {
                 assert!(keys.iter().all(|key| key.private_key.expose() == keys[0].private_key.expose()));
             }
             let filter = audit::EventFilter { kind: Some("bastion_key_made".to_owned()), ..Default::default() };
-            assert_eq!(audit::list(&app, 0, &filter, 10).await.unwrap().len(), 3);
+            assert_eq!(audit::list(&app, 0, &filter, 10).await.unwrap().len(), Purpose::ALL.len());
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_target_shows_the_same_key_on_every_node_and_no_other_targets() {
+        on_both(|db| async {
+            let app = app_on(db);
+            let target = TargetId::from_uuid(Uuid::now_v7());
+            let node = async || TargetKeys::new(&bastion_key(&app, Purpose::TargetKeys).await.unwrap());
+
+            let (here, there) = (node().await.of(target).unwrap(), node().await.of(target).unwrap());
+            let other = node().await.of(TargetId::from_uuid(Uuid::now_v7())).unwrap();
+
+            assert_eq!(here.0, there.0);
+            assert_ne!(here.0, other.0);
         })
         .await;
     }

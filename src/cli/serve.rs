@@ -19,7 +19,7 @@ use crate::api::{self, ApiState, ScanError};
 use crate::app::App;
 use crate::app::clock::Clock;
 use crate::app::health::{self, Health};
-use crate::app::keys::{self, Purpose};
+use crate::app::keys::{self, Purpose, TargetKeys};
 use crate::app::recordings::Recordings;
 use crate::config::Config;
 use crate::ssh::{self, Door, DoorParts};
@@ -102,6 +102,7 @@ impl Bastion {
         let host_key = bastion_key(&app, Purpose::HostKey).await?;
         let user_ca = bastion_key(&app, Purpose::UserCa).await?;
         let host_ca = bastion_key(&app, Purpose::HostCa).await?;
+        let target_keys = TargetKeys::new(&keys::bastion_key(&app, Purpose::TargetKeys).await?);
         let trusted_cas = read_authorities(&config.ssh.user_ca_files)?;
         let health = Health::new();
         let listener = TcpListener::bind(config.ssh.listen)
@@ -127,6 +128,8 @@ impl Bastion {
             node,
             host_key,
             user_ca,
+            host_ca,
+            target_keys,
             trusted_cas,
             health: health.clone(),
         };

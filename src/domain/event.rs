@@ -103,7 +103,7 @@ pub enum Act {
         grant: GrantId,
         reason: String,
     },
-    /// The bastion made itself a key: `purpose` is host_key, user_ca or host_ca.
+    /// The bastion made itself a key: `purpose` is host_key, user_ca, host_ca or target_keys.
     BastionKeyMade {
         purpose: String,
         public_key: String,

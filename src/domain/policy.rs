@@ -125,6 +125,8 @@ pub enum Denial {
     LoginNotGranted,
     #[error("no grant for this target")]
     NoGrant,
+    #[error("no grant for connections to that address")]
+    DestinationNotGranted,
     #[error("no such target")]
     UnknownTarget,
     #[error("the target has no account of that name")]
@@ -147,10 +149,11 @@ impl Denial {
             Denial::Expired { .. } => 5,
             Denial::LoginNotGranted => 6,
             Denial::NoGrant => 7,
-            Denial::UnknownTarget => 8,
-            Denial::UnknownLogin => 9,
-            Denial::TargetDisabled => 10,
-            Denial::PrincipalDisabled => 11,
+            Denial::DestinationNotGranted => 8,
+            Denial::UnknownTarget => 9,
+            Denial::UnknownLogin => 10,
+            Denial::TargetDisabled => 11,
+            Denial::PrincipalDisabled => 12,
         }
     }
 
@@ -165,6 +168,7 @@ impl Denial {
             | Denial::Expired { grant, .. } => Some(*grant),
             Denial::LoginNotGranted
             | Denial::NoGrant
+            | Denial::DestinationNotGranted
             | Denial::UnknownTarget
             | Denial::UnknownLogin
             | Denial::TargetDisabled

@@ -30,6 +30,15 @@ pub struct Target {
 }
 
 impl Target {
+    /// Whether somebody who asks for a connection to `host` and `port` means this target's SSH server: by its name or an
+    /// alias (in any case, at port 22 or its real one), or by its address.
+    pub fn answers_to(&self, host: &str, port: u16) -> bool {
+        let named = |name: &TargetName| name.as_str().eq_ignore_ascii_case(host);
+        let by_name = named(&self.name) || self.aliases.iter().any(named);
+        let is_ours = port == self.address.port();
+        (by_name && (is_ours || port == 22)) || (is_ours && self.address.host().eq_ignore_ascii_case(host))
+    }
+
     /// Whether `name` is this target's name or one of its aliases.
     pub fn is_called(&self, name: &TargetName) -> bool {
         self.name == *name || self.aliases.contains(name)

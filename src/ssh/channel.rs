@@ -166,7 +166,10 @@ async fn run_recorded(
     let _guard = done.clone().drop_guard();
     let queue = Arc::new(InputQueue::new(recorder.clone(), door.recordings.settings().stdin_budget.as_u64()));
     let mut input =
-        Some(live.channels.spawn(until(done.clone(), proxy::pump_input(read, recorder.clone(), queue.clone(), live.activity.clone()))));
+        Some(live.channels.spawn(until(
+            done.clone(),
+            proxy::pump_input(read, recorder.clone(), queue.clone(), live.activity.clone()),
+        )));
 
     let connection = tokio::select! {
         taken = live.targets.take() => taken,

@@ -16,39 +16,55 @@ use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Sessi
 use russh::{Channel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Sig};
 use sallyport_domain::channel::{self, Program, Pty, TerminalSize};
 use sallyport_domain::id::RecordingId;
-use sallyport_domain::login_name::LoginName;
+use sallyport_domain::login_name::{Destination, LoginName};
+use sallyport_domain::name::TargetName;
+use sallyport_domain::policy::Denial;
 use sallyport_domain::principal::Principal;
 use sallyport_domain::secret::PrincipalPassword;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info, warn};
 use uuid::Uuid;
 
 use super::Door;
 use super::channel::Incoming;
+use super::jump;
 use super::limits::Slot;
 use super::notice;
 use super::proxy::{Request, Start};
 use super::session::{self, ClientConnection, SessionState};
 use super::sever::Blade;
-use crate::app::access::Arrival;
+use crate::app::access::{self, Arrival};
 use crate::app::logins::{self, LoginError};
 
 /// Resizes and signals that wait for one channel's recorder; what is more is refused.
 const MOST_REQUESTS: usize = 64;
 
+/// How somebody who was proved on one connection comes to another that runs through it (`ssh -J`).
+#[derive(Clone)]
+pub struct Passage {
+    pub principal: Principal,
+    pub source: SocketAddr,
+    /// Cuts the connection on which the person was proved.
+    pub carrier: Blade,
+}
+
 /// Our side of one client connection.
 pub struct Client {
     door: Arc<Door>,
     peer: SocketAddr,
-    slot: Slot,
+    /// None for a connection that runs through another: that one has a place.
+    slot: Option<Slot>,
     blade: Blade,
+    carrier: Option<Blade>,
     /// Set when the connection has ended.
     gone: CancellationToken,
     /// Told when somebody was proved.
     proved: Arc<Notify>,
     login: Login,
     channels: HashMap<ChannelId, Open>,
+    /// Places for forwarded connections.
+    forwards: Arc<Semaphore>,
     session: watch::Receiver<SessionState>,
     /// Moves to the session's task once somebody is proved.
     state: Option<watch::Sender<SessionState>>,
@@ -58,6 +74,11 @@ pub struct Client {
 
 /// How far the login has come.
 enum Login {
+    /// The person was proved by the connection that this one runs through; the user name will say the login at `target`.
+    Carried {
+        principal: Principal,
+        target: TargetName,
+    },
     /// Nobody is proved. `offered` is the last key that was found good for a name, so that the signature that follows
     /// does not take a second look.
     Nobody {
@@ -95,11 +116,51 @@ impl Client {
         gone: CancellationToken,
         proved: Arc<Notify>,
     ) -> Self {
-        let (state, session) = watch::channel(SessionState::Opening);
         let login = Login::Nobody { offered: None, claimed: String::new(), tries: 0 };
-        let channels = HashMap::new();
-        let first_program = watch::Sender::new(None);
-        Self { door, peer, slot, blade, gone, proved, login, channels, session, state: Some(state), first_program }
+        Self::with(door, peer, Some(slot), blade, None, gone, proved, login)
+    }
+
+    /// The inner connection to `target` of somebody who was proved by the outer one.
+    pub fn through(
+        door: Arc<Door>,
+        passage: Passage,
+        target: TargetName,
+        blade: Blade,
+        gone: CancellationToken,
+        proved: Arc<Notify>,
+    ) -> Self {
+        let Passage { principal, source, carrier } = passage;
+        Self::with(door, source, None, blade, Some(carrier), gone, proved, Login::Carried { principal, target })
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what the two ways to make one have in common")]
+    fn with(
+        door: Arc<Door>,
+        peer: SocketAddr,
+        slot: Option<Slot>,
+        blade: Blade,
+        carrier: Option<Blade>,
+        gone: CancellationToken,
+        proved: Arc<Notify>,
+        login: Login,
+    ) -> Self {
+        let (state, session) = watch::channel(SessionState::Opening);
+        let forwards = Arc::new(Semaphore::new(door.settings.max_channels as usize));
+        Self {
+            door,
+            peer,
+            slot,
+            blade,
+            carrier,
+            gone,
+            proved,
+            login,
+            channels: HashMap::new(),
+            forwards,
+            session,
+            state: Some(state),
+            first_program: watch::Sender::new(None),
+        }
     }
 
     /// The answer to whatever did not prove anybody: always the same.
@@ -211,8 +272,19 @@ impl Handler for Client {
     }
 
     async fn auth_none(&mut self, user: &str) -> Result<Auth, russh::Error> {
-        if let Login::Nobody { claimed, .. } = &mut self.login {
-            *claimed = user.chars().take(256).collect();
+        match &mut self.login {
+            Login::Nobody { claimed, .. } => *claimed = user.chars().take(256).collect(),
+            Login::Carried { principal, target } => {
+                let Ok(login) = user.parse() else {
+                    return Ok(Auth::reject());
+                };
+                let destination = Destination::Account { login, target: target.clone() };
+                let name = LoginName { principal: principal.name.clone(), destination };
+                let principal = principal.clone();
+                self.login = Login::Proved { name, principal, method: "none", fingerprint: None };
+                return Ok(Auth::Accept);
+            }
+            Login::Proved { .. } => {}
         }
         Ok(Auth::Reject { proceed_with_methods: Some(methods()), partial_success: false })
     }
@@ -240,7 +312,7 @@ impl Handler for Client {
         let fingerprint = key.public_key.fingerprint(HashAlg::Sha256).to_string();
         let offered = match &mut self.login {
             Login::Nobody { offered, .. } => offered.take(),
-            Login::Proved { .. } => None,
+            Login::Carried { .. } | Login::Proved { .. } => None,
         };
         let offered = offered.filter(|offered| offered.user == user && offered.fingerprint == fingerprint);
         let principal = match offered {
@@ -268,7 +340,9 @@ impl Handler for Client {
             Some(principal) => self.accept(user, principal, "password", None),
             None => {
                 // Each guess counts; of keys a client may hold several, so they count once a connection.
-                self.slot.failed(Instant::now());
+                if let Some(slot) = &mut self.slot {
+                    slot.failed(Instant::now());
+                }
                 self.reject(user)
             }
         })
@@ -282,18 +356,29 @@ impl Handler for Client {
             self.blade.cut();
             return Ok(());
         };
-        self.slot.authenticated();
+        if let Some(slot) = &mut self.slot {
+            slot.authenticated();
+        }
         self.proved.notify_one();
         info!(principal = %principal.name, method, "A person logged in.");
         let client_version = notice::printable(&String::from_utf8_lossy(session.remote_sshid()));
         let arrival = Arrival { principal: principal.clone(), source: self.peer, client_version };
-        let client = ClientConnection { handle: session.handle(), blade: self.blade.clone(), gone: self.gone.clone() };
+        let client = ClientConnection {
+            handle: session.handle(),
+            blade: self.blade.clone(),
+            carrier: self.carrier.clone(),
+            gone: self.gone.clone(),
+        };
         let (door, destination) = (self.door.clone(), name.destination.clone());
         let first_program = self.first_program.subscribe();
-        let (method, fingerprint) = (*method, fingerprint.clone());
+        let (method, fingerprint, carried) = (*method, fingerprint.clone(), self.carrier.is_some());
         let task = async move {
-            let noted =
-                logins::note(&door.app, &arrival.principal, arrival.source, method, fingerprint.as_deref()).await;
+            // The login was the outer connection's.
+            let noted = if carried {
+                Ok(())
+            } else {
+                logins::note(&door.app, &arrival.principal, arrival.source, method, fingerprint.as_deref()).await
+            };
             if let Err(error) = noted {
                 warn!(%error, "A login could not be written down, so it is refused.");
                 let lines = vec!["the bastion cannot reach its database, so it cannot let anybody in".to_owned()];
@@ -340,17 +425,49 @@ impl Handler for Client {
 
     async fn channel_open_direct_tcpip(
         &mut self,
-        _channel: Channel<Msg>,
+        channel: Channel<Msg>,
         host_to_connect: &str,
         port_to_connect: u32,
         _originator_address: &str,
         _originator_port: u32,
         reply: ChannelOpenHandle,
-        _session: &mut Session,
+        session: &mut Session,
     ) -> Result<(), russh::Error> {
-        let host = notice::printable(host_to_connect);
-        warn!(host, port = port_to_connect, "A forward was refused.");
-        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        let (Login::Proved { principal, .. }, Ok(place)) = (&self.login, self.forwards.clone().try_acquire_owned())
+        else {
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        };
+        let carrier = self.carrier.clone().unwrap_or_else(|| self.blade.clone());
+        let passage = Passage { principal: principal.clone(), source: self.peer, carrier };
+        let client_version = notice::printable(&String::from_utf8_lossy(session.remote_sshid()));
+        let (door, host) = (self.door.clone(), host_to_connect.to_owned());
+        let port = u16::try_from(port_to_connect).unwrap_or(0);
+        let answer = async move {
+            let _place = place;
+            match access::find_target(&door.app, &host, port).await {
+                Ok(Some(target)) => {
+                    reply.accept().await;
+                    jump::serve(door, passage, target, channel).await;
+                }
+                Ok(None) => {
+                    let Passage { principal, source, .. } = passage;
+                    let arrival = Arrival { principal, source, client_version };
+                    let wanted = format!("{}:{port}", notice::printable(&host));
+                    let denial = Denial::DestinationNotGranted;
+                    match access::note_forward_refusal(&door.app, &arrival, wanted.clone(), denial).await {
+                        Ok(reference) => warn!(%reference, wanted, "A forward was refused."),
+                        Err(error) => warn!(%error, wanted, "A forward was refused, which could not be written down."),
+                    }
+                    reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+                }
+                Err(error) => {
+                    warn!(%error, "A forward could not be decided on.");
+                    reply.reject(ChannelOpenFailure::ConnectFailed).await;
+                }
+            }
+        };
+        self.door.connections.spawn(answer.in_current_span());
         Ok(())
     }
 
@@ -475,7 +592,9 @@ impl Drop for Client {
             if *tries == 0 {
                 return; // a port scan, or a client that only looked
             }
-            self.slot.failed(Instant::now());
+            if let Some(slot) = &mut self.slot {
+                slot.failed(Instant::now());
+            }
             let (door, peer, claimed, tries) = (self.door.clone(), self.peer, claimed.clone(), *tries);
             info!(tries, "A connection ended without anybody being proved.");
             let note = async move {

@@ -14,7 +14,7 @@ use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::handler::Client;
 use super::limits::Slot;
-use super::sever::{Blade, Sever};
+use super::sever::{Blade, Sever, Severable};
 use super::{Door, algorithms};
 
 /// How long the kernel tries to deliver to a peer that does not acknowledge, before it gives the connection up. A peer
@@ -46,7 +46,8 @@ pub async fn serve(door: Arc<Door>, listener: TcpListener) {
     }
 }
 
-fn config(door: &Door) -> Config {
+/// What every server side of ours speaks and puts up with.
+pub fn config(door: &Door) -> Config {
     let settings = &door.settings;
     let rekey = usize::try_from(settings.rekey_bytes.as_u64()).unwrap_or(usize::MAX);
     Config {
@@ -94,9 +95,23 @@ async fn connection(door: Arc<Door>, config: Arc<Config>, stream: TcpStream, pee
     }
     let (blade, gone, proved) = (Blade::default(), CancellationToken::new(), Arc::new(Notify::new()));
     let client = Client::new(door.clone(), peer, slot, blade.clone(), gone.clone(), proved.clone());
-    let stream = Sever::new(stream, blade.clone());
+    carry(&door, config, Sever::new(stream, blade.clone()), client, &blade, &gone, &proved).await;
+}
+
+/// Carries one connection to its end: it must prove somebody in time, and is over when its stream is.
+pub async fn carry<S>(
+    door: &Door,
+    config: Arc<Config>,
+    stream: Sever<S>,
+    client: Client,
+    blade: &Blade,
+    gone: &CancellationToken,
+    proved: &Notify,
+) where
+    S: Severable + 'static,
+{
     // Dropping a running connection stops nothing: the guard tells its channels and its session.
-    let _guard = gone.drop_guard();
+    let _guard = gone.clone().drop_guard();
     let grace = tokio::time::sleep(door.settings.login_grace);
     tokio::pin!(grace);
     let running = tokio::select! {

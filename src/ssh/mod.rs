@@ -8,6 +8,7 @@
 //!
 //! - [`listener`]: the accept loop and its limits.
 //! - [`handler`]: RFC 4252 and 4254 as russh hands them over: authentication and channel requests.
+//! - [`jump`]: `ssh -J`, answered on the forwarded channel's own stream.
 //! - [`session`]: one permitted session, watched until its end.
 //! - [`channel`], [`proxy`], [`input`]: one session channel, recorded in both directions.
 //! - [`targets`], [`dial`]: connections to targets, each behind a permit.
@@ -21,6 +22,7 @@ mod channel;
 mod dial;
 mod handler;
 mod input;
+mod jump;
 mod limits;
 mod listener;
 mod notice;
@@ -42,6 +44,7 @@ use self::limits::Limits;
 pub use self::settings::{Failures, SshSettings};
 use crate::app::App;
 use crate::app::health::Health;
+use crate::app::keys::TargetKeys;
 use crate::app::recordings::Recordings;
 
 /// Everything that the door's connections share.
@@ -53,6 +56,9 @@ pub struct Door {
     pub node: String,
     pub host_key: PrivateKey,
     pub user_ca: Arc<PrivateKey>,
+    /// Certifies the host keys that targets show through the bastion.
+    pub host_ca: PrivateKey,
+    pub target_keys: TargetKeys,
     /// Authorities whose user certificates prove a person.
     pub trusted_cas: Vec<PublicKey>,
     pub health: Health,
@@ -73,6 +79,8 @@ pub struct DoorParts {
     pub node: String,
     pub host_key: PrivateKey,
     pub user_ca: PrivateKey,
+    pub host_ca: PrivateKey,
+    pub target_keys: TargetKeys,
     pub trusted_cas: Vec<PublicKey>,
     pub health: Health,
 }
@@ -80,7 +88,8 @@ pub struct DoorParts {
 impl Door {
     /// A door that is not open yet; see [`Door::serve`].
     pub fn new(parts: DoorParts) -> Arc<Self> {
-        let DoorParts { app, recordings, settings, node, host_key, user_ca, trusted_cas, health } = parts;
+        let DoorParts { app, recordings, settings, node, host_key, user_ca, host_ca, target_keys, trusted_cas, health } =
+            parts;
         let limits = Limits::new(&settings);
         let user_ca = Arc::new(user_ca);
         let (connections, closing, closed) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
@@ -91,6 +100,8 @@ impl Door {
             node,
             host_key,
             user_ca,
+            host_ca,
+            target_keys,
             trusted_cas,
             health,
             limits,

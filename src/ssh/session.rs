@@ -105,6 +105,8 @@ impl Live {
 pub struct ClientConnection {
     pub handle: Handle,
     pub blade: Blade,
+    /// Cuts the connection that carries this one, if one does (`ssh -J`).
+    pub carrier: Option<Blade>,
     /// Set when the connection has ended.
     pub gone: CancellationToken,
 }
@@ -119,7 +121,13 @@ pub async fn run(
     state: watch::Sender<SessionState>,
 ) {
     // Before the decision: a change between it and the watch must not be missed.
-    let changes = door.app.changes.subscribe();
+    let mut changes = door.app.changes.subscribe();
+    // A login that names no target may be there for `ssh -J` alone, and then never asks for a program.
+    if destination == Destination::Unsaid
+        && !asks_for_a_program(&door, &arrival, &client, &mut first_program, &mut changes).await
+    {
+        return;
+    }
     let open = match access::open(&door.app, &door.node, &arrival, &destination, None).await {
         Err(OpenError::Undecided) => {
             let program = tokio::select! {
@@ -147,6 +155,30 @@ pub async fn run(
     };
     let span = info_span!("session", id = %open.id, principal = %open.principal.name, target = %open.target.name);
     run_open(door, open, client, changes, state).instrument(span).await;
+}
+
+/// Waits for the first program. False if none will come: the client has gone, or the person may not stay.
+async fn asks_for_a_program(
+    door: &Door,
+    arrival: &Arrival,
+    client: &ClientConnection,
+    first_program: &mut watch::Receiver<Option<Program>>,
+    changes: &mut watch::Receiver<u64>,
+) -> bool {
+    loop {
+        tokio::select! {
+            asked = async { first_program.wait_for(Option::is_some).await.is_ok() } => return asked,
+            () = client.gone.cancelled() => return false,
+            () = door.closing.cancelled() => {}
+            // A database that is away is no reason to go: nothing is open here, and what is opened is asked for anew.
+            _ = changes.changed() => match access::is_welcome(&door.app, &arrival.principal).await {
+                Ok(false) => info!(principal = %arrival.principal.name, "A person may not stay."),
+                Ok(true) | Err(_) => continue,
+            },
+        }
+        client.blade.cut();
+        return false;
+    }
 }
 
 async fn run_open(
@@ -280,6 +312,9 @@ async fn say_goodbye(live: &Live, client: &ClientConnection, reason: &CutReason)
     };
     if tokio::time::timeout(GOODBYE, goodbye).await.is_err() {
         info!("The client did not take the goodbye.");
+        if let Some(carrier) = &client.carrier {
+            carrier.cut(); // it does not read, so nothing else on its connection moves either
+        }
     }
     client.blade.cut(); // every read and write on the socket fails, so the connection's tasks end
 }

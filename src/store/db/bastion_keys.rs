@@ -22,10 +22,12 @@ pub enum Purpose {
     UserCa,
     /// Signs the certificates that targets show through the bastion.
     HostCa,
+    /// What each target's own host key is derived from, as it shows through the bastion.
+    TargetKeys,
 }
 
 impl Purpose {
-    pub const ALL: [Purpose; 3] = [Purpose::HostKey, Purpose::UserCa, Purpose::HostCa];
+    pub const ALL: [Purpose; 4] = [Purpose::HostKey, Purpose::UserCa, Purpose::HostCa, Purpose::TargetKeys];
 
     /// The word in the database and the API.
     pub const fn as_str(self) -> &'static str {
@@ -33,6 +35,7 @@ impl Purpose {
             Purpose::HostKey => "host_key",
             Purpose::UserCa => "user_ca",
             Purpose::HostCa => "host_ca",
+            Purpose::TargetKeys => "target_keys",
         }
     }
 }
