@@ -27,8 +27,12 @@ const EXIT_REFUSED: u32 = 254;
 /// The exit status of a program whose end nobody saw, as OpenSSH's client has it for itself.
 const EXIT_LOST: u32 = 255;
 
-/// How long a client that has ended its input may take to close the channel after the program's end.
-const CLIENT_CLOSE: Duration = Duration::from_secs(2);
+/// How long a client that has ended its input may take to close the channel after the program's end. Those that close by
+/// themselves (an OpenSSH master, asyncssh) do so as soon as they see the end; others wait for us.
+const CLIENT_CLOSE: Duration = Duration::from_millis(300);
+
+/// From this channel of a session on, its client is taken for one that opens many, and is given [`CLIENT_CLOSE`].
+const OF_MANY: u32 = 4;
 
 /// How long a client may take to show its last words, before the disconnect makes it exit.
 const READING: Duration = Duration::from_millis(200);
@@ -130,7 +134,7 @@ async fn run_program(
         }
     };
     info!(program = start.program.kind(), "The program is recorded.");
-    let ending = match run_recorded(&door, &live, &client, read, requests, start, &recorder).await {
+    let ending = match run_recorded(&door, &live, &client, read, requests, start, &recorder, channel).await {
         Ok(ending) => ending,
         Err(error) => {
             warn!(error = proxy::chain(&error), "The channel's session must end.");
@@ -150,6 +154,7 @@ enum Outcome {
     Failed(ProxyError),
 }
 
+#[expect(clippy::too_many_arguments, reason = "called once; a struct would only name them twice")]
 async fn run_recorded(
     door: &Door,
     live: &Live,
@@ -158,6 +163,7 @@ async fn run_recorded(
     requests: mpsc::Receiver<Request>,
     start: Start,
     recorder: &Arc<Recorder>,
+    channel_number: u32,
 ) -> Result<Ending, ProxyError> {
     let has_pty = start.pty.is_some();
     let Orders { stop, cut, mut warnings } = live.orders();
@@ -231,9 +237,9 @@ async fn run_recorded(
             recorder.finish(ending.clone());
             let _ = target_write.close().await; // it may have gone meanwhile
             live.targets.give_back(connection);
-            if queue.has_ended() {
-                // The client closes the channel itself now that both sides have ended. russh remembers a channel for as
-                // long as its connection lives if we close it first.
+            if queue.has_ended() && channel_number >= OF_MANY {
+                // russh remembers a channel, some 3 KB, for as long as its connection lives if we close it first. A client
+                // with many may close it itself now that both sides have ended; one with a single channel waits for us.
                 let _ = tokio::time::timeout(CLIENT_CLOSE, ended(&mut input)).await;
             }
             let _ = client.write.close().await;

@@ -40,6 +40,9 @@ use crate::app::logins::{self, LoginError};
 /// Resizes and signals that wait for one channel's recorder; what is more is refused.
 const MOST_REQUESTS: usize = 64;
 
+/// Channels that one connection may open in all: russh keeps some 3 KB of each that we closed first.
+const MOST_CHANNELS_EVER: u32 = 20_000;
+
 /// How somebody who was proved on one connection comes to another that runs through it (`ssh -J`).
 #[derive(Clone)]
 pub struct Passage {
@@ -63,6 +66,8 @@ pub struct Client {
     proved: Arc<Notify>,
     login: Login,
     channels: HashMap<ChannelId, Open>,
+    /// Session channels that were ever asked for.
+    opened: u32,
     /// Places for forwarded connections.
     forwards: Arc<Semaphore>,
     session: watch::Receiver<SessionState>,
@@ -156,6 +161,7 @@ impl Client {
             proved,
             login,
             channels: HashMap::new(),
+            opened: 0,
             forwards,
             session,
             state: Some(state),
@@ -400,7 +406,8 @@ impl Handler for Client {
     ) -> Result<(), russh::Error> {
         // A channel that we closed first is not told of by `channel_close`.
         self.channels.retain(|_, open| !open.requests.is_closed());
-        if self.channels.len() >= self.door.settings.max_channels as usize {
+        self.opened = self.opened.saturating_add(1);
+        if self.channels.len() >= self.door.settings.max_channels as usize || self.opened > MOST_CHANNELS_EVER {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         }

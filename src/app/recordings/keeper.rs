@@ -1,7 +1,7 @@
 //! One task a recording: it reads the journal, seals segments, stores them, and gives back what is at rest.
 //!
 //! ```text
-//! wait for bytes, age or the end ──► seal (a blocking thread, one turn at a time)
+//! wait for bytes, age or the end ──► seal (on a thread aside, one turn at a time)
 //!      ▲                                  │
 //!      └── forget the journal ◄── row in the database ◄── object in the store
 //! ```
@@ -22,6 +22,7 @@ use sallyport_domain::id::{RecordingId, SessionId};
 use sallyport_domain::recording::frame::{Body, Frame};
 use tracing::{error, warn};
 
+use super::aside::Died;
 use super::journal::{self, JournalReadError, JournalReader, Rest};
 use super::seal::{Resume, SealSettings, Sealed, Sealer};
 use super::{Ending, NewRecording, Recordings, Shared, event};
@@ -69,7 +70,7 @@ enum Source {
     Lost { dir: PathBuf, frames: Vec<Frame> },
 }
 
-/// What a turn of sealing works on; moves to a blocking thread and back.
+/// What a turn of sealing works on; moves to a thread aside and back.
 struct Work {
     reader: JournalReader,
     sealer: Sealer,
@@ -237,9 +238,7 @@ impl Keeper {
     }
 
     /// Reads and seals for a while, away from the runtime's threads.
-    async fn turn(&mut self) -> Result<Turn, tokio::task::JoinError> {
-        // The semaphore is never closed.
-        let _turn = self.recordings.0.sealing.acquire().await;
+    async fn turn(&mut self) -> Result<Turn, Died> {
         let Some(mut work) = self.work.take() else {
             return Ok(Turn { done: true, ..Turn::default() });
         };
@@ -254,11 +253,11 @@ impl Keeper {
             Source::Left { same_boot, .. } => Feed::Left { same_boot: *same_boot },
             Source::Lost { frames, .. } => Feed::Lost { frames: std::mem::take(frames) },
         };
-        let (work, turn) = tokio::task::spawn_blocking(move || {
+        let sealing = move || {
             let turn = work.turn(source);
             (work, turn)
-        })
-        .await?;
+        };
+        let (work, turn) = self.recordings.0.aside.run(sealing).await?;
         self.work = Some(work);
         Ok(turn)
     }
@@ -426,7 +425,7 @@ impl Work {
                     self.end(now_us, Some(&error), &Ending { how: "crashed".to_owned(), reason: None }, &mut turn);
                 } else if let Some(ending) = ending.filter(|_| self.reader.position() >= end) {
                     self.end(now_us, None, &ending, &mut turn);
-                } else {
+                } else if self.reader.position() >= end {
                     self.sealer.tick(now_us, &mut turn.sealed);
                     // What will be in a segment in a moment need not go through the database as well.
                     if self.sealer.oldest_untailed().is_some_and(|at| now_us.saturating_sub(at) >= tail_us) {

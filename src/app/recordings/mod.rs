@@ -10,9 +10,11 @@
 //! - [`journal`]: the files, their writer and their reader.
 //! - [`seal`]: frames to segments, in pure computation.
 //! - [`keeper`]: one task a recording; carries the journal to rest.
+//! - [`aside`]: the threads on which that is computed.
 //! - [`recover`]: journals that a crash left behind.
 //! - [`read`]: a recording's frames, wherever they are.
 
+mod aside;
 pub mod journal;
 mod keeper;
 pub mod read;
@@ -31,12 +33,13 @@ use sallyport_domain::event::{Act, Actor, Event};
 use sallyport_domain::id::{EventId, RecordingId, SessionId};
 use sallyport_domain::recording::frame::Body;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::error;
 use uuid::Uuid;
 
+use self::aside::Aside;
 use self::journal::{Disk, Durability, Journal, JournalWriteError, Written};
 pub use self::recover::{LeftBehind, RecoverError};
 use crate::app::App;
@@ -90,8 +93,8 @@ struct Inner {
     app: App,
     settings: RecordingSettings,
     disk: Disk,
-    /// Turns at sealing: it computes, and must leave cores to those who carry bytes.
-    sealing: Semaphore,
+    /// Where sealing computes, leaving the cores to those who carry bytes.
+    aside: Aside,
     keepers: TaskTracker,
     /// Set when the program ends: keepers give up what cannot be shipped now; the journals stay for the next start.
     stop: CancellationToken,
@@ -146,7 +149,7 @@ impl Recordings {
             app,
             settings,
             disk,
-            sealing: Semaphore::new(cores),
+            aside: Aside::start(cores)?,
             keepers: TaskTracker::new(),
             stop: CancellationToken::new(),
         })))
