@@ -1,6 +1,8 @@
 //! Sallyport against OpenSSH, as an engineer feels it: stock `ssh` and `sftp` to one OpenSSH server, directly, through OpenSSH as
-//! a jump host (`ssh -J`), and through Sallyport with recording on and PostgreSQL behind it. The routes take turns within each
-//! round, so that whatever else the machine does falls on all of them alike; medians are printed, with their ratios.
+//! a jump host (`ssh -J`), and through Sallyport with recording on and PostgreSQL behind it, with the target in the user name
+//! and as a jump host. The routes take turns within each round, so that whatever else the machine does falls on all of them
+//! alike; medians are printed, with their ratios. A recording is brought to rest before the next measure begins, and what that
+//! costs is in the figures for CPU.
 //!
 //! All routes use one cipher and one key exchange, the ones Sallyport itself would choose with this client, so that the ratios
 //! compare programs and not algorithms. `SALLYPORT_BIN` names another binary to measure.
@@ -21,7 +23,7 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -54,7 +56,7 @@ struct Options {
     #[arg(long)]
     idle: Option<usize>,
     /// Only these routes.
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "direct,jump,sallyport")]
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "direct,jump,sallyport,sallyport-jump")]
     routes: Vec<Route>,
     /// Only these measures.
     #[arg(long, value_enum, value_delimiter = ',')]
@@ -74,7 +76,10 @@ struct Options {
 enum Route {
     Direct,
     Jump,
+    /// The target is in the user name.
     Sallyport,
+    /// `ssh -J` with Sallyport as the jump host.
+    SallyportJump,
 }
 
 impl Route {
@@ -84,7 +89,13 @@ impl Route {
             Self::Direct => "direct",
             Self::Jump => "jump",
             Self::Sallyport => "sallyport",
+            Self::SallyportJump => "sallyport-jump",
         }
+    }
+
+    /// Whether it leads through Sallyport.
+    fn is_own(self) -> bool {
+        matches!(self, Self::Sallyport | Self::SallyportJump)
     }
 }
 
@@ -102,6 +113,7 @@ enum Measure {
     CpuPerGib,
     CpuPerLogin,
     IdleMemory,
+    BytesAtRest,
 }
 
 /// What Sallyport is to reach, compared with the other routes in the same run.
@@ -112,6 +124,8 @@ enum Goal {
     Slower { jump: f64 },
     /// At most so much more than direct.
     Above { direct: f64 },
+    /// At most so much more than `ssh -J`.
+    AboveJump(f64),
     /// At most so much, by itself.
     AtMost(f64),
 }
@@ -124,6 +138,7 @@ impl Measure {
             Self::Logins => "1/s",
             Self::CpuPerGib => "s/GiB",
             Self::IdleMemory => "KB",
+            Self::BytesAtRest => "of printed",
         }
     }
 
@@ -137,6 +152,25 @@ impl Measure {
             Self::CpuPerGib => Goal::AtMost(2.5),
             Self::CpuPerLogin => Goal::AtMost(8.0),
             Self::IdleMemory => Goal::AtMost(250.0),
+            Self::BytesAtRest => Goal::AtMost(0.15),
+        }
+    }
+
+    /// The same for Sallyport as a jump host, where there is one.
+    fn jump_goal(self) -> Option<Goal> {
+        match self {
+            Self::ExecDown | Self::ExecUp | Self::SftpGet | Self::SftpPut => {
+                Some(Goal::Speed { jump: 1.1, direct: 0.0 })
+            }
+            Self::EchoP50 => Some(Goal::AboveJump(0.2)),
+            Self::Login => Some(Goal::Slower { jump: 0.85 }),
+            Self::Flood
+            | Self::EchoP99
+            | Self::Logins
+            | Self::CpuPerGib
+            | Self::CpuPerLogin
+            | Self::IdleMemory
+            | Self::BytesAtRest => None,
         }
     }
 }
@@ -151,6 +185,7 @@ impl Goal {
             ),
             Self::Slower { jump: times } => (format!("≤ {times} × jump"), jump.map(|jump| own <= jump * times)),
             Self::Above { direct: more } => (format!("≤ direct + {more}"), direct.map(|direct| own <= direct + more)),
+            Self::AboveJump(more) => (format!("≤ jump + {more}"), jump.map(|jump| own <= jump + more)),
             Self::AtMost(limit) => (format!("≤ {limit}"), Some(own <= limit)),
         }
     }
@@ -199,31 +234,43 @@ impl Figures {
     /// Prints the table, on standard error if standard output is taken.
     fn print(&self, aside: bool) {
         let mut table = Table::new();
-        table.set_header(["measure", "unit", "direct", "ssh -J", "sallyport", "× direct", "× ssh -J", "goal", ""]);
+        table.set_header([
+            "measure",
+            "unit",
+            "direct",
+            "ssh -J",
+            "route",
+            "figure",
+            "× direct",
+            "× ssh -J",
+            "goal",
+            "",
+        ]);
         let show = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.2}"));
         for &measure in Measure::value_variants() {
             let of = |route| self.median(measure, route);
-            let (direct, jump, own) = (of(Route::Direct), of(Route::Jump), of(Route::Sallyport));
-            if direct.or(jump).or(own).is_none() {
-                continue;
-            }
-            let (goal, met) = measure.goal().judge(direct, jump, own.unwrap_or(f64::NAN));
-            let met = own.and(met).map_or("", |met| if met { "met" } else { "missed" });
-            let ratio = |to: Option<f64>| show(own.zip(to).map(|(own, to)| own / to));
+            let (direct, jump) = (of(Route::Direct), of(Route::Jump));
             let name = measure.to_possible_value().expect("a name").get_name().to_owned();
-            let (over_direct, over_jump) = (ratio(direct), ratio(jump));
-            let row = [
-                name,
-                measure.unit().to_owned(),
-                show(direct),
-                show(jump),
-                show(own),
-                over_direct,
-                over_jump,
-                goal,
-                met.to_owned(),
-            ];
-            table.add_row(row);
+            for (route, goal) in [(Route::Sallyport, Some(measure.goal())), (Route::SallyportJump, measure.jump_goal())]
+            {
+                let Some(own) = of(route) else { continue };
+                let (goal, met) = goal.map_or((String::new(), None), |goal| goal.judge(direct, jump, own));
+                let met = met.map_or("", |met| if met { "met" } else { "missed" });
+                let ratio = |to: Option<f64>| show(to.map(|to| own / to));
+                let row = [
+                    name.clone(),
+                    measure.unit().to_owned(),
+                    show(direct),
+                    show(jump),
+                    route.host().to_owned(),
+                    show(Some(own)),
+                    ratio(direct),
+                    ratio(jump),
+                    goal,
+                    met.to_owned(),
+                ];
+                table.add_row(row);
+            }
         }
         if aside {
             eprintln!("{table}");
@@ -273,7 +320,8 @@ struct Bench {
 /// A running Sallyport.
 struct Bastion {
     server: Guarded,
-    _folder: tempfile::TempDir,
+    binary: OsString,
+    folder: tempfile::TempDir,
     _postgres: Postgres,
 }
 
@@ -302,8 +350,14 @@ impl Bench {
         let mut random = File::open("/dev/urandom").expect("random bytes").take((mebibytes << 20) as u64);
         std::io::copy(&mut random, &mut File::create(&payload).expect("a payload")).expect("a payload");
 
-        let bastion = options.routes.contains(&Route::Sallyport).then(|| {
+        let bastion = options.routes.iter().any(|route| route.is_own()).then(|| {
             let bastion = Bastion::start(&key, &target, &login);
+            workstation.configure(&format!("Host door\n{}\nUser alice", port(bastion.1)));
+            workstation.configure(&format!("Host sallyport-jump\nHostName node-1\nUser {login}\nProxyJump door"));
+            let authority = bastion.0.admin(&["ca", "host"]);
+            let known_hosts = workstation.config().with_file_name("known_hosts");
+            let mut known_hosts = File::options().append(true).open(known_hosts).expect("a file of known hosts");
+            known_hosts.write_all(authority.as_bytes()).expect("a file of known hosts");
             workstation.configure(&format!("Host sallyport\n{}\nUser alice+{login}@node-1", port(bastion.1)));
             let scan = Command::new("ssh-keyscan").args(["-p", &bastion.1.port().to_string(), "127.0.0.1"]).output();
             let known = workstation.config().with_file_name("known_hosts");
@@ -336,10 +390,13 @@ impl Bench {
         for &route in &routes {
             eprint!("  {} …", route.host());
             self.timed(route, &["true"], Stdio::null()); // caches are warm, and the route works
-            let own = if route == Route::Sallyport { self.bastion.as_ref() } else { None };
+            let own = if route.is_own() { self.bastion.as_ref() } else { None };
+            let settle = || own.into_iter().for_each(Bastion::settle);
             if wants(Measure::ExecDown) || wants(Measure::CpuPerGib) {
+                settle();
                 let before = own.map(Bastion::cpu);
                 let took = self.timed(route, &["cat", path(&self.payload)], Stdio::null());
+                settle();
                 figures.add(Measure::ExecDown, route, speed(took, self.bytes));
                 if let Some((bastion, before)) = own.zip(before) {
                     let spent = bastion.cpu() - before;
@@ -349,19 +406,26 @@ impl Bench {
             if wants(Measure::ExecUp) {
                 let input = File::open(&self.payload).expect("the payload");
                 let took = self.timed(route, &["cat", ">/dev/null"], input.into());
+                settle();
                 figures.add(Measure::ExecUp, route, speed(took, self.bytes));
             }
             for (measure, verb) in [(Measure::SftpGet, "get"), (Measure::SftpPut, "put")] {
                 if wants(measure) {
                     let took = self.sftp(route, verb);
+                    settle();
                     figures.add(measure, route, speed(took, self.bytes));
                 }
             }
-            if wants(Measure::Flood) {
+            if wants(Measure::Flood) || wants(Measure::BytesAtRest) {
+                let before = own.map(Bastion::at_rest);
                 let last = self.lines.to_string();
                 let took = self.timed(route, &["-tt", &format!("seq {last}")], Stdio::null());
                 let bytes: usize = (1..=self.lines).map(|line| line.ilog10() as usize + 3).sum(); // "\r\n" after each
+                settle();
                 figures.add(Measure::Flood, route, speed(took, bytes));
+                if let Some((bastion, before)) = own.zip(before) {
+                    figures.add(Measure::BytesAtRest, route, (bastion.at_rest() - before) as f64 / bytes as f64);
+                }
             }
             if wants(Measure::EchoP50) || wants(Measure::EchoP99) {
                 let mut delays = self.echo(route, if self.quick { 100 } else { 500 });
@@ -376,6 +440,7 @@ impl Bench {
                     let took = self.timed(route, &["true"], Stdio::null());
                     figures.add(Measure::Login, route, took.as_secs_f64() * 1e3);
                 }
+                settle();
                 if let Some((bastion, before)) = own.zip(before) {
                     let spent = bastion.cpu() - before;
                     figures.add(Measure::CpuPerLogin, route, spent * 1e3 / f64::from(count));
@@ -502,7 +567,8 @@ fn key_exchange() -> &'static str {
 impl Bastion {
     /// Starts Sallyport with a person, a target and a grant; where it listens.
     fn start(key: &KeyPair, target: &Sshd, login: &str) -> (Self, SocketAddr) {
-        let binary = std::env::var_os("SALLYPORT_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_sallyport").into());
+        let binary: OsString =
+            std::env::var_os("SALLYPORT_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_sallyport").into());
         let postgres = Postgres::new();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let database = runtime.block_on(postgres.database());
@@ -529,12 +595,8 @@ impl Bastion {
             socket.exists() && std::net::TcpStream::connect(address).is_ok()
         });
 
-        let admin = |arguments: &[&str]| {
-            let output =
-                Command::new(&binary).arg("--socket").arg(&socket).args(arguments).output().expect("sallyport");
-            assert!(output.status.success(), "sallyport {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-            String::from_utf8(output.stdout).expect("text")
-        };
+        let bastion = Self { server, binary, folder, _postgres: postgres };
+        let admin = |arguments: &[&str]| bastion.admin(arguments);
         let host_key = target.host_key().to_openssh().expect("a public key's text");
         target.trust_user_ca(&admin(&["ca", "user"]));
         admin(&["person", "add", "alice", "--key", path(&key.public_path())]);
@@ -554,7 +616,37 @@ impl Bastion {
             "--allow",
             "shell,exec,upload,download",
         ]);
-        (Self { server, _folder: folder, _postgres: postgres }, address)
+        (bastion, address)
+    }
+
+    /// Runs one of its commands; what it printed.
+    fn admin(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(&self.binary);
+        let output = command.arg("--socket").arg(self.folder.path().join("socket")).args(arguments).output();
+        let output = output.expect("sallyport");
+        assert!(output.status.success(), "sallyport {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    /// Waits until every recording that has ended is at rest.
+    fn settle(&self) {
+        let journals = self.folder.path().join("data/journal");
+        support::until("recordings are at rest", || {
+            std::fs::read_dir(&journals).is_ok_and(|mut journals| journals.next().is_none())
+        });
+    }
+
+    /// The bytes of all recordings at rest.
+    fn at_rest(&self) -> u64 {
+        fn size(folder: &Path) -> u64 {
+            let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry"));
+            let sizes = entries.map(|entry| match entry.metadata().expect("a file") {
+                folder if folder.is_dir() => size(&entry.path()),
+                file => file.len(),
+            });
+            sizes.sum()
+        }
+        size(&self.folder.path().join("blobs"))
     }
 
     /// CPU time that it has used so far, in seconds.
