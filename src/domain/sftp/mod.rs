@@ -211,7 +211,7 @@ impl Gate {
     }
 
     /// Takes `input` apart. What is not forwarded as a whole is cut at packets' ends, so that pieces are few and none is copied. An
-    /// error says why, and from where on `input` was neither forwarded nor dropped nor held.
+    /// error says why, and from where on `input` was neither forwarded nor dropped nor held: all before it was judged and is sent.
     fn follow(&mut self, from: Side, input: &Bytes) -> Result<(), (wire::Unreadable, usize)> {
         let Self { desk, client, target, tracker } = self;
         let stream = match from {
@@ -244,7 +244,13 @@ impl Gate {
                 Side::Client => wire::request_extent(looked_at),
                 Side::Target => wire::reply_extent(looked_at, |kind, id| tracker.wants_whole(kind, id)),
             };
-            let extent = extent.map_err(|what| (what, start))?;
+            let extent = match extent {
+                Ok(extent) => extent,
+                Err(what) => {
+                    send_run(desk, from, input, &mut start, at, true);
+                    return Err((what, at));
+                }
+            };
             if let Extent::Need(need) = extent {
                 let need = if stream.held.is_empty() { input.len() - at } else { need.min(input.len() - at) };
                 send_run(desk, from, input, &mut start, at, true);
@@ -275,7 +281,13 @@ impl Gate {
                 }
                 (_, Extent::Need(_)) => continue,
             };
-            let verdict = verdict.map_err(|what| (what, start))?;
+            let verdict = match verdict {
+                Ok(verdict) => verdict,
+                Err(what) => {
+                    send_run(desk, from, input, &mut start, at, true);
+                    return Err((what, at));
+                }
+            };
             // Packets of our own that belong before this one.
             send_run(desk, from, input, &mut start, at, false);
             let (forward, content) = match verdict {

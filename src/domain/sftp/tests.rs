@@ -419,6 +419,20 @@ fn a_client_that_goes_in_the_middle_of_an_upload_leaves_nothing() {
     assert!(matches!(bench.operations[0].result, FileResult::Denied { .. }));
 }
 
+#[test]
+fn what_was_judged_before_the_thread_was_lost_is_sent_whole() {
+    let mut bench = Bench::greeted(listed(b"good"));
+    bench.open("x", PUT, b"A");
+    let sent = write(2, b"A", 0, &[b'e'; 1000]);
+    bench.to_target.clear();
+    bench.client(sent[..500].to_vec());
+    bench.client([&sent[500..], &close(2, b"A")].concat());
+    assert!(bench.gate.condition().ended().is_some(), "an id is used twice");
+    assert_eq!(bench.to_target[..sent.len()], sent);
+    let kinds: Vec<u8> = packets(&bench.to_target[sent.len()..]).iter().map(|packet| packet[4]).collect();
+    assert_eq!(kinds, [10, 4, 13]);
+}
+
 fn packets(mut bytes: &[u8]) -> Vec<&[u8]> {
     let mut packets = vec![];
     while !bytes.is_empty() {
@@ -646,9 +660,8 @@ fn run(terms: FileTerms, steps: &[Step], cuts: usize) -> (Bench, Target) {
     from_client.extend(steps.iter().zip(1..).map(|(step, id)| bytes_of(step, id)));
     for request in from_client {
         for part in request.chunks(cuts) {
-            let (seen, told) = (bench.to_target.len(), bench.to_client.len());
+            let mut next = bench.to_target.len();
             bench.client(part.to_vec());
-            let mut next = seen;
             while next < bench.to_target.len() {
                 let replies = target.take(&bench.to_target.clone()[next..]);
                 next = bench.to_target.len();
@@ -656,7 +669,6 @@ fn run(terms: FileTerms, steps: &[Step], cuts: usize) -> (Bench, Target) {
                     bench.target(part.to_vec());
                 }
             }
-            let _ = told;
         }
     }
     bench.gate.client_ended();
@@ -669,10 +681,12 @@ fn run(terms: FileTerms, steps: &[Step], cuts: usize) -> (Bench, Target) {
 proptest! {
     #[test]
     fn any_cut_gives_the_same(
-        steps in prop::collection::vec(step(), 0..40),
+        mut steps in prop::collection::vec(step(), 0..40),
+        hostile in prop::collection::vec(any::<u8>(), 0..60),
         cuts in 1usize..60,
         kind in 0usize..5,
     ) {
+        steps.push(Step::Hostile(hostile));
         let list = format!(r#"{{"upload_sha256":["{}"]}}"#, Hash::of(b""));
         let terms = [
             terms(true, true, "{}"),

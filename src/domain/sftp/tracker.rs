@@ -103,7 +103,7 @@ enum Pending {
     OpenDir,
     Close(u64),
     /// A close of an upload that must not stay.
-    CloseToUndo(u64, Box<FileDenial>),
+    CloseToUndo(u64),
     /// Our REMOVE after that; the client's close, under this id, is still to be answered.
     Undo {
         id: u32,
@@ -446,7 +446,10 @@ impl Tracker {
                 let own = self.own_id(&[id]);
                 desk.to_target.inject_later(Piece::Injected(wire::empty(own, handle)));
                 self.expect(own, Pending::Ours);
-                Ok((Pending::CloseToUndo(number, Box::new(denial)), None))
+                if let Some(file) = self.files.get_mut(&number) {
+                    file.denial = Some(denial);
+                }
+                Ok((Pending::CloseToUndo(number), None))
             }
             None => Ok((Pending::Close(number), None)),
         }
@@ -664,11 +667,10 @@ impl Tracker {
                 }
                 pass
             }
-            (Pending::CloseToUndo(number, denial), kind::STATUS) => {
-                let Some(mut file) = self.forget(number) else {
+            (Pending::CloseToUndo(number), kind::STATUS) => {
+                let Some(file) = self.forget(number) else {
                     return pass;
                 };
-                file.denial = Some(*denial);
                 let own = self.own_id(&[id]);
                 desk.to_target.inject(Piece::Injected(wire::path_request(kind::REMOVE, own, &file.path.0)));
                 self.expect(own, Pending::Undo { id, file: Box::new(file) });
