@@ -17,6 +17,11 @@ pub mod channel;
 pub mod login_name;
 pub mod terminal;
 
+pub mod files;
+pub mod rsync;
+pub mod scp;
+pub mod sftp;
+
 pub mod event;
 
 pub mod cast;
