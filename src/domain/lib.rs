@@ -3,6 +3,7 @@
 //! facts and an instant as arguments and returns a value, so an outsider can build a verifier from
 //! this package alone.
 
+pub mod hash;
 pub mod id;
 pub mod name;
 pub mod secret;
