@@ -19,6 +19,7 @@ pub mod login_name;
 pub mod terminal;
 
 pub mod event;
+pub mod ledger;
 
 pub mod cast;
 pub mod recording;

@@ -1,0 +1,4 @@
+//! The ledger: events in an order that cannot be changed quietly, and the proofs of it.
+
+pub mod merkle;
+pub mod tile;
