@@ -149,11 +149,7 @@ fn is_right(place: u64) -> bool {
 }
 
 fn same_root(head: &Head, found: Hash) -> Result<(), ProofError> {
-    if head.root == found {
-        Ok(())
-    } else {
-        Err(ProofError::Root { size: head.size, expected: head.root, found })
-    }
+    if head.root == found { Ok(()) } else { Err(ProofError::Root { size: head.size, expected: head.root, found }) }
 }
 
 #[cfg(test)]
