@@ -196,8 +196,8 @@ mod tests {
         let expected = r#"{"literals":[null,true,false],"numbers":[0,-5],"string":"€$\u000f\nA'B\"\\\\\"/"}"#;
         assert_eq!(written(&value), expected);
 
-        let value = json!({ "€": 1, "\r": 2, "דּ": 3, "1": 4, "😀": 5, "\u{80}": 6, "ö": 7 });
-        assert_eq!(written(&value), "{\"\\r\":2,\"1\":4,\"\u{80}\":6,\"ö\":7,\"€\":1,\"😀\":5,\"דּ\":3}");
+        let value = json!({ "€": 1, "\r": 2, "\u{fb33}": 3, "1": 4, "😀": 5, "\u{80}": 6, "ö": 7 });
+        assert_eq!(written(&value), "{\"\\r\":2,\"1\":4,\"\u{80}\":6,\"ö\":7,\"€\":1,\"😀\":5,\"\u{fb33}\":3}");
     }
 
     #[test]
