@@ -124,7 +124,7 @@ fn write(value: &Value, out: &mut Vec<u8>) -> Result<(), CanonicalError> {
     Ok(())
 }
 
-/// serde_json escapes exactly what RFC 8785 §3.2.2.2 wants, and as it wants it; a test holds it to that.
+/// `serde_json` escapes exactly what RFC 8785 §3.2.2.2 wants, and as it wants it; a test holds it to that.
 fn write_string(text: &str, out: &mut Vec<u8>) -> Result<(), CanonicalError> {
     serde_json::to_writer(out, text).map_err(CanonicalError::Json)
 }

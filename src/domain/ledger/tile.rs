@@ -263,7 +263,7 @@ fn subtrees(mut start: u64, end: u64) -> impl Iterator<Item = Subtree> {
         let first = shift(start, level);
         start += 1 << height;
         let tile = TileId { level: level as u8, index: first >> TILE_HEIGHT };
-        Some(Subtree { tile, offset: (first as usize) % TILE_WIDTH, width: 1 << (height % TILE_HEIGHT) })
+        Some(Subtree { tile, offset: in_tile(first), width: 1 << (height % TILE_HEIGHT) })
     })
 }
 
@@ -271,7 +271,7 @@ fn subtrees(mut start: u64, end: u64) -> impl Iterator<Item = Subtree> {
 fn partials(size: u64) -> impl Iterator<Item = (TileId, usize)> {
     let levels = 0..u64::BITS / TILE_HEIGHT;
     let partial = move |level| {
-        let width = (shift(size, level) as usize) % TILE_WIDTH;
+        let width = in_tile(shift(size, level));
         (TileId { level: level as u8, index: shift(size, level + 1) }, width)
     };
     levels.map(partial).filter(|&(_, width)| width > 0)
@@ -280,6 +280,11 @@ fn partials(size: u64) -> impl Iterator<Item = (TileId, usize)> {
 /// `size` / 256^`levels`
 fn shift(size: u64, levels: u32) -> u64 {
     size.checked_shr(levels * TILE_HEIGHT).unwrap_or(0)
+}
+
+/// Where in its tile the hash with this number is.
+fn in_tile(number: u64) -> usize {
+    (number % TILE_WIDTH as u64) as usize
 }
 
 /// The RFC's `k`: the greatest power of two that is less than `length`, which is at least 2.
