@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::grant::{Terms, Window};
+use crate::hash::Hash;
 use crate::id::{EventId, GrantId, PrincipalId, RecordingId, SessionId, TargetId, TokenId};
 use crate::name::{Login, PrincipalName, TargetName};
 use crate::policy::Denial;
@@ -167,6 +168,13 @@ pub enum Act {
         segments: u32,
         chain: String,
         gaps: u32,
+    },
+    /// Everything about the session is at rest; its manifest has this SHA-256 (see [`crate::ledger::manifest`]).
+    SessionSealed {
+        session: SessionId,
+        manifest: Hash,
+        recordings: u32,
+        segments: u64,
     },
     RequestRefused {
         session: SessionId,

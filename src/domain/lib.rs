@@ -3,6 +3,7 @@
 //! facts and an instant as arguments and returns a value, so an outsider can build a verifier from
 //! this package alone.
 
+pub mod hash;
 pub mod id;
 pub mod name;
 pub mod secret;
@@ -23,6 +24,7 @@ pub mod scp;
 pub mod sftp;
 
 pub mod event;
+pub mod ledger;
 
 pub mod cast;
 pub mod recording;
