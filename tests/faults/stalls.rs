@@ -71,7 +71,6 @@ async fn a_client_that_stops_reading_costs_no_memory_and_leaves_nothing_behind_w
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "19 MiB on a loaded machine, 3 MiB on a quiet one: see the known limits in CHANGELOG.md"]
 async fn a_target_that_stops_reading_costs_no_memory_and_does_not_hold_up_the_sender() {
     const COMMAND: &str = "echo begun; exec sleep 1000";
     let _turn = turn().await;

@@ -33,10 +33,10 @@ use crate::store::db::{self, DbError};
 const TURN_BYTES: u64 = 8 << 20;
 
 /// Journal bytes that are in memory at once.
-const READ_BYTES: usize = 1 << 20;
+const READ_BYTES: usize = 512 << 10;
 
 /// Sealed bytes that end a turn: they are in memory until they are stored.
-const SEALED_BYTES: usize = 2 << 20;
+const SEALED_BYTES: usize = 1 << 20;
 
 /// New journal bytes for which the keeper does not wait out its interval.
 const EAGER_BYTES: u64 = 1 << 20;

@@ -59,7 +59,7 @@ pub struct RecordingSettings {
     /// How often what is new in a live recording goes to the database.
     #[serde(with = "crate::store::duration")]
     pub ship_interval: Duration,
-    /// A segment is cut when it holds this much. Recordings without a terminal take eight times as much.
+    /// A segment is cut when it holds this much. Recordings without a terminal take four times as much.
     pub segment_bytes: ByteSize,
     /// A segment is cut when it is this old.
     #[serde(with = "crate::store::duration")]

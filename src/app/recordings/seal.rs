@@ -27,7 +27,7 @@ pub struct SealSettings {
 }
 
 /// See [`SealSettings::segment_bytes`].
-pub const PLAIN_FACTOR: u64 = 8;
+pub const PLAIN_FACTOR: u64 = 4;
 
 /// What was counted so far. "in" is towards the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
