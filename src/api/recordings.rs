@@ -83,6 +83,7 @@ fn program_text(program: &Program) -> String {
         Program::Shell => "shell".to_owned(),
         Program::Exec { command } => String::from_utf8_lossy(command).into_owned(),
         Program::Subsystem { name } => name.clone(),
+        Program::Forward { destination } => format!("forward to {destination}"),
     }
 }
 

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use chrono::{DateTime, TimeDelta, Utc};
 use sallyport_domain::channel::Program;
 use sallyport_domain::event::{Act, Actor, CutReason, Event, SessionEnd};
-use sallyport_domain::grant::Grant;
+use sallyport_domain::grant::{Destination as Forward, Grant};
 use sallyport_domain::id::{EventId, GrantId, SessionId};
 use sallyport_domain::login_name::Destination;
 use sallyport_domain::name::{Login, TargetName};
@@ -193,6 +193,17 @@ pub async fn find_target(app: &App, host: &str, port: u16) -> Result<Option<Targ
     let mut targets = db::targets::list(&mut tx).await?;
     targets.retain(|target| target.answers_to(host, port));
     Ok(if targets.len() == 1 { targets.pop() } else { None })
+}
+
+/// Whether any grant by which the person may be here now names `destination`. Which one counts is decided when the session is
+/// opened; without any there is no need to open one.
+pub async fn may_forward(app: &App, arrival: &Arrival, destination: &Forward) -> Result<bool, DbError> {
+    let now = app.clock.now();
+    let mut tx = app.db.read().await?;
+    let facts = Facts::load(&mut tx, arrival, now).await?;
+    let names = |grant: &Grant| grant.terms.capabilities.forwards.iter().any(|granted| granted.covers(destination));
+    let is_open = |grant: &Grant| grant.window.contains(now) && grant.revoked.is_none();
+    Ok(facts.grants.iter().any(|grant| is_open(grant) && names(grant)))
 }
 
 /// Writes that a proved person's wish for a forwarded connection was refused; gives back its reference.

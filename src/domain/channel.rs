@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::grant::Destination;
 use crate::id::RecordingId;
 
 /// What was started on a session channel; it is started at most once (RFC 4254 §6.5).
@@ -19,6 +20,9 @@ pub enum Program {
     Exec { command: Vec<u8> },
     /// "subsystem"
     Subsystem { name: String },
+    /// No program of a session channel, but a channel of its own: "direct-tcpip" (RFC 4254 §7.2), or
+    /// "direct-streamlocal@openssh.com". It is recorded like one.
+    Forward { destination: Destination },
 }
 
 impl Program {
@@ -28,6 +32,7 @@ impl Program {
             Program::Shell => "shell",
             Program::Exec { .. } => "exec",
             Program::Subsystem { .. } => "subsystem",
+            Program::Forward { .. } => "forward",
         }
     }
 }

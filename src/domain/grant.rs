@@ -143,11 +143,37 @@ pub struct Capabilities {
     pub forwards: Vec<Destination>,
 }
 
-/// Where a forward may go: a host name or an address, and a port.
+/// Where a forward may go: a host name or an address, and a port; or a Unix socket's path, and the port 0.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Destination {
     pub host: String,
     pub port: u16,
+}
+
+impl Destination {
+    /// Whether it is a Unix socket on the target.
+    pub fn is_socket(&self) -> bool {
+        self.port == 0
+    }
+
+    /// Whether `wanted` is the same place by the same name. What a name resolves to is the target's business, so an address
+    /// does not stand for a name.
+    pub fn covers(&self, wanted: &Destination) -> bool {
+        let same_host =
+            if self.is_socket() { self.host == wanted.host } else { self.host.eq_ignore_ascii_case(&wanted.host) };
+        self.port == wanted.port && same_host
+    }
+}
+
+impl fmt::Display for Destination {
+    /// `host:port`, `[::1]:port`, or the socket's path.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            0 => f.write_str(&self.host),
+            port if self.host.contains(':') => write!(f, "[{}]:{port}", self.host),
+            port => write!(f, "{}:{port}", self.host),
+        }
+    }
 }
 
 /// Which targets a grant means.

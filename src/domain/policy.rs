@@ -70,13 +70,16 @@ impl Permit {
 
     /// Whether `program` may run under this permit.
     pub fn allows(&self, program: &Program) -> Result<(), Denial> {
-        let Capabilities { shell, exec, upload, download, forwards: _ } = &self.terms.capabilities;
+        let Capabilities { shell, exec, upload, download, forwards } = &self.terms.capabilities;
         let (allowed, capability) = match program {
             Program::Shell => (*shell, Capability::Shell),
             Program::Exec { .. } => (*exec, Capability::Exec),
             // Which way the files go is the file rules' question; here at least one way must be open.
             Program::Subsystem { name } if name == "sftp" => (*upload || *download, Capability::Files),
             Program::Subsystem { .. } => (*exec, Capability::Exec),
+            Program::Forward { destination } => {
+                (forwards.iter().any(|granted| granted.covers(destination)), Capability::Forward)
+            }
         };
         if allowed { Ok(()) } else { Err(Denial::NotInGrant { grant: self.grant, capability }) }
     }
@@ -99,7 +102,7 @@ impl Capability {
             Capability::Shell => "a shell",
             Capability::Exec => "running commands",
             Capability::Files => "file transfer",
-            Capability::Forward => "forwarding",
+            Capability::Forward => "forwarding to there",
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The life of one session channel at the bastion: wait for a program, then for the session, record, dial, run, close.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use russh::server::{self, Handle};
+use russh::server::{self, ChannelOpenHandle, Handle};
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use sallyport_domain::channel::Program;
 use sallyport_domain::id::RecordingId;
@@ -48,6 +48,8 @@ pub struct Incoming {
     /// The program, once one was accepted.
     pub start: oneshot::Receiver<(Start, RecordingId)>,
     pub requests: mpsc::Receiver<Request>,
+    /// The answer that the opening of a forward is due; a session channel is open.
+    pub opening: Option<ChannelOpenHandle>,
     pub session: watch::Receiver<SessionState>,
     /// Set when the client's connection has ended.
     pub gone: CancellationToken,
@@ -55,7 +57,7 @@ pub struct Incoming {
 
 /// Runs the channel until it is closed.
 pub async fn run(door: Arc<Door>, incoming: Incoming) {
-    let Incoming { mut read, write, handle, mut start, requests, mut session, gone } = incoming;
+    let Incoming { mut read, write, handle, mut start, requests, opening, mut session, gone } = incoming;
     let Some((start, recording)) = await_start(&mut read, &mut start).await else {
         return;
     };
@@ -66,7 +68,8 @@ pub async fn run(door: Arc<Door>, incoming: Incoming) {
         },
         () = gone.cancelled() => return,
     };
-    let client = ClientSide { write, handle };
+    let is_forward = opening.is_some();
+    let client = ClientSide { write, handle, opening: Mutex::new(opening), is_forward };
     match state {
         SessionState::Opening => {}
         SessionState::Refused(refusal) => refuse(&client, start.pty.is_some(), &refusal.lines).await,
@@ -183,7 +186,7 @@ async fn run_recorded(
         () = stop.cancelled() => return finish_stopped(client, None, recorder, &cut, has_pty).await,
     };
     let connected = match connection {
-        Ok(connection) => connection.open_session().await.map(|channel| (connection, channel)),
+        Ok(connection) => connection.open(&start.program).await.map(|channel| (connection, channel)),
         Err(error) => Err(error),
     };
     let (connection, channel) = match connected {
@@ -193,6 +196,7 @@ async fn run_recorded(
     };
     let (target_read, target_write) = channel.split();
     let target_write = Arc::new(target_write);
+    client.accept().await;
     let mut pump = OutputPump::new(target_read, client, recorder, &queue, &live.activity, has_pty);
     proxy::start_program(&target_write, &start).await;
     let feeder = proxy::feed(queue.clone(), target_write.clone());
@@ -310,7 +314,7 @@ async fn finish_stopped(
         let _ = tokio::time::timeout(LAST_WORDS, say).await; // a client that does not read is not waited for
         // The disconnect that follows would overtake the words inside the client.
         tokio::time::sleep(READING).await;
-    } else {
+    } else if !client.is_forward {
         // The disconnect that follows says why; nothing of ours enters the program's streams.
         let _ = tokio::time::timeout(LAST_WORDS, client.write.exit_status(EXIT_REFUSED)).await;
     }
@@ -326,6 +330,9 @@ async fn refuse(client: &ClientSide, has_pty: bool, lines: &[String]) {
 async fn tell(client: &ClientSide, has_pty: bool, lines: &[String]) {
     /// SSH_EXTENDED_DATA_STDERR (RFC 4254 §5.2)
     const STDERR: u32 = 1;
+    if client.is_forward {
+        return;
+    }
     // A client with a terminal has put its own into raw mode.
     let end = if has_pty { "\r\n" } else { "\n" };
     let text: String = lines.iter().map(|line| format!("sallyport: {line}{end}")).collect();
@@ -334,8 +341,13 @@ async fn tell(client: &ClientSide, has_pty: bool, lines: &[String]) {
 }
 
 async fn exit(client: &ClientSide, status: u32) {
+    if client.is_opening() {
+        return; // the refusal says it all
+    }
     let leave = async {
-        client.write.exit_status(status).await?;
+        if !client.is_forward {
+            client.write.exit_status(status).await?;
+        }
         client.write.eof().await?;
         client.write.close().await
     };

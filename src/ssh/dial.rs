@@ -16,6 +16,8 @@ use russh::keys::{
     Algorithm, Certificate, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate,
 };
 use russh::{Channel, ChannelOpenFailure, ChannelStream, Limits};
+use sallyport_domain::channel::Program;
+use sallyport_domain::grant::Destination;
 use sallyport_domain::id::SessionId;
 use sallyport_domain::name::{Login, TargetName};
 use sallyport_domain::policy::Permit;
@@ -108,10 +110,23 @@ pub struct TargetConnection {
 }
 
 impl TargetConnection {
-    /// Opens a session channel (RFC 4254 §6.1).
-    pub async fn open_session(&self) -> Result<Channel<client::Msg>, DialError> {
-        let opened = tokio::time::timeout(DIAL_DEADLINE, self.handle.channel_open_session()).await;
-        match opened {
+    /// Opens the channel for `program`: a session channel (RFC 4254 §6.1), or a forwarded connection from the target on
+    /// (§7.2).
+    pub async fn open(&self, program: &Program) -> Result<Channel<client::Msg>, DialError> {
+        let opening = async {
+            match program {
+                Program::Forward { destination } if destination.is_socket() => {
+                    self.handle.channel_open_direct_streamlocal(&destination.host).await
+                }
+                Program::Forward { destination: Destination { host, port } } => {
+                    self.handle.channel_open_direct_tcpip(host, u32::from(*port), "127.0.0.1", 0).await
+                }
+                Program::Shell | Program::Exec { .. } | Program::Subsystem { .. } => {
+                    self.handle.channel_open_session().await
+                }
+            }
+        };
+        match tokio::time::timeout(DIAL_DEADLINE, opening).await {
             Ok(Ok(channel)) => Ok(channel),
             Ok(Err(source)) => Err(DialError::NoChannel { target: self.name.clone(), source }),
             Err(_) => Err(DialError::TimedOut { target: self.name.clone() }),
@@ -146,7 +161,8 @@ pub async fn dial(
     for jump in jumps {
         connection = Some(connect_in_time(jump, Purpose::Jump, connection.take(), blade, clock).await?);
     }
-    connect_in_time(target, Purpose::Session, connection, blade, clock).await
+    let forwards = !permit.terms().capabilities.forwards.is_empty();
+    connect_in_time(target, Purpose::Session { forwards }, connection, blade, clock).await
 }
 
 /// What a hop is for; its certificate allows nothing else.
@@ -154,16 +170,17 @@ pub async fn dial(
 enum Purpose {
     /// To go on from there.
     Jump,
-    /// To run programs there.
-    Session,
+    /// To run programs there, and to go on from there if the grant names a place.
+    Session { forwards: bool },
 }
 
 impl Purpose {
-    /// The certificate extension that the target asks for (PROTOCOL.certkeys).
-    fn extension(self) -> &'static str {
+    /// The certificate extensions that the target asks for, in their order (PROTOCOL.certkeys).
+    fn extensions(self) -> &'static [&'static str] {
         match self {
-            Purpose::Jump => "permit-port-forwarding",
-            Purpose::Session => "permit-pty",
+            Purpose::Jump => &["permit-port-forwarding"],
+            Purpose::Session { forwards: true } => &["permit-port-forwarding", "permit-pty"],
+            Purpose::Session { forwards: false } => &["permit-pty"],
         }
     }
 }
@@ -347,7 +364,9 @@ fn sign(
     builder.cert_type(CertType::User)?;
     builder.key_id(session.to_string())?;
     builder.valid_principal(login.as_str())?;
-    builder.extension(purpose.extension(), "")?;
+    for extension in purpose.extensions() {
+        builder.extension(*extension, "")?;
+    }
     let certificate = builder.sign(authority)?;
     Ok((key, certificate))
 }

@@ -15,12 +15,14 @@ use russh::keys::{Algorithm, Certificate, HashAlg};
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Sig};
 use sallyport_domain::channel::{self, Program, Pty, TerminalSize};
+use sallyport_domain::grant::Destination;
 use sallyport_domain::id::RecordingId;
-use sallyport_domain::login_name::{Destination, LoginName};
+use sallyport_domain::login_name::{self, LoginName};
 use sallyport_domain::name::TargetName;
 use sallyport_domain::policy::Denial;
 use sallyport_domain::principal::Principal;
 use sallyport_domain::secret::PrincipalPassword;
+use sallyport_domain::target::Target;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info, warn};
@@ -34,6 +36,7 @@ use super::notice;
 use super::proxy::{Request, Start};
 use super::session::{self, ClientConnection, SessionState};
 use super::sever::Blade;
+use crate::app::DbError;
 use crate::app::access::{self, Arrival};
 use crate::app::logins::{self, LoginError};
 
@@ -230,11 +233,7 @@ impl Client {
         };
         match open.state.start(program.clone(), recording) {
             Ok((pty, env)) => {
-                first_program.send_if_modified(|first| {
-                    let is_first = first.is_none();
-                    first.get_or_insert_with(|| program.clone());
-                    is_first
-                });
+                begin(&first_program, &program);
                 let start = Start { program, pty, env };
                 open.start.take().is_some_and(|sender| sender.send((start, recording)).is_ok())
             }
@@ -265,6 +264,93 @@ fn is_strong(algorithm: &Algorithm) -> bool {
     !matches!(algorithm, Algorithm::Rsa { hash: None } | Algorithm::Dsa)
 }
 
+impl Client {
+    /// Answers the wish for a connection to `destination`: a target's SSH server is the bastion itself; another place must be
+    /// named by the grant, and is reached from the target; everything else is refused.
+    async fn forward(
+        &mut self,
+        channel: Channel<Msg>,
+        destination: Destination,
+        reply: ChannelOpenHandle,
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        let (Login::Proved { principal, .. }, Ok(place)) = (&self.login, self.forwards.clone().try_acquire_owned())
+        else {
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        };
+        let carrier = self.carrier.clone().unwrap_or_else(|| self.blade.clone());
+        let passage = Passage { principal: principal.clone(), source: self.peer, carrier };
+        let client_version = notice::printable(&String::from_utf8_lossy(session.remote_sshid()));
+        let arrival = Arrival { principal: principal.clone(), source: self.peer, client_version };
+        let (door, first_program) = (self.door.clone(), self.first_program.clone());
+        let (handle, state, gone) = (session.handle(), self.session.clone(), self.gone.clone());
+        let answer = async move {
+            let _place = place;
+            let wanted = notice::printable(&destination.to_string());
+            let named = async {
+                Ok(match access::find_target(&door.app, &destination.host, destination.port).await? {
+                    Some(target) => Named::Target(Box::new(target)),
+                    None if access::may_forward(&door.app, &arrival, &destination).await? => Named::Granted,
+                    None => Named::Nothing,
+                })
+            };
+            match named.await {
+                Ok(Named::Target(target)) => {
+                    reply.accept().await;
+                    jump::serve(door, passage, *target, channel).await;
+                }
+                Ok(Named::Granted) => {
+                    let program = Program::Forward { destination };
+                    begin(&first_program, &program);
+                    let (read, write) = channel.split();
+                    let (start, started) = oneshot::channel();
+                    let (_, requests) = mpsc::channel(1);
+                    let recording = RecordingId::from_uuid(Uuid::now_v7());
+                    // The receiver is in the next line's hands.
+                    let _ = start.send((Start { program, pty: None, env: Vec::new() }, recording));
+                    let opening = Some(reply);
+                    let forward =
+                        Incoming { read, write, handle, start: started, requests, opening, session: state, gone };
+                    super::channel::run(door, forward).await;
+                }
+                Ok(Named::Nothing) => {
+                    let denial = Denial::DestinationNotGranted;
+                    match access::note_forward_refusal(&door.app, &arrival, wanted.clone(), denial).await {
+                        Ok(reference) => warn!(%reference, wanted, "A forward was refused."),
+                        Err(error) => warn!(%error, wanted, "A forward was refused, which could not be written down."),
+                    }
+                    reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+                }
+                Err(error) => {
+                    let error: DbError = error;
+                    warn!(%error, wanted, "A forward could not be decided on.");
+                    reply.reject(ChannelOpenFailure::ConnectFailed).await;
+                }
+            }
+        };
+        self.door.connections.spawn(answer.in_current_span());
+        Ok(())
+    }
+}
+
+/// What the destination of a forward is.
+enum Named {
+    Target(Box<Target>),
+    /// A place that a grant names.
+    Granted,
+    Nothing,
+}
+
+/// Tells the session which program was asked for first.
+fn begin(first_program: &watch::Sender<Option<Program>>, program: &Program) {
+    first_program.send_if_modified(|first| {
+        let is_first = first.is_none();
+        first.get_or_insert_with(|| program.clone());
+        is_first
+    });
+}
+
 impl Handler for Client {
     type Error = russh::Error;
 
@@ -284,7 +370,7 @@ impl Handler for Client {
                 let Ok(login) = user.parse() else {
                     return Ok(Auth::reject());
                 };
-                let destination = Destination::Account { login, target: target.clone() };
+                let destination = login_name::Destination::Account { login, target: target.clone() };
                 let name = LoginName { principal: principal.name.clone(), destination };
                 let principal = principal.clone();
                 self.login = Login::Proved { name, principal, method: "none", fingerprint: None };
@@ -422,6 +508,7 @@ impl Handler for Client {
             handle: session.handle(),
             start: started,
             requests: requested,
+            opening: None,
             session: self.session.clone(),
             gone: self.gone.clone(),
         };
@@ -440,42 +527,22 @@ impl Handler for Client {
         reply: ChannelOpenHandle,
         session: &mut Session,
     ) -> Result<(), russh::Error> {
-        let (Login::Proved { principal, .. }, Ok(place)) = (&self.login, self.forwards.clone().try_acquire_owned())
-        else {
-            reply.reject(ChannelOpenFailure::ResourceShortage).await;
-            return Ok(());
-        };
-        let carrier = self.carrier.clone().unwrap_or_else(|| self.blade.clone());
-        let passage = Passage { principal: principal.clone(), source: self.peer, carrier };
-        let client_version = notice::printable(&String::from_utf8_lossy(session.remote_sshid()));
-        let (door, host) = (self.door.clone(), host_to_connect.to_owned());
         let port = u16::try_from(port_to_connect).unwrap_or(0);
-        let answer = async move {
-            let _place = place;
-            match access::find_target(&door.app, &host, port).await {
-                Ok(Some(target)) => {
-                    reply.accept().await;
-                    jump::serve(door, passage, target, channel).await;
-                }
-                Ok(None) => {
-                    let Passage { principal, source, .. } = passage;
-                    let arrival = Arrival { principal, source, client_version };
-                    let wanted = format!("{}:{port}", notice::printable(&host));
-                    let denial = Denial::DestinationNotGranted;
-                    match access::note_forward_refusal(&door.app, &arrival, wanted.clone(), denial).await {
-                        Ok(reference) => warn!(%reference, wanted, "A forward was refused."),
-                        Err(error) => warn!(%error, wanted, "A forward was refused, which could not be written down."),
-                    }
-                    reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
-                }
-                Err(error) => {
-                    warn!(%error, "A forward could not be decided on.");
-                    reply.reject(ChannelOpenFailure::ConnectFailed).await;
-                }
-            }
-        };
-        self.door.connections.spawn(answer.in_current_span());
-        Ok(())
+        if port == 0 {
+            reply.reject(ChannelOpenFailure::ConnectFailed).await; // no TCP port, and not the sign of a socket either
+            return Ok(());
+        }
+        self.forward(channel, Destination { host: host_to_connect.to_owned(), port }, reply, session).await
+    }
+
+    async fn channel_open_direct_streamlocal(
+        &mut self,
+        channel: Channel<Msg>,
+        socket_path: &str,
+        reply: ChannelOpenHandle,
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        self.forward(channel, Destination { host: socket_path.to_owned(), port: 0 }, reply, session).await
     }
 
     async fn channel_close(&mut self, channel: ChannelId, _session: &mut Session) -> Result<(), russh::Error> {

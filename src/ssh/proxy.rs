@@ -10,7 +10,7 @@
 //! connection to the target for itself, so that stalls nobody else.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::input::{InputQueue, Next, OverBudget};
@@ -19,7 +19,7 @@ use crate::app::recordings::journal::{JournalReadError, MOST_FRAMES};
 use crate::app::recordings::{RecordError, Recorder};
 use bytes::Bytes;
 use futures::FutureExt;
-use russh::server::{self, Handle};
+use russh::server::{self, ChannelOpenHandle, Handle};
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig, client};
 use sallyport_domain::channel::{Program, Pty, TerminalSize};
 use sallyport_domain::event::CutReason;
@@ -43,6 +43,25 @@ pub enum Request {
 pub struct ClientSide {
     pub write: ChannelWriteHalf<server::Msg>,
     pub handle: Handle,
+    /// The answer to a forward's opening, as long as it is due. Dropping it is a refusal.
+    pub opening: Mutex<Option<ChannelOpenHandle>>,
+    /// A forward has no exit status and no standard error.
+    pub is_forward: bool,
+}
+
+impl ClientSide {
+    /// Opens the channel, if that is still due.
+    pub async fn accept(&self) {
+        let opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(opening) = opening {
+            opening.accept().await;
+        }
+    }
+
+    /// Whether nothing may be sent on the channel yet.
+    pub fn is_opening(&self) -> bool {
+        self.opening.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
 }
 
 /// What is to be started.
@@ -244,6 +263,7 @@ pub async fn start_program(target: &ChannelWriteHalf<client::Msg>, start: &Start
             Program::Shell => target.request_shell(true).await,
             Program::Exec { command } => target.exec(true, command.clone()).await,
             Program::Subsystem { name } => target.request_subsystem(true, name).await,
+            Program::Forward { .. } => Ok(()), // runs as soon as it is open
         }
     };
     send.await.is_ok()
@@ -312,7 +332,7 @@ impl<'a> OutputPump<'a> {
             recorder,
             activity,
             terminal: has_pty.then(TerminalWatch::new),
-            replies_due: usize::from(has_pty) + 1,
+            replies_due: if client.is_forward { 0 } else { usize::from(has_pty) + 1 },
             queue,
             eof_held: None,
             warning: None,
@@ -424,7 +444,11 @@ impl<'a> OutputPump<'a> {
                 }
                 ChannelMsg::Eof => {
                     bodies.push(Body::OutputEnd);
-                    self.eof_held = Some(Instant::now());
+                    if self.client.is_forward {
+                        onward.push(Onward::Eof);
+                    } else {
+                        self.eof_held = Some(Instant::now());
+                    }
                 }
                 ChannelMsg::ExitStatus { exit_status } => {
                     exited = true;
@@ -467,7 +491,7 @@ impl<'a> OutputPump<'a> {
     }
 
     async fn send(&self, message: Onward) -> Result<(), ()> {
-        let ClientSide { write, handle } = self.client;
+        let ClientSide { write, handle, .. } = self.client;
         let gone = |_| ();
         match message {
             Onward::Data(data) => write.data_bytes(data).await.map_err(gone),

@@ -390,6 +390,7 @@ fn configuration(folder: &Path, address: SocketAddr, stores: &Stores<'_>) -> Str
         format!("ssh.listen = \"{address}\""),
         // A test may log in from one address as often as it likes.
         "ssh.max_unauthenticated_per_address = 100".to_owned(),
+        "ssh.failures_per_address = { limit = 100_000, window = \"10m\" }".to_owned(), // long plays have many
         format!("api.socket = {:?}", folder.join("socket")),
         "log.level = \"info\"".to_owned(),
     ];

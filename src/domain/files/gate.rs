@@ -177,7 +177,7 @@ impl FileGate {
     ) -> Result<Transfer, FileDenial> {
         let (terms, spent) = (terms.clone(), Arc::clone(spent));
         let gate = match program {
-            channel::Program::Shell => return Ok(Transfer::Other),
+            channel::Program::Shell | channel::Program::Forward { .. } => return Ok(Transfer::Other),
             channel::Program::Subsystem { name } if name == "sftp" => {
                 FileGate::Sftp(Box::new(sftp::Gate::new(terms, spent, hash)))
             }
