@@ -1,30 +1,25 @@
-//! One client connection as russh hands it over: who is proved (RFC 4252), and which channel requests are legal
+//! One client connection as russh hands it over: who is proved (RFC 4252, by `auth`), and which channel requests are legal
 //! (RFC 4254, by `domain::channel`).
 //!
 //! Callbacks hand over and return, for the whole connection waits for them. Every request that wants a reply gets one
-//! here. What the methods list offers is not enforced by russh, so this file decides alone who gets in.
+//! here.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
-use ipnet::IpNet;
-use russh::keys::ssh_key::certificate::CertType;
-use russh::keys::{Algorithm, Certificate, HashAlg};
-use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
-use russh::{Channel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Sig};
+use russh::keys::Certificate;
+use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Sig};
 use sallyport_domain::channel::{self, Program, Pty, TerminalSize};
 use sallyport_domain::id::RecordingId;
-use sallyport_domain::login_name::LoginName;
-use sallyport_domain::principal::Principal;
-use sallyport_domain::secret::PrincipalPassword;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info, warn};
 use uuid::Uuid;
 
 use super::Door;
+use super::auth::{Authentication, Proved};
 use super::channel::Incoming;
 use super::limits::Slot;
 use super::notice;
@@ -32,7 +27,7 @@ use super::proxy::{Request, Start};
 use super::session::{self, ClientConnection, SessionState};
 use super::sever::Blade;
 use crate::app::access::Arrival;
-use crate::app::logins::{self, LoginError};
+use crate::app::logins;
 
 /// Resizes and signals that wait for one channel's recorder; what is more is refused.
 const MOST_REQUESTS: usize = 64;
@@ -41,42 +36,18 @@ const MOST_REQUESTS: usize = 64;
 pub struct Client {
     door: Arc<Door>,
     peer: SocketAddr,
-    slot: Slot,
     blade: Blade,
     /// Set when the connection has ended.
     gone: CancellationToken,
     /// Told when somebody was proved.
     proved: Arc<Notify>,
-    login: Login,
+    auth: Authentication,
     channels: HashMap<ChannelId, Open>,
     session: watch::Receiver<SessionState>,
     /// Moves to the session's task once somebody is proved.
     state: Option<watch::Sender<SessionState>>,
     /// The first program that was asked for, for a decision that depends on it.
     first_program: watch::Sender<Option<Program>>,
-}
-
-/// How far the login has come.
-enum Login {
-    /// Nobody is proved. `offered` is the last key that was found good for a name, so that the signature that follows
-    /// does not take a second look.
-    Nobody {
-        offered: Option<Offered>,
-        claimed: String,
-        tries: usize,
-    },
-    Proved {
-        name: LoginName,
-        principal: Principal,
-        method: &'static str,
-        fingerprint: Option<String>,
-    },
-}
-
-struct Offered {
-    user: String,
-    fingerprint: String,
-    principal: Principal,
 }
 
 /// A session channel that is open.
@@ -96,58 +67,10 @@ impl Client {
         proved: Arc<Notify>,
     ) -> Self {
         let (state, session) = watch::channel(SessionState::Opening);
-        let login = Login::Nobody { offered: None, claimed: String::new(), tries: 0 };
+        let auth = Authentication::new(door.clone(), peer, slot);
         let channels = HashMap::new();
         let first_program = watch::Sender::new(None);
-        Self { door, peer, slot, blade, gone, proved, login, channels, session, state: Some(state), first_program }
-    }
-
-    /// The answer to whatever did not prove anybody: always the same.
-    fn reject(&mut self, user: &str) -> Auth {
-        if let Login::Nobody { claimed, tries, .. } = &mut self.login {
-            *claimed = user.chars().take(256).collect();
-            *tries += 1;
-        }
-        Auth::Reject { proceed_with_methods: Some(methods()), partial_success: false }
-    }
-
-    fn accept(&mut self, user: &str, principal: Principal, method: &'static str, fingerprint: Option<String>) -> Auth {
-        let Ok(name) = user.parse::<LoginName>() else {
-            return self.reject(user);
-        };
-        if name.principal != principal.name {
-            return self.reject(user);
-        }
-        self.login = Login::Proved { name, principal, method, fingerprint };
-        Auth::Accept
-    }
-
-    /// Turns a failure to look somebody up into a rejection: who cannot be checked does not get in.
-    fn unless_failed(&self, found: Result<Option<Principal>, LoginError>) -> Option<Principal> {
-        found.unwrap_or_else(|error| {
-            warn!(%error, "A login could not be checked.");
-            None
-        })
-    }
-
-    async fn find_by_key(&self, user: &str, fingerprint: &str) -> Option<Principal> {
-        let name = user.parse::<LoginName>().ok()?;
-        self.unless_failed(logins::by_key(&self.door.app, &name.principal, fingerprint).await)
-    }
-
-    /// Whether a certificate, whose signature and time russh has checked, proves the person it is shown for.
-    async fn find_by_certificate(&self, user: &str, certificate: &Certificate) -> Option<Principal> {
-        let name = user.parse::<LoginName>().ok()?;
-        let trusted = self.door.trusted_cas.iter().any(|ca| ca.key_data() == certificate.signature_key());
-        let named = certificate.valid_principals().iter().any(|principal| principal == name.principal.as_str());
-        let welcome = certificate.critical_options().iter().all(|(option, value)| {
-            // Options that we do not know must be refused (PROTOCOL.certkeys). "force-command" is one of them.
-            option == "source-address" && admits(value, self.peer)
-        });
-        if !(trusted && named && welcome && certificate.cert_type() == CertType::User) {
-            return None;
-        }
-        self.unless_failed(logins::by_authority(&self.door.app, &name.principal).await)
+        Self { door, peer, blade, gone, proved, auth, channels, session, state: Some(state), first_program }
     }
 
     fn open(&mut self, channel: ChannelId) -> Option<&mut Open> {
@@ -179,25 +102,6 @@ impl Client {
     }
 }
 
-/// The methods that are offered (RFC 4252 §7, §8).
-fn methods() -> MethodSet {
-    MethodSet::from([MethodKind::PublicKey, MethodKind::Password].as_slice())
-}
-
-/// Whether a certificate's "source-address" list names the peer's address.
-fn admits(list: &str, peer: SocketAddr) -> bool {
-    let address = peer.ip().to_canonical();
-    list.split(',').any(|network| match network.trim().parse::<IpNet>() {
-        Ok(network) => network.contains(&address),
-        Err(_) => network.trim().parse() == Ok(address),
-    })
-}
-
-/// Whether keys may prove somebody by this signature algorithm: RSA with SHA-1 may not.
-fn is_strong(algorithm: &Algorithm) -> bool {
-    !matches!(algorithm, Algorithm::Rsa { hash: None } | Algorithm::Dsa)
-}
-
 impl Handler for Client {
     type Error = russh::Error;
 
@@ -211,86 +115,53 @@ impl Handler for Client {
     }
 
     async fn auth_none(&mut self, user: &str) -> Result<Auth, russh::Error> {
-        if let Login::Nobody { claimed, .. } = &mut self.login {
-            *claimed = user.chars().take(256).collect();
-        }
-        Ok(Auth::Reject { proceed_with_methods: Some(methods()), partial_success: false })
+        Ok(self.auth.none(user))
     }
 
     async fn auth_publickey_offered(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, russh::Error> {
-        if !is_strong(offer.algorithm) {
-            return Ok(self.reject(user));
-        }
-        let fingerprint = offer.public_key.fingerprint(HashAlg::Sha256).to_string();
-        if let Some(principal) = self.find_by_key(user, &fingerprint).await {
-            if let Login::Nobody { offered, .. } = &mut self.login {
-                *offered = Some(Offered { user: user.to_owned(), fingerprint, principal });
-            }
-            return Ok(Auth::Accept);
-        }
-        // A certificate looks like its bare key here. Where a CA is trusted every key may go on to its proof, which
-        // `auth_openssh_certificate` or `auth_publickey` then judges.
-        if self.door.trusted_cas.is_empty() { Ok(self.reject(user)) } else { Ok(Auth::Accept) }
+        Ok(self.auth.key_offered(user, offer).await)
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, russh::Error> {
-        if !is_strong(key.algorithm) {
-            return Ok(self.reject(user));
-        }
-        let fingerprint = key.public_key.fingerprint(HashAlg::Sha256).to_string();
-        let offered = match &mut self.login {
-            Login::Nobody { offered, .. } => offered.take(),
-            Login::Proved { .. } => None,
-        };
-        let offered = offered.filter(|offered| offered.user == user && offered.fingerprint == fingerprint);
-        let principal = match offered {
-            Some(offered) => Some(offered.principal),
-            None => self.find_by_key(user, &fingerprint).await,
-        };
-        Ok(match principal {
-            Some(principal) => self.accept(user, principal, "publickey", Some(fingerprint)),
-            None => self.reject(user),
-        })
+        Ok(self.auth.key(user, key).await)
     }
 
     async fn auth_openssh_certificate(&mut self, user: &str, certificate: &Certificate) -> Result<Auth, russh::Error> {
-        Ok(match self.find_by_certificate(user, certificate).await {
-            Some(principal) => self.accept(user, principal, "certificate", None),
-            None => self.reject(user),
-        })
+        Ok(self.auth.certificate(user, certificate).await)
     }
 
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, russh::Error> {
-        let name = user.parse::<LoginName>().ok().map(|name| name.principal);
-        let password = PrincipalPassword::new(password);
-        let found = logins::by_password(&self.door.app, name.as_ref(), password).await;
-        Ok(match self.unless_failed(found) {
-            Some(principal) => self.accept(user, principal, "password", None),
-            None => {
-                // Each guess counts; of keys a client may hold several, so they count once a connection.
-                self.slot.failed(Instant::now());
-                self.reject(user)
-            }
+        Ok(self.auth.password(user, password).await)
+    }
+
+    async fn auth_keyboard_interactive<'a>(
+        &'a mut self,
+        user: &str,
+        _submethods: &str,
+        response: Option<Response<'a>>,
+    ) -> Result<Auth, russh::Error> {
+        Ok(match response {
+            None => self.auth.converse(user),
+            Some(answers) => self.auth.answered(user, answers).await,
         })
     }
 
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), russh::Error> {
-        let (Login::Proved { name, principal, method, fingerprint }, Some(state)) = (&self.login, self.state.take())
-        else {
+        let (Some(proved), Some(state)) = (self.auth.admit(), self.state.take()) else {
             // russh says that somebody is in whom nobody here has let in.
             error!("A connection was authenticated without a proof; it is cut.");
             self.blade.cut();
             return Ok(());
         };
-        self.slot.authenticated();
+        let Proved { name, principal, factors, fingerprint } = proved;
         self.proved.notify_one();
+        let method = factors.as_str();
         info!(principal = %principal.name, method, "A person logged in.");
         let client_version = notice::printable(&String::from_utf8_lossy(session.remote_sshid()));
-        let arrival = Arrival { principal: principal.clone(), source: self.peer, client_version };
+        let arrival = Arrival { principal, factors, source: self.peer, client_version };
         let client = ClientConnection { handle: session.handle(), blade: self.blade.clone(), gone: self.gone.clone() };
-        let (door, destination) = (self.door.clone(), name.destination.clone());
+        let (door, destination) = (self.door.clone(), name.destination);
         let first_program = self.first_program.subscribe();
-        let (method, fingerprint) = (*method, fingerprint.clone());
         let task = async move {
             let noted =
                 logins::note(&door.app, &arrival.principal, arrival.source, method, fingerprint.as_deref()).await;
@@ -467,23 +338,4 @@ impl Handler for Client {
 /// Answers a channel request, if it wants an answer (RFC 4254 §5.4).
 fn answer(session: &mut Session, channel: ChannelId, accepted: bool) -> Result<(), russh::Error> {
     if accepted { session.channel_success(channel) } else { session.channel_failure(channel) }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        if let Login::Nobody { claimed, tries, .. } = &self.login {
-            if *tries == 0 {
-                return; // a port scan, or a client that only looked
-            }
-            self.slot.failed(Instant::now());
-            let (door, peer, claimed, tries) = (self.door.clone(), self.peer, claimed.clone(), *tries);
-            info!(tries, "A connection ended without anybody being proved.");
-            let note = async move {
-                if let Err(error) = logins::note_refusal(&door.app, peer, &claimed, "ssh").await {
-                    warn!(%error, "A refused login could not be written down.");
-                }
-            };
-            self.door.connections.spawn(note.in_current_span());
-        }
-    }
 }

@@ -8,6 +8,7 @@
 //!
 //! - [`listener`]: the accept loop and its limits.
 //! - [`handler`]: RFC 4252 and 4254 as russh hands them over: authentication and channel requests.
+//! - [`auth`]: who is proved, with one factor or two.
 //! - [`session`]: one permitted session, watched until its end.
 //! - [`channel`], [`proxy`], [`input`]: one session channel, recorded in both directions.
 //! - [`targets`], [`dial`]: connections to targets, each behind a permit.
@@ -17,6 +18,7 @@
 //! Knows neither the API nor SQL.
 
 mod algorithms;
+mod auth;
 mod channel;
 mod dial;
 mod handler;
