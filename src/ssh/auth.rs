@@ -197,7 +197,11 @@ impl Authentication {
         let answer = answer.filter(|_| more.is_none());
         let text = answer.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
         match (asked, self.is_half()) {
-            (Some(Asked::Password), false) => self.judge_password(user, PrincipalPassword::new(text)).await,
+            (Some(Asked::Password), false) => {
+                let judged = self.judge_password(user, PrincipalPassword::new(text)).await;
+                // Half-way the conversation goes on to the code, for clients count each conversation as a try.
+                if self.is_half() { self.ask(Asked::Code, Cow::Borrowed("")) } else { judged }
+            }
             (Some(Asked::Code), true) => self.judge_code(VerificationCode::new(text)).await,
             (None | Some(Asked::Password | Asked::Code), _) => self.reject(),
         }
