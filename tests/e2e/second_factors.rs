@@ -1,15 +1,19 @@
 //! Logins that take two factors, by stock clients: the key, certificate or password first, then a code that changes with time
 //! (RFC 6238), asked for by keyboard-interactive (RFC 4256).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use russh::keys::HashAlg;
+use russh::client::{self, AuthResult, KeyboardInteractiveAuthResponse as Reply};
+use russh::keys::{HashAlg, PrivateKeyWithHashAlg};
+use russh::{MethodKind, MethodSet};
 use serde_json::Value;
 use totp_rs::{Builder, Secret};
 
-use crate::bastion::{Bastion, Scene, Settings, Stores};
+use crate::bastion::{Bastion, SALLYPORT, Scene, Settings, Stores};
 use crate::clients::python_login;
+use crate::keys::Stubborn;
 use crate::support::clients::{Output, Run, Workstation};
 use crate::support::eventually;
 use crate::support::keys::KeyPair;
@@ -330,4 +334,119 @@ async fn putty_asks_for_password_and_code_in_its_own_words() {
     terminal.wait_for("Verification code: ").await;
     terminal.type_keys(&format!("{}\r", authenticator.recovery_codes[0])).await;
     terminal.wait_for("\nin").await;
+}
+
+/// A client that does one step of a login at a time, in whatever order.
+struct Crafty(client::Handle<Stubborn>);
+
+impl Crafty {
+    async fn connect(bastion: &Bastion) -> Self {
+        let config = Arc::new(client::Config::default());
+        Self(client::connect(config, bastion.address(), Stubborn).await.unwrap())
+    }
+
+    /// Proves a key; whether that was all, a part, or nothing.
+    async fn key(&mut self, user: &str, key: &KeyPair) -> AuthResult {
+        self.try_key(user, key).await.unwrap()
+    }
+
+    async fn try_key(&mut self, user: &str, key: &KeyPair) -> Result<AuthResult, russh::Error> {
+        let key = PrivateKeyWithHashAlg::new(Arc::new(key.private().clone()), None);
+        self.0.authenticate_publickey(user, key).await
+    }
+
+    /// Begins a conversation; what is asked.
+    async fn converse(&mut self, user: &str) -> Vec<String> {
+        match self.0.authenticate_keyboard_interactive_start(user, None).await.unwrap() {
+            Reply::InfoRequest { prompts, .. } => prompts.into_iter().map(|prompt| prompt.prompt).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn answer(&mut self, answers: &[&str]) -> Reply {
+        let answers = answers.iter().map(|answer| (*answer).to_owned()).collect();
+        self.0.authenticate_keyboard_interactive_respond(answers).await.unwrap()
+    }
+}
+
+fn only_a_code() -> MethodSet {
+    MethodSet::from([MethodKind::KeyboardInteractive].as_slice())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_factor_cannot_be_talked_around() {
+    let settings = ["max_auth_tries = 15", MANY_TRIES].map(str::to_owned).to_vec();
+    let scene = Scene::on(Stores::Small, Settings { ssh: settings, ..Settings::default() }, &[]).await;
+    scene.set_password().await;
+    let bob = KeyPair::ed25519();
+    scene.bastion.add_person("bob", &bob).await;
+    let mut authenticator = Authenticator::enrol(&scene.bastion, "alice").await;
+    let (alice, bobs_name) = (Scene::user(), format!("bob+{}@web-1", Sshd::login()));
+    let refused = |result: &AuthResult| matches!(result, AuthResult::Failure { partial_success: false, .. });
+    let half = |result: AuthResult| {
+        let AuthResult::Failure { remaining_methods, partial_success } = result else { return false };
+        partial_success && remaining_methods == only_a_code()
+    };
+
+    // Half-way in nothing counts but a code: not the same factor again, nor another first one.
+    let mut client = Crafty::connect(&scene.bastion).await;
+    assert!(half(client.key(&alice, &scene.key).await));
+    assert!(refused(&client.key(&alice, &scene.key).await));
+    assert!(refused(&client.0.authenticate_password(&alice, PASSWORD).await.unwrap()));
+    assert!(refused(&client.0.authenticate_none(&alice).await.unwrap()));
+    // Not one answer is not an answer, whichever of them is right.
+    let code = authenticator.code();
+    for answers in [vec![], vec![code.as_str(), "x"], vec!["x", code.as_str()]] {
+        assert_eq!(client.converse(&alice).await, ["Verification code: "]);
+        assert!(matches!(client.answer(&answers).await, Reply::Failure { partial_success: false, .. }));
+    }
+    // Another name, even of another login of the same person, takes the proof away.
+    for name in ["alice+elsewhere@web-1", &alice] {
+        assert_eq!(client.converse(name).await, ["Password: "]);
+        assert!(matches!(client.answer(&[&code]).await, Reply::Failure { partial_success: false, .. }));
+    }
+    // Half-way as Alice is nothing for Bob.
+    assert!(half(client.key(&alice, &scene.key).await));
+    assert!(refused(&client.key(&bobs_name, &scene.key).await));
+    assert_eq!(client.converse(&alice).await, ["Password: "]);
+    assert!(matches!(client.answer(&["x"]).await, Reply::Failure { partial_success: false, .. }));
+    assert!(half(client.key(&alice, &scene.key).await));
+    assert_eq!(client.converse(&alice).await, ["Verification code: "]);
+    assert!(matches!(client.answer(&[&code]).await, Reply::Success));
+
+    // A first factor that is proved over and over ends as any other failure.
+    let (mut client, mut halves) = (Crafty::connect(&scene.bastion).await, 0);
+    for _ in 0..30 {
+        let round = async {
+            let proved = client.try_key(&alice, &scene.key).await.is_ok_and(half);
+            drop(client.0.authenticate_none(&bobs_name).await); // takes the proof away
+            proved
+        };
+        // Of a connection that the bastion has ended this client waits for an answer in vain.
+        let Ok(proved) = tokio::time::timeout(Duration::from_secs(5), round).await else { break };
+        halves += u32::from(proved);
+    }
+    assert!(halves <= 15, "{halves}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_enrols_a_person_at_a_terminal() {
+    let scene = scene().await;
+    let socket = scene.bastion.data().join("sallyport.sock");
+    let program = scene.desk.program(SALLYPORT).args(["person", "totp", "enrol", "alice", "--socket"]).arg(socket);
+
+    let mut terminal = program.in_terminal(110, 50);
+    let shown = terminal.wait_for("Code from the authenticator: ").await;
+    let secret = shown.lines().find_map(|line| line.strip_prefix("Secret")).unwrap().trim().to_owned();
+    let authenticator =
+        Authenticator { secret: Secret::try_from_base32(&secret).unwrap(), last_step: 0, recovery_codes: vec![] };
+    terminal.type_keys("000000\n").await;
+    terminal.wait_for("Code from the authenticator: ").await;
+    terminal.type_keys(&format!("{}\n", authenticator.code_at(Utc::now(), 0))).await;
+    let (codes, status) = terminal.finish().await;
+
+    assert!(status.success(), "{codes}");
+    assert!(shown.matches('\u{2580}').count() > 50, "a QR code: {shown}");
+    assert_eq!(codes.lines().filter(|line| line.trim().len() == 19 && line.matches('-').count() == 3).count(), 10);
+    assert!(shown.contains("otpauth://totp/Sallyport:alice?"));
 }
