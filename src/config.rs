@@ -13,6 +13,7 @@ use toml::{Spanned, Table, Value};
 
 pub use crate::api::ApiSettings;
 use crate::app::recordings::RecordingSettings;
+use crate::app::requests::RequestSettings;
 pub use crate::ssh::{Failures, SshSettings};
 use crate::store::blob::BlobSettings;
 use crate::store::db::DatabaseSettings;
@@ -45,6 +46,7 @@ pub struct Config {
     pub database: DatabaseSettings,
     pub blobs: BlobSettings,
     pub recording: RecordingSettings,
+    pub requests: RequestSettings,
     pub master_key: MasterKeySettings,
     pub log: LogSettings,
 }
@@ -122,12 +124,12 @@ impl Config {
             database: section("database", &mut given, &mut faults),
             blobs: section("blobs", &mut given, &mut faults),
             recording: section("recording", &mut given, &mut faults),
+            requests: section("requests", &mut given, &mut faults),
             master_key: section("master_key", &mut given, &mut faults),
             log: section("log", &mut given, &mut faults),
         };
         for unknown in given {
-            let message =
-                "there is no such section (one of server, ssh, api, database, blobs, recording, master_key, log)";
+            let message = "there is no such section (one of server, ssh, api, database, blobs, recording, requests, master_key, log)";
             let key = format!("{}.{}", unknown.section, unknown.key);
             faults.push(ConfigFault { key, place: unknown.place, message: message.to_owned() });
         }
@@ -159,6 +161,7 @@ impl Config {
             ("ssh.failures_per_address.limit", self.ssh.failures_per_address.limit),
             ("ssh.keepalive_max", self.ssh.keepalive_max),
             ("database.max_connections", self.database.max_connections),
+            ("requests.max_open", self.requests.max_open),
         ] {
             if number == 0 {
                 fault(key, "must be at least 1");
@@ -173,6 +176,7 @@ impl Config {
             ("recording.flush_interval", Some(self.recording.flush_interval)),
             ("recording.ship_interval", Some(self.recording.ship_interval)),
             ("recording.segment_time", Some(self.recording.segment_time)),
+            ("requests.expire_after", Some(self.requests.expire_after)),
         ] {
             if time.is_some_and(|time| time.is_zero()) {
                 fault(key, "must be longer than nothing");

@@ -21,6 +21,25 @@ CREATE TABLE principal_keys (
 );
 CREATE INDEX principal_keys_by_principal ON principal_keys (principal_id);
 
+-- Second factors: codes that change with time (RFC 6238).
+CREATE TABLE second_factors (
+    principal_id  UUID PRIMARY KEY REFERENCES principals (id),
+    sealed        BYTEA NOT NULL,                 -- the shared secret, sealed with the master key
+    created_at    TIMESTAMPTZ NOT NULL,
+    confirmed_at  TIMESTAMPTZ,                   -- a first code was shown; only from then on it counts
+    last_step     BIGINT,                        -- the time step of the last code that was taken: none up to it is taken again
+    failures      INTEGER NOT NULL DEFAULT 0,    -- tries since failing_since that did not succeed
+    failing_since TIMESTAMPTZ,
+    locked_until  TIMESTAMPTZ                    -- no code is looked at until then
+);
+
+CREATE TABLE recovery_codes (
+    principal_id UUID NOT NULL REFERENCES principals (id),
+    code_hash    BYTEA NOT NULL,                 -- SHA-256; a code has 80 random bits
+    used_at      TIMESTAMPTZ,
+    PRIMARY KEY (principal_id, code_hash)
+);
+
 CREATE TABLE api_tokens (
     id           UUID PRIMARY KEY,
     principal_id UUID NOT NULL REFERENCES principals (id),
@@ -84,6 +103,22 @@ CREATE TABLE grant_people (
     PRIMARY KEY (grant_id, principal_id)
 );
 CREATE INDEX grant_people_by_principal ON grant_people (principal_id);
+
+CREATE TABLE access_requests (
+    id           UUID PRIMARY KEY,
+    principal_id UUID NOT NULL REFERENCES principals (id),
+    wish         TEXT NOT NULL,                  -- JSON: access to what, or more time on which grant
+    reason       TEXT NOT NULL,
+    ticket       TEXT,
+    created_at   TIMESTAMPTZ NOT NULL,
+    expires_at   TIMESTAMPTZ NOT NULL,
+    state        TEXT NOT NULL,                  -- open, approved, denied, withdrawn, expired
+    answer       TEXT,                           -- JSON: the state with what belongs to it; none while it is open
+    CHECK (created_at < expires_at),
+    CHECK ((state = 'open') = (answer IS NULL))
+);
+CREATE INDEX access_requests_by_principal ON access_requests (principal_id, created_at);
+CREATE INDEX access_requests_open ON access_requests (expires_at) WHERE state = 'open';
 
 -- One row. Its number grows with every change that could turn a yes into a no; live sessions watch it.
 CREATE TABLE policy_version (

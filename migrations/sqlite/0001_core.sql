@@ -21,6 +21,25 @@ CREATE TABLE principal_keys (
 );
 CREATE INDEX principal_keys_by_principal ON principal_keys (principal_id);
 
+-- Second factors: codes that change with time (RFC 6238).
+CREATE TABLE second_factors (
+    principal_id  BLOB PRIMARY KEY REFERENCES principals (id),
+    sealed        BLOB NOT NULL,                 -- the shared secret, sealed with the master key
+    created_at    TEXT NOT NULL,
+    confirmed_at  TEXT,                          -- a first code was shown; only from then on it counts
+    last_step     INTEGER,                       -- the time step of the last code that was taken: none up to it is taken again
+    failures      INTEGER NOT NULL DEFAULT 0,    -- tries since failing_since that did not succeed
+    failing_since TEXT,
+    locked_until  TEXT                           -- no code is looked at until then
+);
+
+CREATE TABLE recovery_codes (
+    principal_id BLOB NOT NULL REFERENCES principals (id),
+    code_hash    BLOB NOT NULL,                 -- SHA-256; a code has 80 random bits
+    used_at      TEXT,
+    PRIMARY KEY (principal_id, code_hash)
+);
+
 CREATE TABLE api_tokens (
     id           BLOB PRIMARY KEY,
     principal_id BLOB NOT NULL REFERENCES principals (id),
@@ -84,6 +103,22 @@ CREATE TABLE grant_people (
     PRIMARY KEY (grant_id, principal_id)
 );
 CREATE INDEX grant_people_by_principal ON grant_people (principal_id);
+
+CREATE TABLE access_requests (
+    id           BLOB PRIMARY KEY,
+    principal_id BLOB NOT NULL REFERENCES principals (id),
+    wish         TEXT NOT NULL,                  -- JSON: access to what, or more time on which grant
+    reason       TEXT NOT NULL,
+    ticket       TEXT,
+    created_at   TEXT NOT NULL,
+    expires_at   TEXT NOT NULL,
+    state        TEXT NOT NULL,                  -- open, approved, denied, withdrawn, expired
+    answer       TEXT,                           -- JSON: the state with what belongs to it; none while it is open
+    CHECK (created_at < expires_at),
+    CHECK ((state = 'open') = (answer IS NULL))
+);
+CREATE INDEX access_requests_by_principal ON access_requests (principal_id, created_at);
+CREATE INDEX access_requests_open ON access_requests (expires_at) WHERE state = 'open';
 
 -- One row. Its number grows with every change that could turn a yes into a no; live sessions watch it.
 CREATE TABLE policy_version (

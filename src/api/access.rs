@@ -48,6 +48,11 @@ impl Caller {
         }
     }
 
+    /// Whether the caller may do what belongs to the class `C`.
+    pub fn may<C: Class>(&self) -> bool {
+        self.has_role(C::ROLES)
+    }
+
     fn has_role(&self, roles: &[Role]) -> bool {
         match self {
             Caller::Operator { .. } => true,
@@ -62,7 +67,7 @@ pub trait Class: Send + Sync + 'static {
     const ROLES: &'static [Role];
 }
 
-/// What everybody who is known may do: ask who they are, and where to connect.
+/// What everybody who is known may do: ask who they are, where to connect, and for access.
 pub struct Known;
 /// Reading lists and details: people, targets, grants, sessions, the audit log.
 pub struct Look;
@@ -99,6 +104,16 @@ impl<C> May<C> {
     pub fn actor(&self) -> Actor {
         self.caller.actor()
     }
+
+    /// The person who asks; an operator of the host is none.
+    pub fn person(&self) -> Result<&Principal, ApiError> {
+        match &self.caller {
+            Caller::Person(principal) => Ok(principal),
+            Caller::Operator { .. } => Err(ApiError::BadRequest(
+                "this is for a person with a token of their own; the operator of the host is nobody here".to_owned(),
+            )),
+        }
+    }
 }
 
 impl<C: Class> FromRequestParts<ApiState> for May<C> {
@@ -106,7 +121,7 @@ impl<C: Class> FromRequestParts<ApiState> for May<C> {
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
         let caller = prove(parts, state).await?;
-        if caller.has_role(C::ROLES) {
+        if caller.may::<C>() {
             Ok(Self { caller, class: PhantomData })
         } else {
             let roles: Vec<&str> = C::ROLES.iter().map(|role| role.as_str()).collect();

@@ -7,6 +7,8 @@ use crate::app::grants::GrantError;
 use crate::app::passwords::PasswordError;
 use crate::app::people::PeopleError;
 use crate::app::recordings::read::ReadError;
+use crate::app::requests::RequestError;
+use crate::app::second_factor::SecondFactorError;
 use crate::app::sessions::SessionError;
 use crate::app::targets::TargetError;
 use crate::app::tokens::TokenError;
@@ -88,6 +90,43 @@ impl From<GrantError> for ApiError {
             | GrantError::EmptyWindow(_)
             | GrantError::Text(_) => ApiError::BadRequest(text),
             GrantError::Db(error) => error.into(),
+        }
+    }
+}
+
+impl From<RequestError> for ApiError {
+    fn from(error: RequestError) -> Self {
+        let text = error.to_string();
+        match error {
+            RequestError::Unknown { .. } => ApiError::NotFound(text),
+            RequestError::TooManyOpen { .. }
+            | RequestError::TooManyToday { .. }
+            | RequestError::Answered { .. }
+            | RequestError::NoTarget { .. } => ApiError::Conflict(text),
+            RequestError::Own => ApiError::Forbidden(text),
+            RequestError::Lasting
+            | RequestError::WhichLogin { .. }
+            | RequestError::OnlyTheEnd
+            | RequestError::Text(_) => ApiError::BadRequest(text),
+            RequestError::Grant(error) => error.into(),
+            RequestError::Db(error) => error.into(),
+        }
+    }
+}
+
+impl From<SecondFactorError> for ApiError {
+    fn from(error: SecondFactorError) -> Self {
+        let text = error.to_string();
+        match error {
+            SecondFactorError::Unknown { .. } => ApiError::NotFound(text),
+            SecondFactorError::EnrolledAlready { .. }
+            | SecondFactorError::NotBegun { .. }
+            | SecondFactorError::None { .. } => ApiError::Conflict(text),
+            SecondFactorError::WrongCode => ApiError::BadRequest(text),
+            SecondFactorError::NoRandomness | SecondFactorError::Sealed(_) | SecondFactorError::Secret => {
+                ApiError::internal(error)
+            }
+            SecondFactorError::Db(error) => error.into(),
         }
     }
 }

@@ -8,19 +8,19 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 use ipnet::IpNet;
-use sallyport_domain::grant::{self, Capabilities, TargetSelector, Terms, Window};
+use sallyport_domain::grant::{self, Approval, Capabilities, TargetSelector, Terms, Window};
 use sallyport_domain::id::{GrantId, PrincipalId};
 use sallyport_domain::name::{Login, PrincipalName, TargetName};
 use sallyport_domain::target;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::ApiState;
 use super::access::{Administer, Look, May};
 use super::error::{ApiError, Problem};
 use super::extract::{Body, Path, Query};
 use super::page::{Page, PageQuery};
 use super::people::PersonRef;
+use super::{ApiState, schemas};
 use crate::app::grants::{self, GrantFilter, NewGrant};
 use crate::app::{people, targets};
 
@@ -42,6 +42,10 @@ pub struct Grant {
     pub source_networks: Vec<IpNet>,
     /// Sessions that may be open at once; absent means any number.
     pub max_sessions: Option<u32>,
+    /// Whether the person must have proved a second factor.
+    pub second_factor: bool,
+    #[schema(schema_with = schemas::approval)]
+    pub approval: Approval,
     pub not_before: DateTime<Utc>,
     /// The first instant at which the grant no longer holds.
     pub not_after: DateTime<Utc>,
@@ -154,6 +158,12 @@ pub struct MakeGrant {
     pub source_networks: Vec<IpNet>,
     #[serde(default)]
     pub max_sessions: Option<u32>,
+    /// Whether the person must prove a second factor.
+    #[serde(default)]
+    pub second_factor: bool,
+    #[serde(default)]
+    #[schema(schema_with = schemas::approval)]
+    pub approval: Approval,
     /// Now, where it is left out.
     #[serde(default)]
     pub not_before: Option<DateTime<Utc>>,
@@ -241,7 +251,7 @@ impl GrantStateFilter {
 }
 
 /// The names of people, for the answers that speak of them by id.
-async fn names(state: &ApiState) -> Result<HashMap<PrincipalId, PrincipalName>, ApiError> {
+pub(super) async fn names(state: &ApiState) -> Result<HashMap<PrincipalId, PrincipalName>, ApiError> {
     let people = people::list(&state.app).await?;
     Ok(people.into_iter().map(|person| (person.principal.id, person.principal.name)).collect())
 }
@@ -262,7 +272,7 @@ fn shape(grant: grant::Grant, names: &HashMap<PrincipalId, PrincipalName>, now: 
     // People are never removed, so every id has its name.
     let person = |id: PrincipalId| names.get(&id).map(|name| PersonRef { id, name: name.clone() });
     let state = state_of(&grant, now);
-    let Terms { targets, logins, capabilities, source_networks, max_sessions } = grant.terms;
+    let Terms { targets, logins, capabilities, source_networks, max_sessions, second_factor, approval } = grant.terms;
     Grant {
         id: grant.id,
         state,
@@ -272,6 +282,8 @@ fn shape(grant: grant::Grant, names: &HashMap<PrincipalId, PrincipalName>, now: 
         allow: capabilities.into(),
         source_networks,
         max_sessions,
+        second_factor,
+        approval,
         not_before: grant.window.not_before(),
         not_after: grant.window.not_after(),
         reason: grant.reason,
@@ -301,6 +313,8 @@ impl MakeGrant {
             capabilities: self.allow.unwrap_or_else(Allow::usual).into(),
             source_networks: self.source_networks,
             max_sessions: self.max_sessions,
+            second_factor: self.second_factor,
+            approval: self.approval,
         };
         Ok(NewGrant { people: self.people, terms, window, reason: self.reason, ticket: self.ticket })
     }

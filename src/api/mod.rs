@@ -23,6 +23,8 @@ pub mod health;
 pub mod people;
 pub mod recordings;
 pub mod replay;
+pub mod requests;
+pub mod second_factors;
 pub mod sessions;
 pub mod targets;
 pub mod tokens;

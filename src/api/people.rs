@@ -31,6 +31,8 @@ pub struct Person {
     pub roles: Vec<Role>,
     pub keys: Vec<PersonKey>,
     pub has_password: bool,
+    /// Whether logins ask for a verification code besides.
+    pub has_second_factor: bool,
     pub created_at: DateTime<Utc>,
     /// Set when the person was disabled: no login, and live sessions are cut.
     pub disabled_at: Option<DateTime<Utc>>,
@@ -129,7 +131,7 @@ impl std::fmt::Debug for SentSecret {
 }
 
 fn shape(person: people::Person) -> Person {
-    let people::Person { principal, keys, has_password } = person;
+    let people::Person { principal, keys, has_password, has_second_factor } = person;
     let key = |key: people::PersonKey| PersonKey {
         fingerprint: key.fingerprint,
         public_key: key.public_key,
@@ -144,6 +146,7 @@ fn shape(person: people::Person) -> Person {
         roles: principal.roles,
         keys: keys.into_iter().map(key).collect(),
         has_password,
+        has_second_factor,
         created_at: principal.created_at,
         disabled_at: principal.disabled_at,
     }

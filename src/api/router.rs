@@ -13,7 +13,10 @@ use utoipa_axum::routes;
 
 use super::error::ApiError;
 use super::extract::MOST_BODY_BYTES;
-use super::{ApiState, audit, bastion, error, grants, health, people, recordings, replay, sessions, targets, tokens};
+use super::{
+    ApiState, audit, bastion, error, grants, health, people, recordings, replay, requests, second_factors, sessions,
+    targets, tokens,
+};
 use crate::app::replay::Looks;
 
 /// A handler has this long until its answer begins; a stream may go on for longer.
@@ -43,6 +46,10 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(people::set_roles))
         .routes(routes!(people::disable))
         .routes(routes!(people::enable))
+        .routes(routes!(second_factors::show, second_factors::begin, second_factors::reset))
+        .routes(routes!(second_factors::confirm))
+        .routes(routes!(second_factors::show_own, second_factors::begin_own))
+        .routes(routes!(second_factors::confirm_own))
         .routes(routes!(targets::list, targets::add))
         .routes(routes!(targets::scan))
         .routes(routes!(targets::show, targets::change))
@@ -53,6 +60,11 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(grants::show))
         .routes(routes!(grants::extend))
         .routes(routes!(grants::revoke))
+        .routes(routes!(requests::list, requests::make))
+        .routes(routes!(requests::show))
+        .routes(routes!(requests::approve))
+        .routes(routes!(requests::deny))
+        .routes(routes!(requests::withdraw))
         .routes(routes!(sessions::list))
         .routes(routes!(sessions::show))
         .routes(routes!(sessions::cut))

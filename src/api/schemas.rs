@@ -1,5 +1,6 @@
 //! Schemas of words that the domain defines, so that the `OpenAPI` document lists them. The domain knows no `OpenAPI`.
 
+use sallyport_domain::grant::Approval;
 use sallyport_domain::principal::Role;
 use sallyport_domain::target::{CredentialKind, HostKeyTrust};
 use utoipa::openapi::schema::{Array, Object, ObjectBuilder, Type};
@@ -10,6 +11,10 @@ fn words<'a>(description: &str, words: impl IntoIterator<Item = &'a str>) -> Obj
 
 pub(super) fn roles() -> Array {
     Array::new(words("the part a person plays", Role::ALL.map(Role::as_str)))
+}
+
+pub(super) fn approval() -> Object {
+    words("whose yes each session takes besides the grant's", Approval::ALL.map(Approval::as_str))
 }
 
 pub(super) fn credential() -> Object {

@@ -309,6 +309,13 @@ const ACCESS: &[(&str, [bool; 6])] = &[
     ("people_remove_password", ADMINISTER),
     ("people_set_roles", ADMINISTER),
     ("people_disable", ADMINISTER),
+    ("totp_show", LOOK),
+    ("totp_begin", ADMINISTER),
+    ("totp_reset", ADMINISTER),
+    ("totp_confirm", ADMINISTER),
+    ("own_totp_show", KNOWN),
+    ("own_totp_begin", KNOWN),
+    ("own_totp_confirm", KNOWN),
     ("people_enable", ADMINISTER),
     ("targets_list", LOOK),
     ("targets_add", ADMINISTER),
@@ -323,6 +330,12 @@ const ACCESS: &[(&str, [bool; 6])] = &[
     ("grants_show", LOOK),
     ("grants_extend", ADMINISTER),
     ("grants_revoke", ADMINISTER),
+    ("requests_list", KNOWN),
+    ("requests_make", KNOWN),
+    ("requests_show", KNOWN),
+    ("requests_approve", ADMINISTER),
+    ("requests_deny", ADMINISTER),
+    ("requests_withdraw", KNOWN),
     ("sessions_list", LOOK),
     ("sessions_show", LOOK),
     ("sessions_cut", ADMINISTER),
@@ -335,6 +348,7 @@ const ACCESS: &[(&str, [bool; 6])] = &[
     ("tokens_make", ADMINISTER),
     ("tokens_revoke", ADMINISTER),
 ];
+const KNOWN: [bool; 6] = [false, true, true, true, true, true];
 const LOOK: [bool; 6] = [false, false, true, true, true, true];
 const REPLAY: [bool; 6] = [false, false, true, true, false, true];
 const ADMINISTER: [bool; 6] = [false, false, false, false, true, true];
@@ -368,7 +382,7 @@ async fn every_operation_answers_those_who_may_and_nobody_else() {
         let path = path.strip_prefix("/api/v1").unwrap().replace("{name}", "nobody").replace("{fingerprint}", "x");
         let path = path.replace("{n}", "0");
         let recording = path.replace("recordings/{id}", "recordings/r-00000000000000000000000000");
-        let kinds = [("grants", 'g'), ("sessions", 's'), ("tokens", 'k')];
+        let kinds = [("grants", 'g'), ("requests", 'q'), ("sessions", 's'), ("tokens", 'k')];
         kinds.iter().fold(recording, |path, (noun, prefix)| {
             path.replace(&format!("{noun}/{{id}}"), &format!("{noun}/{prefix}-00000000000000000000000000"))
         })

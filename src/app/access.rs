@@ -10,11 +10,11 @@ use std::net::SocketAddr;
 use chrono::{DateTime, TimeDelta, Utc};
 use sallyport_domain::channel::Program;
 use sallyport_domain::event::{Act, Actor, CutReason, Event, SessionEnd};
-use sallyport_domain::grant::{Destination as Forward, Grant};
+use sallyport_domain::grant::{Approval, Destination as Forward, Grant};
 use sallyport_domain::id::{EventId, GrantId, SessionId};
 use sallyport_domain::login_name::Destination;
 use sallyport_domain::name::{Login, TargetName};
-use sallyport_domain::policy::{self, Denial, Permit, Question};
+use sallyport_domain::policy::{self, Denial, Factors, Permit, Question};
 use sallyport_domain::principal::Principal;
 use sallyport_domain::target::Target;
 use uuid::Uuid;
@@ -31,6 +31,8 @@ pub struct OpenSession {
     pub target: Target,
     /// The targets to go through, the first to dial first; empty for a target that is dialled directly.
     pub jumps: Vec<Target>,
+    /// What the person proved themselves with at the login.
+    pub factors: Factors,
     pub source: SocketAddr,
     pub reason: String,
 }
@@ -66,6 +68,8 @@ pub struct Choice {
 #[derive(Debug, Clone)]
 pub struct Arrival {
     pub principal: Principal,
+    /// What they proved themselves with.
+    pub factors: Factors,
     pub source: SocketAddr,
     /// The client's identification string (RFC 4253 §4.2), made printable.
     pub client_version: String,
@@ -111,6 +115,11 @@ pub async fn open(
         Ok(permit) => permit,
         Err(denial) => return refuse(tx, arrival, destination, denial, now).await,
     };
+    let approval = permit.terms().approval;
+    if approval != Approval::None {
+        // Nobody can say yes to a session yet, so there is none.
+        return refuse(tx, arrival, destination, Denial::NotApproved { grant: permit.grant(), approval }, now).await;
+    }
     let jumps = find_jumps(&mut tx, &target).await?;
     let id = SessionId::from_uuid(Uuid::now_v7());
     let session = db::sessions::NewSession {
@@ -140,6 +149,7 @@ pub async fn open(
         principal: arrival.principal.clone(),
         target,
         jumps,
+        factors: arrival.factors,
         source: arrival.source,
         reason: reason.unwrap_or_default(),
     })
@@ -170,7 +180,8 @@ pub async fn review(app: &App, session: &OpenSession) -> Result<Verdict, DbError
     let Some(target) = db::targets::find_by_id(&mut tx, session.target.id).await? else {
         return cut(Denial::UnknownTarget);
     };
-    let arrival = Arrival { principal, source: session.source, client_version: String::new() };
+    let (factors, source) = (session.factors, session.source);
+    let arrival = Arrival { principal, factors, source, client_version: String::new() };
     let mut facts = Facts::load(&mut tx, &arrival, now).await?;
     // A session lives and dies with the grant that it was opened under; who has another one may come in again.
     facts.grants.retain(|grant| grant.id == session.permit.grant());
@@ -301,16 +312,24 @@ impl<'a> Facts<'a> {
         Ok(Self { arrival, grants, now })
     }
 
+    fn question<'q>(
+        &'q self,
+        target: &'q Target,
+        login: &'q Login,
+        open_sessions: &'q HashMap<GrantId, u32>,
+    ) -> Question<'q> {
+        let Arrival { principal, factors, source, client_version: _ } = self.arrival;
+        Question { principal, target, login, factors: *factors, source: source.ip(), open_sessions }
+    }
+
     fn decide(&self, target: &Target, login: &Login, open_sessions: &HashMap<GrantId, u32>) -> Result<Permit, Denial> {
-        let source = self.arrival.source.ip();
-        let question = Question { principal: &self.arrival.principal, target, login, source, open_sessions };
+        let question = self.question(target, login, open_sessions);
         policy::decide(&question, &self.grants, self.now)
     }
 
     /// How many grants say yes, each asked alone.
     fn permits(&self, target: &Target, login: &Login, open_sessions: &HashMap<GrantId, u32>) -> usize {
-        let source = self.arrival.source.ip();
-        let question = Question { principal: &self.arrival.principal, target, login, source, open_sessions };
+        let question = self.question(target, login, open_sessions);
         let alone = |grant: &&Grant| policy::decide(&question, std::slice::from_ref(*grant), self.now).is_ok();
         self.grants.iter().filter(alone).count()
     }
@@ -323,8 +342,7 @@ impl<'a> Facts<'a> {
         login: &Login,
         open_sessions: &HashMap<GrantId, u32>,
     ) -> Result<Permit, Denial> {
-        let source = self.arrival.source.ip();
-        let question = Question { principal: &self.arrival.principal, target, login, source, open_sessions };
+        let question = self.question(target, login, open_sessions);
         let allows = |grant: &&Grant| {
             let alone = policy::decide(&question, std::slice::from_ref(*grant), self.now);
             alone.is_ok_and(|permit| program.is_none_or(|program| permit.allows(program).is_ok()))

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use sallyport_domain::event::{Act, Actor};
-use sallyport_domain::grant::{Capabilities, EmptyWindow, Grant, Terms, Window};
+use sallyport_domain::grant::{Capabilities, EmptyWindow, Grant, TargetSelector, Terms, Window};
 use sallyport_domain::id::{GrantId, PrincipalId};
 use sallyport_domain::name::{PrincipalName, TargetName};
 use uuid::Uuid;
@@ -81,25 +81,37 @@ pub enum GrantError {
 }
 
 /// The most people, selectors, logins, networks or forwards in one grant: lists that a person still reads.
-const MOST: usize = 100;
+pub(crate) const MOST: usize = 100;
 
 /// Makes a grant.
 pub async fn make(app: &App, actor: &Actor, new: NewGrant) -> Result<Grant, GrantError> {
+    let mut tx = app.db.write().await?;
+    let grant = make_in(&mut tx, app.clock.now(), actor, new).await?;
+    tx.commit().await?;
+    app.changes.notify();
+    Ok(grant)
+}
+
+/// Makes a grant within a transaction. After the commit, [`App::changes`] must be told.
+pub(crate) async fn make_in(
+    tx: &mut Tx,
+    now: DateTime<Utc>,
+    actor: &Actor,
+    new: NewGrant,
+) -> Result<Grant, GrantError> {
     let reason = text::check("reason", &new.reason, text::MOST_REASON)?;
     let ticket = new.ticket.map(|ticket| text::check("ticket", &ticket, text::MOST_LABEL)).transpose()?;
     some_but_not_too_many("people", "person", new.people.len())?;
     check_terms(&new.terms)?;
     let window = Window::new(whole_microseconds(new.window.not_before()), whole_microseconds(new.window.not_after()))?;
-    let now = app.clock.now();
     if window.not_after() <= now {
         return Err(GrantError::NotInFuture { not_after: window.not_after() });
     }
 
-    let mut tx = app.db.write().await?;
-    policy_version::raise(&mut tx).await?; // a session about to end may go on under this one
+    policy_version::raise(tx).await?; // a session about to end may go on under this one
     let mut people = Vec::with_capacity(new.people.len());
     for name in new.people {
-        people.push(person(&mut tx, name).await?);
+        people.push(person(tx, name).await?);
     }
     people.sort();
     people.dedup();
@@ -114,7 +126,7 @@ pub async fn make(app: &App, actor: &Actor, new: NewGrant) -> Result<Grant, Gran
         created_at: now,
         revoked: None,
     };
-    grants::insert(&mut tx, &grant).await?;
+    grants::insert(tx, &grant).await?;
     let made = Act::GrantMade {
         grant: grant.id,
         people: grant.people.clone(),
@@ -122,9 +134,7 @@ pub async fn make(app: &App, actor: &Actor, new: NewGrant) -> Result<Grant, Gran
         window: grant.window,
         reason: grant.reason.clone(),
     };
-    audit::append(&mut tx, now, actor, made).await?;
-    tx.commit().await?;
-    app.changes.notify();
+    audit::append(tx, now, actor, made).await?;
     Ok(grant)
 }
 
@@ -173,25 +183,37 @@ pub async fn extend(
     not_after: DateTime<Utc>,
     reason: &str,
 ) -> Result<Grant, GrantError> {
+    let mut tx = app.db.write().await?;
+    let grant = extend_in(&mut tx, app.clock.now(), actor, id, not_after, reason).await?;
+    tx.commit().await?;
+    app.changes.notify();
+    Ok(grant)
+}
+
+/// Moves the end of a grant within a transaction. After the commit, [`App::changes`] must be told.
+pub(crate) async fn extend_in(
+    tx: &mut Tx,
+    now: DateTime<Utc>,
+    actor: &Actor,
+    id: GrantId,
+    not_after: DateTime<Utc>,
+    reason: &str,
+) -> Result<Grant, GrantError> {
     let reason = text::check("reason", reason, text::MOST_REASON)?;
     let not_after = whole_microseconds(not_after);
-    let mut tx = app.db.write().await?;
-    policy_version::raise(&mut tx).await?;
-    let now = app.clock.now();
+    policy_version::raise(tx).await?;
     if not_after <= now {
         return Err(GrantError::NotInFuture { not_after });
     }
-    let Some(grant) = grants::extend(&mut tx, id, not_after, now).await? else {
-        let grant = grants::find(&mut tx, id).await?.ok_or(GrantError::Unknown { id })?;
+    let Some(grant) = grants::extend(tx, id, not_after, now).await? else {
+        let grant = grants::find(tx, id).await?.ok_or(GrantError::Unknown { id })?;
         if let Some(revocation) = grant.revoked {
             return Err(GrantError::Revoked { id, at: revocation.at });
         }
         Window::new(grant.window.not_before(), not_after)?;
         return Err(GrantError::Ended { id, at: grant.window.not_after() });
     };
-    audit::append(&mut tx, now, actor, Act::GrantExtended { grant: id, not_after, reason }).await?;
-    tx.commit().await?;
-    app.changes.notify();
+    audit::append(tx, now, actor, Act::GrantExtended { grant: id, not_after, reason }).await?;
     Ok(grant)
 }
 
@@ -234,8 +256,7 @@ fn some_but_not_too_many(many: &'static str, one: &'static str, count: usize) ->
 }
 
 fn check_terms(terms: &Terms) -> Result<(), GrantError> {
-    let Terms { targets, logins, capabilities, source_networks, max_sessions } = terms;
-    some_but_not_too_many("targets", "target", targets.len())?;
+    let Terms { targets, logins, capabilities, source_networks, max_sessions, second_factor: _, approval: _ } = terms;
     some_but_not_too_many("logins", "login", logins.len())?;
     if source_networks.len() > MOST {
         return Err(GrantError::TooMany { what: "source networks", most: MOST });
@@ -243,6 +264,22 @@ fn check_terms(terms: &Terms) -> Result<(), GrantError> {
     if *max_sessions == Some(0) {
         return Err(GrantError::NoSessions);
     }
+    check_capabilities(capabilities)?;
+    check_selectors(targets)
+}
+
+/// Whether the selectors may be stored.
+pub(crate) fn check_selectors(targets: &[TargetSelector]) -> Result<(), GrantError> {
+    some_but_not_too_many("targets", "target", targets.len())?;
+    // Selectors are stored as they are written.
+    if targets.iter().any(|selector| selector.to_string().len() > 400) {
+        return Err(GrantError::Text(TextError::TooLong { what: "target selector", most: 400, length: 401 }));
+    }
+    Ok(())
+}
+
+/// Whether the capabilities allow something, and name their destinations as hosts are named.
+pub(crate) fn check_capabilities(capabilities: &Capabilities) -> Result<(), GrantError> {
     let Capabilities { shell, exec, upload, download, forwards } = capabilities;
     if !(*shell || *exec || *upload || *download) && forwards.is_empty() {
         return Err(GrantError::NothingAllowed);
@@ -255,16 +292,14 @@ fn check_terms(terms: &Terms) -> Result<(), GrantError> {
     if forwards.iter().any(|forward| forward.port == 0 || !sound(&forward.host)) {
         return Err(GrantError::Destination);
     }
-    // Selectors are stored as they are written.
-    if targets.iter().any(|selector| selector.to_string().len() > 400) {
-        return Err(GrantError::Text(TextError::TooLong { what: "target selector", most: 400, length: 401 }));
-    }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use sallyport_domain::grant::Approval;
 
     use super::*;
     use crate::app::people::tests::OPERATOR;
@@ -280,6 +315,8 @@ mod tests {
             capabilities: Capabilities { shell: true, ..Capabilities::default() },
             source_networks: vec!["203.0.113.0/24".parse().unwrap()],
             max_sessions: Some(2),
+            second_factor: false,
+            approval: Approval::None,
         }
     }
 

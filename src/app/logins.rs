@@ -4,20 +4,27 @@
 
 use std::net::SocketAddr;
 
+use chrono::{DateTime, Utc};
 use sallyport_domain::event::{Act, Actor};
+use sallyport_domain::id::PrincipalId;
 use sallyport_domain::name::PrincipalName;
 use sallyport_domain::principal::Principal;
-use sallyport_domain::secret::PrincipalPassword;
+use sallyport_domain::secret::{PrincipalPassword, VerificationCode};
 
 use crate::app::passwords::{self, PasswordError};
+use crate::app::second_factor::{self, SecondFactorError};
 use crate::app::{App, audit};
 use crate::store::db::{self, DbError};
+
+pub use crate::app::second_factor::CodeAnswer;
 
 /// Why nobody could be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
     #[error(transparent)]
     Password(#[from] PasswordError),
+    #[error(transparent)]
+    SecondFactor(#[from] SecondFactorError),
     #[error(transparent)]
     Db(#[from] DbError),
 }
@@ -53,6 +60,23 @@ pub async fn by_password(
     let hash = found.as_ref().and_then(|record| record.password_hash.as_deref());
     let matches = passwords::matches(app, password, hash).await?;
     Ok(found.map(|record| record.principal).filter(|principal| matches && is_enabled(principal)))
+}
+
+/// Whether a login of this person, whose first factor is proved, takes a code besides.
+pub async fn has_second_factor(app: &App, person: PrincipalId) -> Result<bool, LoginError> {
+    Ok(second_factor::is_enrolled(app, person).await?)
+}
+
+/// Judges the code (RFC 6238) or recovery code that a person, whose first factor is proved, typed at `now`. Codes of the
+/// present step and its neighbours are right; each is taken once, on whichever node; five wrong ones lock the factor for a
+/// while.
+pub async fn by_totp(
+    app: &App,
+    person: PrincipalId,
+    code: &VerificationCode,
+    now: DateTime<Utc>,
+) -> Result<CodeAnswer, LoginError> {
+    Ok(second_factor::judge(app, person, code, now).await?)
 }
 
 fn is_enabled(principal: &Principal) -> bool {

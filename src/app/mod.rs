@@ -16,6 +16,8 @@ pub mod passwords;
 pub mod people;
 pub mod recordings;
 pub mod replay;
+pub mod requests;
+pub mod second_factor;
 pub mod sessions;
 pub mod targets;
 pub mod text;
@@ -27,6 +29,7 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
 
 use crate::app::clock::Clock;
+use crate::app::requests::RequestSettings;
 use crate::store::blob::Blobs;
 use crate::store::db::Db;
 use crate::store::seal::MasterKey;
@@ -41,6 +44,7 @@ pub struct App {
     pub clock: Clock,
     pub master: MasterKey,
     pub changes: Changes,
+    pub requests: RequestSettings,
     /// Turns at hashing passwords: each takes 19 MiB and some 20 ms of a core, and strangers can ask for it.
     pub(crate) password_turns: Arc<Semaphore>,
 }
@@ -50,7 +54,14 @@ impl App {
     pub fn new(db: Db, blobs: Blobs, clock: Clock, master: MasterKey) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let password_turns = Arc::new(Semaphore::new(cores.min(4)));
-        Self { db, blobs, clock, master, changes: Changes::new(), password_turns }
+        let requests = RequestSettings::default();
+        Self { db, blobs, clock, master, changes: Changes::new(), requests, password_turns }
+    }
+
+    /// The same with requests for access kept otherwise.
+    #[must_use]
+    pub fn with_requests(self, requests: RequestSettings) -> Self {
+        Self { requests, ..self }
     }
 }
 

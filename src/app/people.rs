@@ -1,6 +1,6 @@
 //! People: who may log in, with which keys and password, and what part they play.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sallyport_domain::event::{Act, Actor};
 use sallyport_domain::id::PrincipalId;
@@ -14,7 +14,7 @@ use crate::app::passwords::{self, PasswordError};
 use crate::app::text::{self, TextError};
 use crate::app::{App, audit};
 use crate::store::db::principals::PrincipalRecord;
-use crate::store::db::{DbError, Tx, policy_version, principals};
+use crate::store::db::{DbError, Tx, policy_version, principals, second_factors};
 
 pub use crate::store::db::principals::PersonKey;
 
@@ -38,6 +38,8 @@ pub struct Person {
     pub principal: Principal,
     pub keys: Vec<PersonKey>,
     pub has_password: bool,
+    /// Whether logins ask for a code besides.
+    pub has_second_factor: bool,
 }
 
 /// Why people were left as they are.
@@ -93,7 +95,7 @@ pub async fn add(app: &App, actor: &Actor, new: NewPerson) -> Result<Person, Peo
     }
     let keys = principals::keys_of(&mut tx, id).await?;
     tx.commit().await?;
-    Ok(Person { principal, keys, has_password: hash.is_some() })
+    Ok(Person { principal, keys, has_password: hash.is_some(), has_second_factor: false })
 }
 
 /// Everybody, by name.
@@ -104,9 +106,11 @@ pub async fn list(app: &App) -> Result<Vec<Person>, PeopleError> {
     for (owner, key) in principals::keys(&mut tx).await? {
         keys.entry(owner).or_default().push(key);
     }
+    let with_code: HashSet<PrincipalId> = second_factors::confirmed(&mut tx).await?.into_iter().collect();
     let person = |record: PrincipalRecord| {
         let keys = keys.remove(&record.principal.id).unwrap_or_default();
-        shape(record, keys)
+        let has_second_factor = with_code.contains(&record.principal.id);
+        shape(record, keys, has_second_factor)
     };
     Ok(records.into_iter().map(person).collect())
 }
@@ -206,14 +210,15 @@ pub async fn enable(app: &App, actor: &Actor, name: &PrincipalName) -> Result<Pe
     finish(tx, name).await
 }
 
-fn shape(record: PrincipalRecord, keys: Vec<PersonKey>) -> Person {
-    Person { has_password: record.password_hash.is_some(), principal: record.principal, keys }
+fn shape(record: PrincipalRecord, keys: Vec<PersonKey>, has_second_factor: bool) -> Person {
+    Person { has_password: record.password_hash.is_some(), principal: record.principal, keys, has_second_factor }
 }
 
 async fn load(tx: &mut Tx, name: &PrincipalName) -> Result<Person, PeopleError> {
     let record = principals::find(tx, name).await?.ok_or_else(|| PeopleError::Unknown { name: name.clone() })?;
     let keys = principals::keys_of(tx, record.principal.id).await?;
-    Ok(shape(record, keys))
+    let second = second_factors::find(tx, record.principal.id).await?;
+    Ok(shape(record, keys, second.is_some_and(|found| found.confirmed_at.is_some())))
 }
 
 /// Commits, and gives the person as they are now.

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use russh::keys::ssh_key::LineEnding;
 use russh::keys::{Algorithm, HashAlg, PrivateKey, PublicKey};
 use sallyport_domain::event::Actor;
-use sallyport_domain::grant::{Capabilities, Terms, Window};
+use sallyport_domain::grant::{Approval, Capabilities, Terms, Window};
 use sallyport_domain::name::Login;
 use sallyport_domain::principal::Role;
 use sallyport_domain::target::{HostKey, HostKeyTrust};
@@ -125,6 +125,8 @@ async fn furnish(app: &App, place: &Path, toy: &ToyTarget, login: &Login, lastin
         capabilities: Capabilities { shell: true, exec: true, upload: true, download: true, forwards: Vec::new() },
         source_networks: Vec::new(),
         max_sessions: None,
+        second_factor: false,
+        approval: Approval::None,
     };
     let window = Window::new(now, now + lasting)?;
     let grant = grants::NewGrant {

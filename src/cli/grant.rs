@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use ipnet::IpNet;
-use sallyport_domain::grant::TargetSelector;
+use sallyport_domain::grant::{Approval, TargetSelector};
 use sallyport_domain::id::GrantId;
 use sallyport_domain::name::{Login, NameError, PrincipalName, TargetName};
 
@@ -75,9 +75,35 @@ pub(crate) struct NewArgs {
     /// Sessions that may be open at once
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_sessions: Option<u32>,
+    #[command(flatten)]
+    strict: Strict,
     /// Show what would be given, and give nothing
     #[arg(long)]
     dry_run: bool,
+}
+
+/// What a session takes besides the grant.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Strict {
+    /// The person must prove a second factor at the login
+    #[arg(long = "two-factor")]
+    pub(super) second_factor: bool,
+    /// Somebody must say yes to each session (not possible yet: no session starts)
+    #[arg(long, conflicts_with = "watched")]
+    approve_each: bool,
+    /// A reviewer must be watching (not possible yet: no session starts)
+    #[arg(long)]
+    watched: bool,
+}
+
+impl Strict {
+    pub(super) fn approval(&self) -> Approval {
+        match (self.watched, self.approve_each) {
+            (true, _) => Approval::Watcher,
+            (false, true) => Approval::PerSession,
+            (false, false) => Approval::None,
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -124,7 +150,7 @@ impl FromStr for People {
 
 /// One word of `--allow`
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum AllowArg {
+pub(super) enum AllowArg {
     Shell,
     Exec,
     Upload,
@@ -156,7 +182,7 @@ impl FromStr for AllowArg {
     }
 }
 
-fn allow(words: Vec<AllowArg>) -> Allow {
+pub(super) fn allow(words: Vec<AllowArg>) -> Allow {
     let mut allow = Allow::default();
     for word in words {
         match word {
@@ -170,7 +196,7 @@ fn allow(words: Vec<AllowArg>) -> Allow {
     allow
 }
 
-fn time(text: &str) -> Result<DateTime<Utc>, when::WhenError> {
+pub(super) fn time(text: &str) -> Result<DateTime<Utc>, when::WhenError> {
     when::instant(text, &now())
 }
 
@@ -180,12 +206,13 @@ const COLUMNS: &[Column<Grant>] = &[
     column("Targets", |grant| joined(&grant.targets)),
     column("Logins", |grant| joined(&grant.logins)),
     column("Allow", |grant| allowed(&grant.allow)),
+    column("Takes", |grant| takes(grant.second_factor, grant.approval).join(",")),
     column("State", remaining),
     column("Until", |grant| when::local(grant.not_after)),
     column("Reason", |grant| grant.reason.clone()),
 ];
 
-fn joined<T: ToString>(items: &[T]) -> String {
+pub(super) fn joined<T: ToString>(items: &[T]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
@@ -193,13 +220,28 @@ fn people(grant: &Grant) -> String {
     grant.people.iter().map(|person| person.name.as_str()).collect::<Vec<_>>().join(",")
 }
 
-fn allowed(allow: &Allow) -> String {
+pub(super) fn allowed(allow: &Allow) -> String {
     let words = [(allow.shell, "shell"), (allow.exec, "exec"), (allow.upload, "upload"), (allow.download, "download")];
     let words = words.into_iter().filter(|(allowed, _)| *allowed).map(|(_, word)| word.to_owned());
     let forwards = allow.forwards.iter().map(|Destination { host, port }| {
         if host.contains(':') { format!("forward=[{host}]:{port}") } else { format!("forward={host}:{port}") }
     });
     words.chain(forwards).collect::<Vec<_>>().join(",")
+}
+
+/// What a session takes besides the grant, in words.
+fn takes(second_factor: bool, approval: Approval) -> Vec<&'static str> {
+    let approval = match approval {
+        Approval::None => None,
+        Approval::PerSession => Some("approval of each session"),
+        Approval::Watcher => Some("a watcher"),
+    };
+    second_factor.then_some("two factors").into_iter().chain(approval).collect()
+}
+
+fn takes_row(second_factor: bool, approval: Approval) -> String {
+    let takes = takes(second_factor, approval);
+    if takes.is_empty() { "nothing besides".to_owned() } else { takes.join(", ") }
 }
 
 fn remaining(grant: &Grant) -> String {
@@ -234,6 +276,7 @@ fn rows(grant: &Grant) -> Vec<(&'static str, String)> {
         ("Allow", allowed(&grant.allow)),
         ("Coming from", networks),
         ("Sessions", grant.max_sessions.map_or("any number".to_owned(), |most| format!("at most {most} at once"))),
+        ("Takes", takes_row(grant.second_factor, grant.approval)),
         ("From", when::local(grant.not_before)),
         ("Until", when::local(grant.not_after)),
         ("Reason", grant.reason.clone()),
@@ -301,6 +344,8 @@ async fn new(client: &Client, args: NewArgs, global: &Global) -> Result<(), Fail
         allow: Some(allow(args.allow)),
         source_networks: args.networks,
         max_sessions: args.max_sessions,
+        second_factor: args.strict.second_factor,
+        approval: args.strict.approval(),
         not_before: args.from,
         not_after,
         reason: args.reason,
@@ -342,6 +387,7 @@ fn show_preview(global: &Global, body: &MakeGrant, preview: &GrantPreview, conne
             ("Targets", joined(&body.targets)),
             ("Logins", joined(&body.logins)),
             ("Allow", body.allow.as_ref().map(allowed).unwrap_or_default()),
+            ("Takes", takes_row(body.second_factor, body.approval)),
             ("From", when::local(preview.not_before)),
             ("Until", when::local(preview.not_after)),
             ("Reason", body.reason.clone()),
@@ -395,6 +441,12 @@ mod tests {
     }
 
     #[test]
+    fn what_a_session_takes_besides_is_told_in_words() {
+        assert_eq!(takes_row(false, Approval::None), "nothing besides");
+        assert_eq!(takes_row(true, Approval::Watcher), "two factors, a watcher");
+    }
+
+    #[test]
     fn a_word_that_allows_nothing_is_refused() {
         for text in ["", "everything", "forward", "forward=", "forward=db", "forward=:1", "forward=db:0"] {
             assert!(text.parse::<AllowArg>().is_err(), "{text:?}");
@@ -418,6 +470,8 @@ mod tests {
             allow: None,
             source_networks: vec![],
             max_sessions: None,
+            second_factor: false,
+            approval: Approval::None,
             not_before: None,
             not_after: now().to_utc(),
             reason: String::new(),

@@ -22,10 +22,12 @@ mod person;
 mod play;
 mod recording;
 mod replay;
+mod request;
 pub(crate) mod serve;
 mod session;
 mod target;
 mod token;
+mod totp;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -136,6 +138,9 @@ enum Command {
     /// Who may reach what, and until when
     #[command(subcommand)]
     Grant(grant::GrantCommand),
+    /// Ask for access, and answer those who ask
+    #[command(subcommand)]
+    Request(request::RequestCommand),
     /// What was done
     #[command(subcommand)]
     Session(session::SessionCommand),
@@ -205,6 +210,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Person(command) => block_on(person::run(command, &global)),
         Command::Target(command) => block_on(target::run(command, &global)),
         Command::Grant(command) => block_on(grant::run(command, &global)),
+        Command::Request(command) => block_on(request::run(command, &global)),
         Command::Session(command) => block_on(session::run(command, &global)),
         Command::Ca(command) => block_on(ca::run(&command, &global)),
         Command::Token(command) => block_on(token::run(command, &global)),

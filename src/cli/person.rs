@@ -9,7 +9,7 @@ use sallyport_domain::principal::Role;
 use super::client::Client;
 use super::failure::Failure;
 use super::output::{self, Column, Format, column};
-use super::{Global, prompt, when};
+use super::{Global, prompt, totp, when};
 use crate::api::people::{AddKey, AddPerson, Person, SentSecret, SetPassword, SetRoles};
 
 #[derive(Debug, Subcommand)]
@@ -25,6 +25,9 @@ pub(crate) enum PersonCommand {
     Key(KeyCommand),
     /// Set or take away the password
     Password(PasswordArgs),
+    /// Verification codes that logins ask for besides
+    #[command(subcommand)]
+    Totp(totp::TotpCommand),
     /// Set the roles
     Role {
         name: PrincipalName,
@@ -93,6 +96,7 @@ const COLUMNS: &[Column<Person>] = &[
     column("Roles", |person| words(&person.roles)),
     column("Keys", |person| person.keys.len().to_string()),
     column("Password", |person| if person.has_password { "yes" } else { "no" }.to_owned()),
+    column("Code", |person| if person.has_second_factor { "yes" } else { "no" }.to_owned()),
     column("State", |person| state(person).to_owned()),
 ];
 
@@ -122,6 +126,7 @@ fn show(global: &Global, person: &Person) -> Result<(), Failure> {
             ("Roles", words(&person.roles)),
             ("State", state(person).to_owned()),
             ("Password", if person.has_password { "yes" } else { "no" }.to_owned()),
+            ("Second factor", if person.has_second_factor { "verification code" } else { "none" }.to_owned()),
             ("Keys", if keys.is_empty() { "none".to_owned() } else { keys }),
             ("Added", when::local(person.created_at)),
         ],
@@ -196,6 +201,7 @@ pub(crate) async fn run(command: PersonCommand, global: &Global) -> Result<(), F
             let person: Person = client.put(&["people", args.name.as_str(), "password"], &body).await?;
             changed(global, &person, &format!("{} has a new password", args.name))
         }
+        PersonCommand::Totp(command) => totp::run(&client, command, global).await,
         PersonCommand::Role { name, roles } => {
             let person: Person = client.put(&["people", name.as_str(), "roles"], &SetRoles { roles }).await?;
             changed(global, &person, &format!("{name} is {}", words(&person.roles)))

@@ -45,6 +45,21 @@ impl Prompt {
         if same { Ok(first) } else { Err(Failure::usage("the two are not the same")) }
     }
 
+    /// Asks for a line, shown while it is typed. `instead` is what gives it otherwise.
+    pub(crate) fn line(self, question: &str, instead: &str) -> Result<String, Failure> {
+        let mut tty = self.open(instead)?;
+        write!(tty, "{question}: ")?;
+        tty.flush()?;
+        let mut answer = String::new();
+        BufReader::new(&tty).take(1024).read_line(&mut answer)?;
+        Ok(answer.trim().to_owned())
+    }
+
+    /// Whether there is a person who can be asked.
+    pub(crate) fn can_ask(self) -> bool {
+        !self.silent && OpenOptions::new().read(true).write(true).open("/dev/tty").is_ok()
+    }
+
     fn open(self, instead: &str) -> Result<File, Failure> {
         let nobody = || Failure::usage("this needs an answer, and nobody can be asked").hint(format!("use {instead}"));
         if self.silent {

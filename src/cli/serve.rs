@@ -21,6 +21,7 @@ use crate::app::clock::Clock;
 use crate::app::health::{self, Health};
 use crate::app::keys::{self, Purpose, TargetKeys};
 use crate::app::recordings::Recordings;
+use crate::app::requests;
 use crate::config::Config;
 use crate::ssh::{self, Door, DoorParts};
 use crate::store::blob::Blobs;
@@ -86,7 +87,7 @@ impl Bastion {
         let db = Db::connect(&config.database).await?;
         db.migrate().await?;
         let blobs = Blobs::open(&config.blobs)?;
-        let app = App::new(db, blobs, clock, master);
+        let app = App::new(db, blobs, clock, master).with_requests(config.requests.clone());
         let recordings = Recordings::new(app.clone(), config.recording.clone())
             .with_context(|| format!("cannot use the journal folder `{}`", config.recording.journal_dir.display()))?;
         let left =
@@ -140,6 +141,7 @@ impl Bastion {
             async move { health.sweep(app, stop).await }
         });
         tasks.spawn(health::listen(app.clone(), stop.clone()));
+        tasks.spawn(requests::sweep(app.clone(), stop.clone()));
         tasks.spawn(apis.serve(state, stop.clone()));
         tasks.spawn({
             let door = door.clone();

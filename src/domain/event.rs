@@ -10,10 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::grant::{Terms, Window};
 use crate::hash::Hash;
-use crate::id::{EventId, GrantId, PrincipalId, RecordingId, SessionId, TargetId, TokenId};
+use crate::id::{EventId, GrantId, PrincipalId, RecordingId, RequestId, SessionId, TargetId, TokenId};
 use crate::name::{Login, PrincipalName, TargetName};
 use crate::policy::Denial;
 use crate::principal::Role;
+use crate::request::Wish;
 
 /// One entry of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +70,24 @@ pub enum Act {
         person: PrincipalId,
         fingerprint: String,
     },
+    /// A second factor was confirmed by a code and counts from now on.
+    SecondFactorEnrolled {
+        person: PrincipalId,
+    },
+    /// The second factor and its recovery codes were taken away.
+    SecondFactorReset {
+        person: PrincipalId,
+    },
+    /// Too many wrong codes: none is taken until then.
+    SecondFactorLocked {
+        person: PrincipalId,
+        until: DateTime<Utc>,
+    },
+    /// One of the recovery codes was used up; `left` are left.
+    RecoveryCodeUsed {
+        person: PrincipalId,
+        left: u32,
+    },
     TargetAdded {
         target: TargetId,
         name: TargetName,
@@ -103,6 +122,30 @@ pub enum Act {
     GrantRevoked {
         grant: GrantId,
         reason: String,
+    },
+    RequestMade {
+        request: RequestId,
+        person: PrincipalId,
+        wish: Wish,
+        reason: String,
+    },
+    /// What came of it is the grant's own event.
+    RequestApproved {
+        request: RequestId,
+        grant: GrantId,
+        /// The grant is not what was asked for.
+        changed: bool,
+    },
+    RequestDenied {
+        request: RequestId,
+        reason: String,
+    },
+    RequestWithdrawn {
+        request: RequestId,
+    },
+    /// Nobody answered in time.
+    RequestExpired {
+        request: RequestId,
     },
     /// The bastion made itself a key: `purpose` is host_key, user_ca, host_ca or target_keys.
     BastionKeyMade {

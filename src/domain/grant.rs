@@ -112,6 +112,46 @@ pub struct Terms {
     /// Sessions that may be open at once under this grant; `None` means any number.
     #[serde(default)]
     pub max_sessions: Option<u32>,
+    /// Whether the person must have proved a second factor. What is usual is not written, so that the ledger's older entries
+    /// stay what they are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub second_factor: bool,
+    /// Whose yes each session takes besides.
+    #[serde(default, skip_serializing_if = "Approval::is_usual")]
+    pub approval: Approval,
+}
+
+/// Whose yes a session takes besides the grant's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Approval {
+    /// Nobody's.
+    #[default]
+    None,
+    /// Somebody says yes to each session before it starts.
+    PerSession,
+    /// A reviewer watches live: the session starts when they do, and stands still while they do not.
+    Watcher,
+}
+
+impl Approval {
+    /// Whether nobody's is asked for. By reference, as serde wants it.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+    fn is_usual(&self) -> bool {
+        *self == Approval::None
+    }
+
+    /// Every kind, in the order in which they are listed to people.
+    pub const ALL: [Approval; 3] = [Approval::None, Approval::PerSession, Approval::Watcher];
+
+    /// The word used in the API and the command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Approval::None => "none",
+            Approval::PerSession => "per_session",
+            Approval::Watcher => "watcher",
+        }
+    }
 }
 
 impl Terms {
@@ -297,6 +337,13 @@ mod tests {
     }
 
     #[test]
+    fn terms_that_were_stored_before_there_were_second_factors_read_as_ones_that_ask_for_none() {
+        let stored = r#"{"targets":["web-1"],"logins":["root"],"capabilities":{}}"#;
+        let terms: Terms = serde_json::from_str(stored).unwrap();
+        assert_eq!((terms.second_factor, terms.approval), (false, Approval::None));
+    }
+
+    #[test]
     fn a_window_is_half_open_and_never_empty() {
         let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
         let window = Window::new(at(10), at(20)).unwrap();
@@ -314,6 +361,8 @@ mod tests {
             capabilities: Capabilities::default(),
             source_networks: vec!["203.0.113.0/24".parse().unwrap()],
             max_sessions: None,
+            second_factor: false,
+            approval: Approval::None,
         };
         assert!(terms.admits("::ffff:203.0.113.9".parse().unwrap()));
         assert!(!terms.admits("198.51.100.1".parse().unwrap()));

@@ -126,6 +126,8 @@ ids! {
     EventId, 'e', "event";
     /// An API token (never the token itself).
     TokenId, 'k', "token";
+    /// Somebody's wish for access.
+    RequestId, 'q', "request";
 }
 
 #[cfg(test)]

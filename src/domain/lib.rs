@@ -12,6 +12,7 @@ pub mod ssh_key;
 pub mod grant;
 pub mod policy;
 pub mod principal;
+pub mod request;
 pub mod target;
 
 pub mod channel;

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::channel::Program;
-use crate::grant::{Capabilities, Grant, Terms};
+use crate::grant::{Approval, Capabilities, Grant, Terms};
 use crate::id::{GrantId, PrincipalId, TargetId};
 use crate::name::Login;
 use crate::principal::Principal;
@@ -23,10 +23,57 @@ pub struct Question<'a> {
     pub principal: &'a Principal,
     pub target: &'a Target,
     pub login: &'a Login,
+    /// What the person has proved themselves with.
+    pub factors: Factors,
     /// Where the person's connection comes from.
     pub source: IpAddr,
     /// How many *other* sessions are open under each grant; a grant that is not listed has none.
     pub open_sessions: &'a HashMap<GrantId, u32>,
+}
+
+/// What a person has proved themselves with: always one thing, and perhaps a second of another kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Factors {
+    pub first: FirstFactor,
+    pub second: Option<SecondFactor>,
+}
+
+/// What a person proves first (RFC 4252 §7 and §8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FirstFactor {
+    /// A key on file. One that lives on a FIDO token is a key like any other: whether it was touched cannot be told.
+    PublicKey,
+    /// A certificate of a trusted authority.
+    Certificate,
+    Password,
+}
+
+/// What a person proves besides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecondFactor {
+    /// A code that changes with time (RFC 6238).
+    Totp,
+    /// A code for the day on which the other one is lost.
+    RecoveryCode,
+}
+
+impl Factors {
+    /// How the login is written down: `publickey`, `password+totp`.
+    pub const fn as_str(self) -> &'static str {
+        match (self.first, self.second) {
+            (FirstFactor::PublicKey, None) => "publickey",
+            (FirstFactor::PublicKey, Some(SecondFactor::Totp)) => "publickey+totp",
+            (FirstFactor::PublicKey, Some(SecondFactor::RecoveryCode)) => "publickey+recovery_code",
+            (FirstFactor::Certificate, None) => "certificate",
+            (FirstFactor::Certificate, Some(SecondFactor::Totp)) => "certificate+totp",
+            (FirstFactor::Certificate, Some(SecondFactor::RecoveryCode)) => "certificate+recovery_code",
+            (FirstFactor::Password, None) => "password",
+            (FirstFactor::Password, Some(SecondFactor::Totp)) => "password+totp",
+            (FirstFactor::Password, Some(SecondFactor::RecoveryCode)) => "password+recovery_code",
+        }
+    }
 }
 
 /// Proof that [`decide`] allowed one principal to reach one target as one login until `not_after`.
@@ -118,6 +165,13 @@ pub enum Denial {
     TooManySessions { grant: GrantId, most: u32 },
     #[error("the grant does not allow connections from {source_address}")]
     SourceNotAllowed { grant: GrantId, source_address: IpAddr },
+    #[error(
+        "the grant takes a second factor: an admin enrols you with `sallyport person totp enrol`, then log in again"
+    )]
+    SecondFactorMissing { grant: GrantId },
+    /// Nobody said yes to this session; `approval` is whose yes the grant takes.
+    #[error("the grant takes somebody's approval of each session, and there was none")]
+    NotApproved { grant: GrantId, approval: Approval },
     #[error("the grant's window opens at {opens_at}")]
     NotYet { grant: GrantId, opens_at: DateTime<Utc> },
     #[error("the grant was revoked at {at}")]
@@ -145,18 +199,20 @@ impl Denial {
     fn distance(&self) -> u8 {
         match self {
             Denial::NotInGrant { .. } => 0,
-            Denial::TooManySessions { .. } => 1,
-            Denial::SourceNotAllowed { .. } => 2,
-            Denial::NotYet { .. } => 3,
-            Denial::Revoked { .. } => 4,
-            Denial::Expired { .. } => 5,
-            Denial::LoginNotGranted => 6,
-            Denial::NoGrant => 7,
-            Denial::DestinationNotGranted => 8,
-            Denial::UnknownTarget => 9,
-            Denial::UnknownLogin => 10,
-            Denial::TargetDisabled => 11,
-            Denial::PrincipalDisabled => 12,
+            Denial::NotApproved { .. } => 1,
+            Denial::TooManySessions { .. } => 2,
+            Denial::SecondFactorMissing { .. } => 3,
+            Denial::SourceNotAllowed { .. } => 4,
+            Denial::NotYet { .. } => 5,
+            Denial::Revoked { .. } => 6,
+            Denial::Expired { .. } => 7,
+            Denial::LoginNotGranted => 8,
+            Denial::NoGrant => 9,
+            Denial::DestinationNotGranted => 10,
+            Denial::UnknownTarget => 11,
+            Denial::UnknownLogin => 12,
+            Denial::TargetDisabled => 13,
+            Denial::PrincipalDisabled => 14,
         }
     }
 
@@ -164,7 +220,9 @@ impl Denial {
     pub fn grant(&self) -> Option<GrantId> {
         match self {
             Denial::NotInGrant { grant, .. }
+            | Denial::NotApproved { grant, .. }
             | Denial::TooManySessions { grant, .. }
+            | Denial::SecondFactorMissing { grant }
             | Denial::SourceNotAllowed { grant, .. }
             | Denial::NotYet { grant, .. }
             | Denial::Revoked { grant, .. }
@@ -240,6 +298,9 @@ fn judge(question: &Question<'_>, grant: &Grant, now: DateTime<Utc>) -> Result<(
     if !grant.terms.admits(question.source) {
         return Err(Denial::SourceNotAllowed { grant: grant.id, source_address: question.source });
     }
+    if grant.terms.second_factor && question.factors.second.is_none() {
+        return Err(Denial::SecondFactorMissing { grant: grant.id });
+    }
     if let Some(most) = grant.terms.max_sessions
         && question.open_sessions.get(&grant.id).copied().unwrap_or(0) >= most
     {
@@ -313,6 +374,8 @@ mod tests {
                 capabilities: Capabilities { shell: true, ..Capabilities::default() },
                 source_networks: vec![],
                 max_sessions: None,
+                second_factor: false,
+                approval: Approval::None,
             },
             window: Window::new(at(from), at(until)).unwrap(),
             reason: "INC-7".to_owned(),
@@ -328,9 +391,21 @@ mod tests {
     }
 
     fn ask_as(login: &str, open: &HashMap<GrantId, u32>, grants: &[Grant], now: i64) -> Result<Permit, Denial> {
+        ask_with(None, login, open, grants, now)
+    }
+
+    fn ask_with(
+        second: Option<SecondFactor>,
+        login: &str,
+        open: &HashMap<GrantId, u32>,
+        grants: &[Grant],
+        now: i64,
+    ) -> Result<Permit, Denial> {
         let (principal, target, login) = (alice(), web_1(), login.parse().unwrap());
+        let factors = Factors { first: FirstFactor::PublicKey, second };
         let source = "203.0.113.9".parse().unwrap();
-        let question = Question { principal: &principal, target: &target, login: &login, source, open_sessions: open };
+        let question =
+            Question { principal: &principal, target: &target, login: &login, factors, source, open_sessions: open };
         decide(&question, grants, at(now))
     }
 
@@ -382,6 +457,29 @@ mod tests {
     }
 
     #[test]
+    fn a_grant_that_takes_two_factors_denies_one_and_another_grant_may_do_with_it() {
+        let mut strict = grant(7, 0, 90);
+        strict.terms.second_factor = true;
+        let with = |second, grants: &[Grant]| ask_with(second, "root", &HashMap::new(), grants, 20);
+
+        assert_eq!(with(None, &[strict.clone()]), Err(Denial::SecondFactorMissing { grant: strict.id }));
+        for second in [SecondFactor::Totp, SecondFactor::RecoveryCode] {
+            assert_eq!(with(Some(second), &[strict.clone()]).map(|permit| permit.grant()), Ok(strict.id));
+        }
+        let lenient = grant(8, 0, 30);
+        let both = [strict.clone(), lenient.clone()];
+        assert_eq!(with(None, &both).map(|permit| permit.grant()), Ok(lenient.id));
+        assert_eq!(with(Some(SecondFactor::Totp), &both).map(|permit| permit.grant()), Ok(strict.id));
+    }
+
+    #[test]
+    fn of_denials_the_missing_factor_is_told_before_the_closed_window() {
+        let (mut strict, coming) = (grant(7, 0, 90), grant(8, 40, 50));
+        strict.terms.second_factor = true;
+        assert!(matches!(ask(&[coming, strict], 20), Err(Denial::SecondFactorMissing { .. })));
+    }
+
+    #[test]
     fn a_permit_allows_the_programs_of_its_grant_only() {
         let permit = ask(&[grant(7, 0, 90)], 20).unwrap();
         assert!(permit.allows(&Program::Shell).is_ok());
@@ -396,7 +494,7 @@ mod tests {
             id in 1_u128..50, from in 0_i64..100, length in 1_i64..100,
             revoked in prop::option::of(0_i64..200), mine: bool, covers: bool, root: bool,
             network in prop::sample::select(vec![None, Some("203.0.113.0/24"), Some("198.51.100.0/24")]),
-            most in prop::option::of(0_u32..3),
+            most in prop::option::of(0_u32..3), second_factor: bool,
         ) -> Grant {
             let mut grant = grant(id, from, from + length);
             grant.revoked = revoked.map(|seconds| Revocation { at: at(seconds), by: None, reason: String::new() });
@@ -405,6 +503,7 @@ mod tests {
             if !root { grant.terms.logins = vec!["deploy".parse().unwrap()]; }
             grant.terms.source_networks = network.map(|text| text.parse().unwrap()).into_iter().collect();
             grant.terms.max_sessions = most;
+            grant.terms.second_factor = second_factor;
             grant
         }
     }
@@ -413,15 +512,17 @@ mod tests {
         #[test]
         fn a_permit_always_rests_on_a_grant_that_holds_now(
             grants in prop::collection::vec(any_grant(), 0..8), now in 0_i64..220, open in 0_u32..3,
+            second in prop::option::of(Just(SecondFactor::Totp)),
         ) {
             let open: HashMap<_, _> = grants.iter().map(|grant| (grant.id, open)).collect();
-            if let Ok(permit) = ask_as("root", &open, &grants, now) {
+            if let Ok(permit) = ask_with(second, "root", &open, &grants, now) {
                 prop_assert!(grants.iter().any(|grant| grant.id == permit.grant()
                     && grant.window.not_after() == permit.not_after()
                     && grant.window.contains(at(now))
                     && grant.people.contains(&permit.principal())
                     && grant.terms.logins.contains(permit.login())
                     && grant.terms.covers(&web_1())
+                    && (second.is_some() || !grant.terms.second_factor)
                     && grant.revoked.as_ref().is_none_or(|revocation| revocation.at > at(now))));
             }
         }
@@ -444,6 +545,16 @@ mod tests {
             let grants = [grant];
             if matches!(ask(&grants, now), Err(Denial::Expired { .. } | Denial::Revoked { .. })) {
                 prop_assert!(ask(&grants, now + later).is_err());
+            }
+        }
+
+        #[test]
+        fn a_factor_more_never_turns_a_yes_into_a_no(
+            grants in prop::collection::vec(any_grant(), 0..8), now in 0_i64..220,
+        ) {
+            if ask(&grants, now).is_ok() {
+                let more = ask_with(Some(SecondFactor::Totp), "root", &HashMap::new(), &grants, now);
+                prop_assert!(more.is_ok());
             }
         }
 

@@ -41,6 +41,12 @@ secrets! {
     PrivateKeyText;
     /// A bearer token of the API; stored as a SHA-256 hash only.
     ApiToken;
+    /// What a person types as a second factor: a code of RFC 6238, or a recovery code.
+    VerificationCode;
+    /// The secret of RFC 6238 that an authenticator shares with us, in base 32; stored sealed.
+    TotpSecret;
+    /// Opens the second factor once, in place of a code; stored as a SHA-256 hash only.
+    RecoveryCode;
 }
 
 #[cfg(test)]

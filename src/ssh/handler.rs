@@ -1,27 +1,22 @@
-//! One client connection as russh hands it over: who is proved (RFC 4252), and which channel requests are legal
+//! One client connection as russh hands it over: who is proved (RFC 4252, by `auth`), and which channel requests are legal
 //! (RFC 4254, by `domain::channel`).
 //!
 //! Callbacks hand over and return, for the whole connection waits for them. Every request that wants a reply gets one
-//! here. What the methods list offers is not enforced by russh, so this file decides alone who gets in.
+//! here.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
-use ipnet::IpNet;
-use russh::keys::ssh_key::certificate::CertType;
-use russh::keys::{Algorithm, Certificate, HashAlg};
-use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
-use russh::{Channel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Sig};
+use russh::keys::Certificate;
+use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Sig};
 use sallyport_domain::channel::{self, Program, Pty, TerminalSize};
 use sallyport_domain::grant::Destination;
 use sallyport_domain::id::RecordingId;
 use sallyport_domain::login_name::{self, LoginName};
 use sallyport_domain::name::TargetName;
 use sallyport_domain::policy::Denial;
-use sallyport_domain::principal::Principal;
-use sallyport_domain::secret::PrincipalPassword;
 use sallyport_domain::target::Target;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +24,7 @@ use tracing::{Instrument, debug, error, info, warn};
 use uuid::Uuid;
 
 use super::Door;
+use super::auth::{Authentication, Proved};
 use super::channel::Incoming;
 use super::jump;
 use super::limits::Slot;
@@ -38,7 +34,7 @@ use super::session::{self, ClientConnection, SessionState};
 use super::sever::Blade;
 use crate::app::DbError;
 use crate::app::access::{self, Arrival};
-use crate::app::logins::{self, LoginError};
+use crate::app::logins;
 
 /// Resizes and signals that wait for one channel's recorder; what is more is refused.
 const MOST_REQUESTS: usize = 64;
@@ -47,9 +43,8 @@ const MOST_REQUESTS: usize = 64;
 const MOST_CHANNELS_EVER: u32 = 20_000;
 
 /// How somebody who was proved on one connection comes to another that runs through it (`ssh -J`).
-#[derive(Clone)]
 pub struct Passage {
-    pub principal: Principal,
+    pub proved: Proved,
     pub source: SocketAddr,
     /// Cuts the connection on which the person was proved.
     pub carrier: Blade,
@@ -59,15 +54,12 @@ pub struct Passage {
 pub struct Client {
     door: Arc<Door>,
     peer: SocketAddr,
-    /// None for a connection that runs through another: that one has a place.
-    slot: Option<Slot>,
     blade: Blade,
-    carrier: Option<Blade>,
     /// Set when the connection has ended.
     gone: CancellationToken,
     /// Told when somebody was proved.
     proved: Arc<Notify>,
-    login: Login,
+    entry: Entry,
     channels: HashMap<ChannelId, Open>,
     /// Session channels that were ever asked for.
     opened: u32,
@@ -80,32 +72,12 @@ pub struct Client {
     first_program: watch::Sender<Option<Program>>,
 }
 
-/// How far the login has come.
-enum Login {
-    /// The person was proved by the connection that this one runs through; the user name will say the login at `target`.
-    Carried {
-        principal: Principal,
-        target: TargetName,
-    },
-    /// Nobody is proved. `offered` is the last key that was found good for a name, so that the signature that follows
-    /// does not take a second look.
-    Nobody {
-        offered: Option<Offered>,
-        claimed: String,
-        tries: usize,
-    },
-    Proved {
-        name: LoginName,
-        principal: Principal,
-        method: &'static str,
-        fingerprint: Option<String>,
-    },
-}
-
-struct Offered {
-    user: String,
-    fingerprint: String,
-    principal: Principal,
+/// By which way a connection came.
+enum Entry {
+    /// From outside: it must prove somebody.
+    Outside(Authentication),
+    /// Through a connection on which the person was proved. The user name says the login at `target`, and "none" is enough.
+    Carried { outer: Proved, target: TargetName, carrier: Blade, inner: Option<Proved> },
 }
 
 /// A session channel that is open.
@@ -124,8 +96,8 @@ impl Client {
         gone: CancellationToken,
         proved: Arc<Notify>,
     ) -> Self {
-        let login = Login::Nobody { offered: None, claimed: String::new(), tries: 0 };
-        Self::with(door, peer, Some(slot), blade, None, gone, proved, login)
+        let entry = Entry::Outside(Authentication::new(door.clone(), peer, slot));
+        Self::with(door, peer, entry, blade, gone, proved)
     }
 
     /// The inner connection to `target` of somebody who was proved by the outer one.
@@ -137,87 +109,47 @@ impl Client {
         gone: CancellationToken,
         proved: Arc<Notify>,
     ) -> Self {
-        let Passage { principal, source, carrier } = passage;
-        Self::with(door, source, None, blade, Some(carrier), gone, proved, Login::Carried { principal, target })
+        let Passage { proved: outer, source, carrier } = passage;
+        Self::with(door, source, Entry::Carried { outer, target, carrier, inner: None }, blade, gone, proved)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what the two ways to make one have in common")]
     fn with(
         door: Arc<Door>,
         peer: SocketAddr,
-        slot: Option<Slot>,
+        entry: Entry,
         blade: Blade,
-        carrier: Option<Blade>,
         gone: CancellationToken,
         proved: Arc<Notify>,
-        login: Login,
     ) -> Self {
         let (state, session) = watch::channel(SessionState::Opening);
         let forwards = Arc::new(Semaphore::new(door.settings.max_channels as usize));
-        Self {
-            door,
-            peer,
-            slot,
-            blade,
-            carrier,
-            gone,
-            proved,
-            login,
-            channels: HashMap::new(),
-            opened: 0,
-            forwards,
-            session,
-            state: Some(state),
-            first_program: watch::Sender::new(None),
+        let (channels, first_program) = (HashMap::new(), watch::Sender::new(None));
+        let state = Some(state);
+        Self { door, peer, blade, gone, proved, entry, channels, opened: 0, forwards, session, state, first_program }
+    }
+
+    /// Who must prove somebody; `None` where somebody is proved already.
+    fn stranger(&mut self) -> Option<&mut Authentication> {
+        match &mut self.entry {
+            Entry::Outside(authentication) => Some(authentication),
+            Entry::Carried { .. } => None,
         }
     }
 
-    /// The answer to whatever did not prove anybody: always the same.
-    fn reject(&mut self, user: &str) -> Auth {
-        if let Login::Nobody { claimed, tries, .. } = &mut self.login {
-            *claimed = user.chars().take(256).collect();
-            *tries += 1;
+    /// Who was proved, if anybody was.
+    fn admit(&mut self) -> Option<Proved> {
+        match &mut self.entry {
+            Entry::Outside(authentication) => authentication.admit(),
+            Entry::Carried { inner, .. } => inner.clone(),
         }
-        Auth::Reject { proceed_with_methods: Some(methods()), partial_success: false }
     }
 
-    fn accept(&mut self, user: &str, principal: Principal, method: &'static str, fingerprint: Option<String>) -> Auth {
-        let Ok(name) = user.parse::<LoginName>() else {
-            return self.reject(user);
-        };
-        if name.principal != principal.name {
-            return self.reject(user);
+    /// What cuts the connection that carries this one, if one does.
+    fn carrier(&self) -> Option<Blade> {
+        match &self.entry {
+            Entry::Outside(_) => None,
+            Entry::Carried { carrier, .. } => Some(carrier.clone()),
         }
-        self.login = Login::Proved { name, principal, method, fingerprint };
-        Auth::Accept
-    }
-
-    /// Turns a failure to look somebody up into a rejection: who cannot be checked does not get in.
-    fn unless_failed(&self, found: Result<Option<Principal>, LoginError>) -> Option<Principal> {
-        found.unwrap_or_else(|error| {
-            warn!(%error, "A login could not be checked.");
-            None
-        })
-    }
-
-    async fn find_by_key(&self, user: &str, fingerprint: &str) -> Option<Principal> {
-        let name = user.parse::<LoginName>().ok()?;
-        self.unless_failed(logins::by_key(&self.door.app, &name.principal, fingerprint).await)
-    }
-
-    /// Whether a certificate, whose signature and time russh has checked, proves the person it is shown for.
-    async fn find_by_certificate(&self, user: &str, certificate: &Certificate) -> Option<Principal> {
-        let name = user.parse::<LoginName>().ok()?;
-        let trusted = self.door.trusted_cas.iter().any(|ca| ca.key_data() == certificate.signature_key());
-        let named = certificate.valid_principals().iter().any(|principal| principal == name.principal.as_str());
-        let welcome = certificate.critical_options().iter().all(|(option, value)| {
-            // Options that we do not know must be refused (PROTOCOL.certkeys). "force-command" is one of them.
-            option == "source-address" && admits(value, self.peer)
-        });
-        if !(trusted && named && welcome && certificate.cert_type() == CertType::User) {
-            return None;
-        }
-        self.unless_failed(logins::by_authority(&self.door.app, &name.principal).await)
     }
 
     fn open(&mut self, channel: ChannelId) -> Option<&mut Open> {
@@ -245,25 +177,6 @@ impl Client {
     }
 }
 
-/// The methods that are offered (RFC 4252 §7, §8).
-fn methods() -> MethodSet {
-    MethodSet::from([MethodKind::PublicKey, MethodKind::Password].as_slice())
-}
-
-/// Whether a certificate's "source-address" list names the peer's address.
-fn admits(list: &str, peer: SocketAddr) -> bool {
-    let address = peer.ip().to_canonical();
-    list.split(',').any(|network| match network.trim().parse::<IpNet>() {
-        Ok(network) => network.contains(&address),
-        Err(_) => network.trim().parse() == Ok(address),
-    })
-}
-
-/// Whether keys may prove somebody by this signature algorithm: RSA with SHA-1 may not.
-fn is_strong(algorithm: &Algorithm) -> bool {
-    !matches!(algorithm, Algorithm::Rsa { hash: None } | Algorithm::Dsa)
-}
-
 impl Client {
     /// Answers the wish for a connection to `destination`: a target's SSH server is the bastion itself; another place must be
     /// named by the grant, and is reached from the target; everything else is refused.
@@ -274,15 +187,15 @@ impl Client {
         reply: ChannelOpenHandle,
         session: &mut Session,
     ) -> Result<(), russh::Error> {
-        let (Login::Proved { principal, .. }, Ok(place)) = (&self.login, self.forwards.clone().try_acquire_owned())
-        else {
+        let (Some(proved), Ok(place)) = (self.admit(), self.forwards.clone().try_acquire_owned()) else {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         };
-        let carrier = self.carrier.clone().unwrap_or_else(|| self.blade.clone());
-        let passage = Passage { principal: principal.clone(), source: self.peer, carrier };
+        let carrier = self.carrier().unwrap_or_else(|| self.blade.clone());
         let client_version = notice::printable(&String::from_utf8_lossy(session.remote_sshid()));
-        let arrival = Arrival { principal: principal.clone(), source: self.peer, client_version };
+        let (principal, factors) = (proved.principal.clone(), proved.factors);
+        let arrival = Arrival { principal, factors, source: self.peer, client_version };
+        let passage = Passage { proved, source: self.peer, carrier };
         let (door, first_program) = (self.door.clone(), self.first_program.clone());
         let (handle, state, gone) = (session.handle(), self.session.clone(), self.gone.clone());
         let answer = async move {
@@ -364,106 +277,79 @@ impl Handler for Client {
     }
 
     async fn auth_none(&mut self, user: &str) -> Result<Auth, russh::Error> {
-        match &mut self.login {
-            Login::Nobody { claimed, .. } => *claimed = user.chars().take(256).collect(),
-            Login::Carried { principal, target } => {
+        Ok(match &mut self.entry {
+            Entry::Outside(authentication) => authentication.none(user),
+            Entry::Carried { outer, target, inner, .. } => {
                 let Ok(login) = user.parse() else {
                     return Ok(Auth::reject());
                 };
                 let destination = login_name::Destination::Account { login, target: target.clone() };
-                let name = LoginName { principal: principal.name.clone(), destination };
-                let principal = principal.clone();
-                self.login = Login::Proved { name, principal, method: "none", fingerprint: None };
-                return Ok(Auth::Accept);
+                let name = LoginName { principal: outer.principal.name.clone(), destination };
+                *inner = Some(Proved { name, ..outer.clone() });
+                Auth::Accept
             }
-            Login::Proved { .. } => {}
-        }
-        Ok(Auth::Reject { proceed_with_methods: Some(methods()), partial_success: false })
+        })
     }
 
     async fn auth_publickey_offered(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, russh::Error> {
-        if !is_strong(offer.algorithm) {
-            return Ok(self.reject(user));
-        }
-        let fingerprint = offer.public_key.fingerprint(HashAlg::Sha256).to_string();
-        if let Some(principal) = self.find_by_key(user, &fingerprint).await {
-            if let Login::Nobody { offered, .. } = &mut self.login {
-                *offered = Some(Offered { user: user.to_owned(), fingerprint, principal });
-            }
-            return Ok(Auth::Accept);
-        }
-        // A certificate looks like its bare key here. Where a CA is trusted every key may go on to its proof, which
-        // `auth_openssh_certificate` or `auth_publickey` then judges.
-        if self.door.trusted_cas.is_empty() { Ok(self.reject(user)) } else { Ok(Auth::Accept) }
+        Ok(match self.stranger() {
+            Some(authentication) => authentication.key_offered(user, offer).await,
+            None => Auth::reject(),
+        })
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, russh::Error> {
-        if !is_strong(key.algorithm) {
-            return Ok(self.reject(user));
-        }
-        let fingerprint = key.public_key.fingerprint(HashAlg::Sha256).to_string();
-        let offered = match &mut self.login {
-            Login::Nobody { offered, .. } => offered.take(),
-            Login::Carried { .. } | Login::Proved { .. } => None,
-        };
-        let offered = offered.filter(|offered| offered.user == user && offered.fingerprint == fingerprint);
-        let principal = match offered {
-            Some(offered) => Some(offered.principal),
-            None => self.find_by_key(user, &fingerprint).await,
-        };
-        Ok(match principal {
-            Some(principal) => self.accept(user, principal, "publickey", Some(fingerprint)),
-            None => self.reject(user),
+        Ok(match self.stranger() {
+            Some(authentication) => authentication.key(user, key).await,
+            None => Auth::reject(),
         })
     }
 
     async fn auth_openssh_certificate(&mut self, user: &str, certificate: &Certificate) -> Result<Auth, russh::Error> {
-        Ok(match self.find_by_certificate(user, certificate).await {
-            Some(principal) => self.accept(user, principal, "certificate", None),
-            None => self.reject(user),
+        Ok(match self.stranger() {
+            Some(authentication) => authentication.certificate(user, certificate).await,
+            None => Auth::reject(),
         })
     }
 
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, russh::Error> {
-        let name = user.parse::<LoginName>().ok().map(|name| name.principal);
-        let password = PrincipalPassword::new(password);
-        let found = logins::by_password(&self.door.app, name.as_ref(), password).await;
-        Ok(match self.unless_failed(found) {
-            Some(principal) => self.accept(user, principal, "password", None),
-            None => {
-                // Each guess counts; of keys a client may hold several, so they count once a connection.
-                if let Some(slot) = &mut self.slot {
-                    slot.failed(Instant::now());
-                }
-                self.reject(user)
-            }
+        Ok(match self.stranger() {
+            Some(authentication) => authentication.password(user, password).await,
+            None => Auth::reject(),
+        })
+    }
+
+    async fn auth_keyboard_interactive<'a>(
+        &'a mut self,
+        user: &str,
+        _submethods: &str,
+        response: Option<Response<'a>>,
+    ) -> Result<Auth, russh::Error> {
+        Ok(match (self.stranger(), response) {
+            (Some(authentication), None) => authentication.converse(user),
+            (Some(authentication), Some(answers)) => authentication.answered(user, answers).await,
+            (None, _) => Auth::reject(),
         })
     }
 
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), russh::Error> {
-        let (Login::Proved { name, principal, method, fingerprint }, Some(state)) = (&self.login, self.state.take())
-        else {
+        let (Some(proved), Some(state)) = (self.admit(), self.state.take()) else {
             // russh says that somebody is in whom nobody here has let in.
             error!("A connection was authenticated without a proof; it is cut.");
             self.blade.cut();
             return Ok(());
         };
-        if let Some(slot) = &mut self.slot {
-            slot.authenticated();
-        }
+        let Proved { name, principal, factors, fingerprint } = proved;
         self.proved.notify_one();
+        let method = factors.as_str();
         info!(principal = %principal.name, method, "A person logged in.");
         let client_version = notice::printable(&String::from_utf8_lossy(session.remote_sshid()));
-        let arrival = Arrival { principal: principal.clone(), source: self.peer, client_version };
-        let client = ClientConnection {
-            handle: session.handle(),
-            blade: self.blade.clone(),
-            carrier: self.carrier.clone(),
-            gone: self.gone.clone(),
-        };
-        let (door, destination) = (self.door.clone(), name.destination.clone());
+        let arrival = Arrival { principal, factors, source: self.peer, client_version };
+        let (carrier, gone) = (self.carrier(), self.gone.clone());
+        let carried = carrier.is_some();
+        let client = ClientConnection { handle: session.handle(), blade: self.blade.clone(), carrier, gone };
+        let (door, destination) = (self.door.clone(), name.destination);
         let first_program = self.first_program.subscribe();
-        let (method, fingerprint, carried) = (*method, fingerprint.clone(), self.carrier.is_some());
         let task = async move {
             // The login was the outer connection's.
             let noted = if carried {
@@ -658,25 +544,4 @@ impl Handler for Client {
 /// Answers a channel request, if it wants an answer (RFC 4254 §5.4).
 fn answer(session: &mut Session, channel: ChannelId, accepted: bool) -> Result<(), russh::Error> {
     if accepted { session.channel_success(channel) } else { session.channel_failure(channel) }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        if let Login::Nobody { claimed, tries, .. } = &self.login {
-            if *tries == 0 {
-                return; // a port scan, or a client that only looked
-            }
-            if let Some(slot) = &mut self.slot {
-                slot.failed(Instant::now());
-            }
-            let (door, peer, claimed, tries) = (self.door.clone(), self.peer, claimed.clone(), *tries);
-            info!(tries, "A connection ended without anybody being proved.");
-            let note = async move {
-                if let Err(error) = logins::note_refusal(&door.app, peer, &claimed, "ssh").await {
-                    warn!(%error, "A refused login could not be written down.");
-                }
-            };
-            self.door.connections.spawn(note.in_current_span());
-        }
-    }
 }

@@ -8,6 +8,7 @@
 //!
 //! - [`listener`]: the accept loop and its limits.
 //! - [`handler`]: RFC 4252 and 4254 as russh hands them over: authentication and channel requests.
+//! - [`auth`]: who is proved, with one factor or two.
 //! - [`jump`]: `ssh -J`, answered on the forwarded channel's own stream.
 //! - [`session`]: one permitted session, watched until its end.
 //! - [`channel`], [`proxy`], [`input`]: one session channel, recorded in both directions.
@@ -18,6 +19,7 @@
 //! Knows neither the API nor SQL.
 
 mod algorithms;
+mod auth;
 mod channel;
 mod dial;
 mod handler;

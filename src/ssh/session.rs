@@ -386,6 +386,10 @@ pub fn refused_lines(denial: &Denial, reference: EventId) -> Vec<String> {
     match denial {
         Denial::NotYet { opens_at, .. } => lines.push(format!("try again at {}", notice::date_time(*opens_at))),
         Denial::TooManySessions { .. } => lines.push("close one of them, or ask an admin for more".to_owned()),
+        Denial::SecondFactorMissing { .. } => {
+            lines.push("set one up first: ask an admin of the bastion for `sallyport person totp enrol`".to_owned());
+        }
+        Denial::NotApproved { .. } => lines.push("ask an admin of the bastion for a grant without approval".to_owned()),
         Denial::PrincipalDisabled | Denial::TargetDisabled => lines.push("ask an admin of the bastion why".to_owned()),
         _ => lines.push("ask an admin of the bastion for a grant".to_owned()),
     }

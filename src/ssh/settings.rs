@@ -66,7 +66,7 @@ impl Default for SshSettings {
             public_host: None,
             public_port: None,
             user_ca_files: Vec::new(),
-            login_grace: Duration::from_secs(30),
+            login_grace: Duration::from_secs(60), // a code has to be read off a telephone
             max_unauthenticated: 100,
             max_unauthenticated_per_address: 30,
             max_connections: 4096,

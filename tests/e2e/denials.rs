@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::bastion::{Scene, Settings};
+use crate::second_factors::Authenticator;
 use crate::support::clients::{Output, Workstation};
 use crate::support::eventually;
 use crate::support::keys::KeyPair;
@@ -33,6 +34,9 @@ async fn a_stranger_learns_nothing_from_words_or_time() {
     scene.bastion.add_person("carol", &disabled).await;
     scene.bastion.admin(&["person", "password", "carol", "--password-file", "password"]).await;
     scene.bastion.admin(&["person", "disable", "carol"]).await;
+    scene.bastion.add_person("dora", &KeyPair::ed25519()).await; // has a second factor
+    scene.bastion.admin(&["person", "password", "dora", "--password-file", "password"]).await;
+    Authenticator::enrol(&scene.bastion, "dora").await;
     let desk = |key: &KeyPair| {
         let desk = Workstation::new(key);
         desk.trust(scene.bastion.address(), scene.bastion.host_key());
@@ -50,8 +54,9 @@ async fn a_stranger_learns_nothing_from_words_or_time() {
         assert_eq!(output.code(), Some(255), "{person}: {}", output.errors());
         (output.errors().replace(person, "PERSON"), output.took)
     };
-    let by_key = [(&strangers, "nobody"), (&strangers, "alice"), (&carols, "carol")];
-    let by_password = [("nobody", "x"), ("alice", "x"), ("bob", "x"), ("carol", "correct horse battery")];
+    let by_key = [(&strangers, "nobody"), (&strangers, "alice"), (&carols, "carol"), (&strangers, "dora")];
+    let by_password =
+        [("nobody", "x"), ("alice", "x"), ("bob", "x"), ("carol", "correct horse battery"), ("dora", "x")];
 
     let mut words = Vec::new();
     let (mut key_times, mut password_times) = (vec![Vec::new(); by_key.len()], vec![Vec::new(); by_password.len()]);

@@ -40,7 +40,7 @@ async fn keys_of_every_modern_kind_log_in() {
 }
 
 /// A client that offers whatever it is told to, which stock clients no longer do.
-struct Stubborn;
+pub struct Stubborn;
 
 impl client::Handler for Stubborn {
     type Error = russh::Error;

@@ -28,5 +28,6 @@ mod keys;
 mod limits;
 mod programs;
 mod restarts;
+mod second_factors;
 mod secrets;
 mod transfers;

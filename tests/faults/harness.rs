@@ -25,7 +25,7 @@ use sallyport::store::db::{self, Db};
 use sallyport::store::seal::MasterKey;
 use sallyport::toy_target::{self, ToyTarget};
 use sallyport_domain::event::Actor;
-use sallyport_domain::grant::{Capabilities, Grant, Terms, Window};
+use sallyport_domain::grant::{Approval, Capabilities, Grant, Terms, Window};
 use sallyport_domain::principal::Role;
 use sallyport_domain::recording::frame::Body;
 use sallyport_domain::secret::TargetPassword;
@@ -326,6 +326,8 @@ pub async fn give(app: &App, person: &str, target: &str, login: &str, window: Wi
         capabilities: Capabilities { shell: true, exec: true, upload: true, download: true, forwards: Vec::new() },
         source_networks: Vec::new(),
         max_sessions: None,
+        second_factor: false,
+        approval: Approval::None,
     };
     let reason = "a test".to_owned();
     let people = vec![person.parse().unwrap()];

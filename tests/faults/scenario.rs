@@ -13,7 +13,7 @@ use sallyport::store::db::sessions::SessionRecord;
 use sallyport_domain::event::Act;
 use sallyport_domain::grant::Window;
 use sallyport_domain::id::{GrantId, SessionId};
-use sallyport_domain::policy::{self, Question};
+use sallyport_domain::policy::{self, Factors, FirstFactor, Question};
 use tokio::io::AsyncWriteExt;
 
 use crate::harness::{self, Collected, Inside, OPERATOR, Recorded, Stores, give, large, seed, turn};
@@ -266,6 +266,7 @@ async fn may_be_live(app: &App, person: &str, target: &str) -> bool {
         principal: &person,
         target: &target,
         login: &"ops".parse().unwrap(),
+        factors: Factors { first: FirstFactor::PublicKey, second: None },
         source: [127, 0, 0, 1].into(),
         open_sessions: &std::collections::HashMap::new(),
     };

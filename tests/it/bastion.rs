@@ -13,7 +13,7 @@ use sallyport::app::{App, catalogue, grants, people, sessions, targets};
 use sallyport::config::Config;
 use sallyport::toy_target::{self, ToyTarget};
 use sallyport_domain::event::{Act, Actor};
-use sallyport_domain::grant::{Capabilities, Grant, Terms, Window};
+use sallyport_domain::grant::{Approval, Capabilities, Grant, Terms, Window};
 use sallyport_domain::id::RecordingId;
 use sallyport_domain::principal::Role;
 use sallyport_domain::recording::frame::{Body, Frame};
@@ -160,6 +160,8 @@ impl Bastion {
             capabilities: Capabilities { shell: true, exec: true, upload: true, download: true, forwards: Vec::new() },
             source_networks: Vec::new(),
             max_sessions: None,
+            second_factor: false,
+            approval: Approval::None,
         };
         let new = grants::NewGrant {
             people: vec![person.name.parse().expect("a person's name")],

@@ -1,6 +1,7 @@
 //! The program as people and scripts run it: arguments in, standard output, standard error and an exit code out, against
 //! an API served by this process.
 
+use std::net::SocketAddr;
 use std::process::Output;
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJoL8X+PsKU1yphZolH6hK2BD
 /// A served API, and the program that is its client.
 struct Sallyport {
     folder: TempDir,
+    tcp: SocketAddr,
     stop: CancellationToken,
 }
 
@@ -50,19 +52,46 @@ impl Sallyport {
             user_ca: KEY.to_owned(),
             host_ca: KEY.to_owned(),
         });
-        let settings = ApiSettings { socket: Some(folder.path().join("socket")), ..ApiSettings::default() };
+        let listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let settings = ApiSettings { socket: Some(folder.path().join("socket")), listen, ..ApiSettings::default() };
         let listeners = Listeners::bind(&settings).await.unwrap();
+        let tcp = listeners.tcp_address().unwrap();
         let stop = CancellationToken::new();
         tokio::spawn(listeners.serve(ApiState { app, scan, bastion }, stop.clone()));
-        Self { folder, stop }
+        Self { folder, tcp, stop }
     }
 
-    async fn run(&self, arguments: &str) -> Output {
+    fn program(&self, arguments: &str) -> Command {
         let arguments = shell_words::split(arguments).unwrap();
         let mut program = Command::new(env!("CARGO_BIN_EXE_sallyport"));
-        program.args(&arguments).arg("--socket").arg(self.folder.path().join("socket")).arg("--no-input");
+        program.args(&arguments).arg("--no-input");
         program.env("TZ", "UTC").env_remove("SALLYPORT_URL").current_dir(self.folder.path());
-        program.output().await.unwrap()
+        program
+    }
+
+    /// The program as the operator runs it.
+    async fn run(&self, arguments: &str) -> Output {
+        self.program(arguments).arg("--socket").arg(self.folder.path().join("socket")).output().await.unwrap()
+    }
+
+    /// The program as somebody with a token runs it, from elsewhere.
+    fn remote(&self, token: &str, arguments: &str) -> Command {
+        let mut program = self.program(arguments);
+        program.env("SALLYPORT_URL", format!("http://{}", self.tcp)).env("SALLYPORT_TOKEN", token);
+        program
+    }
+
+    /// A command by somebody with a token that must succeed; what it printed as JSON.
+    async fn ask_as(&self, token: &str, arguments: &str) -> Value {
+        let output = self.remote(token, arguments).arg("--json").output().await.unwrap();
+        assert!(output.status.success(), "`{arguments}`: {output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Adds a person with a role and makes a token.
+    async fn token(&self, name: &str, role: &str) -> String {
+        self.run(&format!("person add {name} --role {role}")).await; // or is there already
+        self.ok(&format!("token new {name} --label test")).await.trim().to_owned()
     }
 
     /// Runs a command that must succeed; its standard output.
@@ -149,7 +178,7 @@ async fn a_password_comes_from_a_file_and_lists_come_as_csv() {
     let csv = sallyport.ok("person ls --output csv").await;
     let events = sallyport.ok("audit ls --json").await;
 
-    assert_eq!(csv, "name,organisation,roles,keys,password,state\r\nalice,,engineer,1,yes,enabled\r\n");
+    assert_eq!(csv, "name,organisation,roles,keys,password,code,state\r\nalice,,engineer,1,yes,no,enabled\r\n");
     assert!(events.contains("password set") && !events.contains("correct horse"), "{events}");
 }
 
@@ -173,4 +202,82 @@ async fn completions_and_the_api_document_come_from_the_program_itself() {
 
     assert!(script.contains("_sallyport"));
     assert_eq!(document["info"]["title"], "Sallyport");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engineer_asks_and_waits_and_an_admin_answers_but_never_their_own() {
+    let sallyport = Sallyport::start().await.with_alice_and_web_1().await;
+    let (alice, adam) = (sallyport.token("alice", "engineer").await, sallyport.token("adam", "admin").await);
+
+    let asked = sallyport.ask_as(&alice, "request new web-1 --for 2h --reason INC-7").await;
+    let id = asked["id"].as_str().unwrap().to_owned();
+    let mut waiting = sallyport.remote(&alice, &format!("request wait {id} --json"));
+    let waiting = waiting.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let listed = sallyport.ask_as(&adam, "request ls").await;
+    let approved = sallyport.ask_as(&adam, &format!("request approve {id} --two-factor --for 1h")).await;
+    let waited = waiting.wait_with_output().await.unwrap();
+    let grants: Value = serde_json::from_str(&sallyport.ok("grant ls --json").await).unwrap();
+
+    assert_eq!((&asked["state"], &asked["lasting_seconds"]), (&Value::from("open"), &Value::from(7200)));
+    assert_eq!(listed["items"][0]["person"]["name"], "alice");
+    assert!(waited.status.success(), "{waited:?}");
+    let waited: Value = serde_json::from_slice(&waited.stdout).unwrap();
+    assert_eq!(waited, approved);
+    assert_eq!((&approved["state"], &approved["answer"]["changed"]), (&Value::from("approved"), &Value::from(true)));
+    assert_eq!(approved["answer"]["grant"], grants["items"][0]["id"]);
+    assert_eq!(
+        (&grants["items"][0]["second_factor"], &grants["items"][0]["logins"][0]),
+        (&true.into(), &"root".into())
+    );
+
+    let grant = grants["items"][0]["id"].as_str().unwrap();
+    let more = sallyport.ask_as(&alice, &format!("request new --extend {grant} --for 30m --reason 'not done'")).await;
+    let more = more["id"].as_str().unwrap();
+    let denied = sallyport.ask_as(&adam, &format!("request deny {more} --reason 'tomorrow'")).await;
+    let told = sallyport.remote(&alice, &format!("request wait {more}")).output().await.unwrap();
+    assert_eq!(denied["answer"]["by"]["name"], "adam");
+    assert_eq!(told.status.code(), Some(4));
+    assert!(String::from_utf8_lossy(&told.stderr).contains("denied by adam: tomorrow"), "{told:?}");
+
+    let own = sallyport.ask_as(&adam, "request new web-1 --for 1h --reason me").await;
+    let own = own["id"].as_str().unwrap();
+    let refused = sallyport.remote(&adam, &format!("request approve {own}")).output().await.unwrap();
+    assert_eq!(refused.status.code(), Some(4), "{refused:?}");
+    let unseen = sallyport.remote(&alice, &format!("request show {own}")).output().await.unwrap();
+    assert_eq!(unseen.status.code(), Some(3), "{unseen:?}");
+    let alices = sallyport.ask_as(&alice, "request ls --all").await;
+    assert_eq!(alices["items"].as_array().unwrap().len(), 2);
+    sallyport.ask_as(&adam, &format!("request withdraw {own}")).await;
+    assert_eq!(sallyport.ok("request ls --output jsonl").await, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_enrols_codes_for_themselves_and_an_admin_takes_them_away() {
+    let sallyport = Sallyport::start().await.with_alice_and_web_1().await;
+    let (alice, adam) = (sallyport.token("alice", "engineer").await, sallyport.token("adam", "admin").await);
+
+    let begun = sallyport.ask_as(&alice, "person totp enrol").await;
+    let secret = totp_rs::Secret::try_from_base32(begun["secret"].as_str().unwrap()).unwrap();
+    let code = || {
+        let seconds = u64::try_from(chrono::Utc::now().timestamp()).unwrap();
+        totp_rs::Builder::new().with_secret(secret.as_bytes()).build().unwrap().generate(seconds).to_string()
+    };
+    let wrong = sallyport.remote(&alice, "person totp confirm 000000").output().await.unwrap();
+    let confirmed = sallyport.ask_as(&alice, &format!("person totp confirm {}", code())).await;
+    let again = sallyport.remote(&alice, "person totp enrol").output().await.unwrap();
+    let (shown, people) = (sallyport.ask_as(&alice, "person totp show").await, sallyport.ok("person ls --json").await);
+    let not_hers = sallyport.remote(&alice, "person totp reset alice").output().await.unwrap();
+    let reset = sallyport.ask_as(&adam, "person totp reset alice").await;
+
+    assert!(begun["uri"].as_str().unwrap().starts_with("otpauth://totp/Sallyport:alice?secret="));
+    assert_eq!((wrong.status.code(), again.status.code(), not_hers.status.code()), (Some(1), Some(5), Some(4)));
+    assert_eq!(confirmed["recovery_codes"].as_array().unwrap().len(), 10);
+    assert_eq!((&shown["state"], &shown["recovery_codes_left"]), (&"enrolled".into(), &10.into()));
+    let people: Value = serde_json::from_str(&people).unwrap();
+    let alices = people["items"].as_array().unwrap().iter().find(|person| person["name"] == "alice").unwrap();
+    assert_eq!(alices["has_second_factor"], true);
+    assert_eq!(reset["state"], "none");
+    let events = sallyport.ok("audit ls --json").await;
+    assert!(events.contains("second_factor_enrolled") && events.contains("second_factor_reset"));
+    assert!(!events.contains(begun["secret"].as_str().unwrap()));
 }

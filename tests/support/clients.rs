@@ -130,6 +130,12 @@ impl Workstation {
         run
     }
 
+    /// What the last client with [`Run::answers`] asked, a line each.
+    pub fn asked(&self) -> Vec<String> {
+        let asked = std::fs::read_to_string(self.folder.path().join("answers/asked")).unwrap_or_default();
+        asked.lines().map(str::to_owned).collect()
+    }
+
     /// Any other program, with this workstation as its home.
     pub fn program(&self, program: impl AsRef<OsStr>) -> Run {
         Run::new(program, self.folder.path())
@@ -239,6 +245,37 @@ impl Run {
     pub fn password(mut self, password: &str) -> Self {
         let path = self.home.join("askpass");
         std::fs::write(&path, format!("#!/bin/sh\ncat <<'END'\n{password}\nEND\n")).expect("an askpass program");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).expect("its permissions");
+        self.command.env("SSH_ASKPASS", path).env("SSH_ASKPASS_REQUIRE", "force").env("DISPLAY", ":0");
+        self.option("BatchMode=no")
+    }
+
+    /// Answers OpenSSH's questions by what they say: `("Password:", "secret")`. To the same question twice the same answer is
+    /// given, except that of answers to one question the n-th is given the n-th time, and then the last. Must come before the
+    /// destination's command.
+    pub fn answers(mut self, answers: &[(&str, &str)]) -> Self {
+        let place = self.home.join("answers");
+        // A run of its own for each client, so that the count of questions starts anew.
+        drop(std::fs::remove_dir_all(&place));
+        std::fs::create_dir(&place).expect("a place for answers");
+        let mut cases = String::new();
+        let mut questions: Vec<&str> = answers.iter().map(|(question, _)| *question).collect();
+        questions.dedup();
+        for (number, question) in questions.iter().enumerate() {
+            for (turn, (_, answer)) in answers.iter().filter(|(asked, _)| asked == question).enumerate() {
+                std::fs::write(place.join(format!("{number}.{turn}")), format!("{answer}\n")).expect("an answer");
+            }
+            cases += &format!("*'{question}'*) n={number};;\n");
+        }
+        let place = place.display();
+        let script = format!(
+            "#!/bin/sh\nprintf '%s\\n' \"$1\" >> {place}/asked\ncase \"$1\" in\n{cases}*) exit 1;;\nesac\n\
+             t=$(cat {place}/turn.$n 2>/dev/null || echo 0)\n\
+             [ -e {place}/$n.$t ] || t=$((t - 1))\n\
+             echo $((t + 1)) > {place}/turn.$n\ncat {place}/$n.$t\n"
+        );
+        let path = self.home.join("askpass");
+        std::fs::write(&path, script).expect("an askpass program");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).expect("its permissions");
         self.command.env("SSH_ASKPASS", path).env("SSH_ASKPASS_REQUIRE", "force").env("DISPLAY", ":0");
         self.option("BatchMode=no")

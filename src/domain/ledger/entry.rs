@@ -85,7 +85,7 @@ pub(crate) mod tests {
     use super::super::tile::Edge;
     use super::*;
     use crate::event::{Act, Actor, CutReason, SessionEnd};
-    use crate::grant::{Capabilities, Destination, Terms, Window};
+    use crate::grant::{Approval, Capabilities, Destination, Terms, Window};
     use crate::id::{GrantId, PrincipalId, RecordingId, SessionId, TargetId};
     use crate::policy::{Capability, Denial};
     use crate::principal::Role;
@@ -122,20 +122,35 @@ pub(crate) mod tests {
             forwards,
             texts(&["10.0.0.0/8", "2001:db8::/32"]),
             any::<Option<u32>>(),
+            any::<bool>(),
+            select(&Approval::ALL),
         )
-            .prop_map(|(targets, logins, [shell, exec, upload, download], forwards, networks, max_sessions)| Terms {
-                targets: targets.into_iter().map(|text| text.parse().unwrap()).collect(),
-                logins: logins.into_iter().map(|text| text.parse().unwrap()).collect(),
-                capabilities: Capabilities {
-                    shell,
-                    exec,
-                    upload,
-                    download,
-                    forwards: forwards.into_iter().map(|(host, port)| Destination { host, port }).collect(),
+            .prop_map(
+                |(
+                    targets,
+                    logins,
+                    [shell, exec, upload, download],
+                    forwards,
+                    networks,
+                    max_sessions,
+                    second_factor,
+                    approval,
+                )| Terms {
+                    targets: targets.into_iter().map(|text| text.parse().unwrap()).collect(),
+                    logins: logins.into_iter().map(|text| text.parse().unwrap()).collect(),
+                    capabilities: Capabilities {
+                        shell,
+                        exec,
+                        upload,
+                        download,
+                        forwards: forwards.into_iter().map(|(host, port)| Destination { host, port }).collect(),
+                    },
+                    source_networks: networks.into_iter().map(|text| text.parse().unwrap()).collect(),
+                    max_sessions,
+                    second_factor,
+                    approval,
                 },
-                source_networks: networks.into_iter().map(|text| text.parse().unwrap()).collect(),
-                max_sessions,
-            })
+            )
             .boxed()
     }
 

@@ -10,6 +10,8 @@ pub mod grants;
 pub mod policy_version;
 pub mod principals;
 pub mod recordings;
+pub mod requests;
+pub mod second_factors;
 pub mod sessions;
 pub mod targets;
 pub mod tokens;

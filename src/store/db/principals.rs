@@ -22,6 +22,7 @@ const SET_PASSWORD: &str = "UPDATE principals SET password_hash = $2 WHERE id = 
 const SET_ROLES: &str = "UPDATE principals SET roles = $2 WHERE id = $1";
 const DISABLE: &str = "UPDATE principals SET disabled_at = $2 WHERE id = $1 AND disabled_at IS NULL";
 const ENABLE: &str = "UPDATE principals SET disabled_at = NULL WHERE id = $1 AND disabled_at IS NOT NULL";
+const HOLD: &str = "UPDATE principals SET name = name WHERE id = $1";
 const INSERT_KEY: &str = "INSERT INTO principal_keys (fingerprint, principal_id, public_key, comment, added_at)
                           VALUES ($1, $2, $3, $4, $5) ON CONFLICT (fingerprint) DO NOTHING";
 const REMOVE_KEY: &str = "DELETE FROM principal_keys WHERE principal_id = $1 AND fingerprint = $2";
@@ -157,6 +158,13 @@ pub async fn set_password_hash(tx: &mut Tx, id: PrincipalId, hash: Option<&str>)
 pub async fn set_roles(tx: &mut Tx, id: PrincipalId, roles: &[Role]) -> Result<(), DbError> {
     let set = change_either!(tx, |c| sqlx::query(SET_ROLES).bind(id.as_uuid()).bind(join(roles)));
     set.map(drop).map_err(doing("set a person's roles"))
+}
+
+/// Keeps the person as they are for others until the end of the transaction: between counting what they have and adding
+/// one more, no other node adds one.
+pub async fn hold(tx: &mut Tx, id: PrincipalId) -> Result<(), DbError> {
+    let held = change_either!(tx, |c| sqlx::query(HOLD).bind(id.as_uuid()));
+    held.map(drop).map_err(doing("hold a person"))
 }
 
 /// Disables the person; `false` if that was done before.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sallyport_domain::channel::Program;
 use sallyport_domain::event::{CutReason, SessionEnd};
-use sallyport_domain::grant::{Capabilities, Grant, Terms, Window};
+use sallyport_domain::grant::{Approval, Capabilities, Grant, Terms, Window};
 use sallyport_domain::id::{GrantId, PrincipalId, RecordingId, SessionId, TargetId};
 use sallyport_domain::principal::{Principal, Role};
 use sallyport_domain::recording::segment::Hash;
@@ -58,6 +58,8 @@ fn grant(number: u128) -> Grant {
             capabilities: Capabilities { shell: true, ..Capabilities::default() },
             source_networks: vec![],
             max_sessions: Some(2),
+            second_factor: false,
+            approval: Approval::None,
         },
         window: Window::new(at(0), at(3600)).unwrap(),
         reason: "INC-7".to_owned(),
