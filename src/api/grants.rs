@@ -119,11 +119,13 @@ impl From<Allow> for Capabilities {
     }
 }
 
-/// Where a forward may go.
+/// Where a forward may go, seen from the target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Destination {
+    /// A host name or an address, exactly as the client will name it; or the path of a Unix socket.
     pub host: String,
+    /// The TCP port; 0 for a Unix socket.
     pub port: u16,
 }
 

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use sallyport_domain::event::{Act, Actor};
-use sallyport_domain::grant::{Capabilities, EmptyWindow, Grant, TargetSelector, Terms, Window};
+use sallyport_domain::grant::{Capabilities, Destination, EmptyWindow, Grant, TargetSelector, Terms, Window};
 use sallyport_domain::id::{GrantId, PrincipalId};
 use sallyport_domain::name::{PrincipalName, TargetName};
 use uuid::Uuid;
@@ -64,7 +64,9 @@ pub enum GrantError {
     NothingAllowed,
     #[error("a grant for no sessions at all is none: leave the limit out, or allow one")]
     NoSessions,
-    #[error("a forward's destination needs a host name of 1 to 253 usual characters and a port")]
+    #[error(
+        "a forward's destination needs a host name of 1 to 253 usual characters and a port, or a Unix socket's path"
+    )]
     Destination,
     #[error("the end {not_after} is not in the future; to end a grant now, revoke it")]
     NotInFuture { not_after: DateTime<Utc> },
@@ -289,7 +291,10 @@ pub(crate) fn check_capabilities(capabilities: &Capabilities) -> Result<(), Gran
     }
     let host_character = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
     let sound = |host: &str| (1..=253).contains(&host.len()) && host.chars().all(host_character);
-    if forwards.iter().any(|forward| forward.port == 0 || !sound(&forward.host)) {
+    // As long as a Unix socket's path can be (sun_path, with its end).
+    let sound_path = |path: &str| path.starts_with('/') && path.len() < 108 && !path.contains(char::is_control);
+    let is_sound = |to: &Destination| if to.is_socket() { sound_path(&to.host) } else { sound(&to.host) };
+    if !forwards.iter().all(is_sound) {
         return Err(GrantError::Destination);
     }
     Ok(())

@@ -66,7 +66,7 @@ pub(crate) struct NewArgs {
     /// The number of a ticket elsewhere
     #[arg(long)]
     ticket: Option<String>,
-    /// What may be done: shell, exec, upload, download, forward=host:port
+    /// What may be done: shell, exec, upload, download, forward=host:port, forward=/path/of/socket
     #[arg(long, value_name = "WHAT", value_delimiter = ',', default_value = "shell,exec")]
     allow: Vec<AllowArg>,
     /// A network from which the person may come; anywhere where it is left out
@@ -167,8 +167,11 @@ impl FromStr for AllowArg {
             None if text == "exec" => Ok(AllowArg::Exec),
             None if text == "upload" => Ok(AllowArg::Upload),
             None if text == "download" => Ok(AllowArg::Download),
+            Some(("forward", path)) if path.starts_with('/') => {
+                Ok(AllowArg::Forward(Destination { host: path.to_owned(), port: 0 }))
+            }
             Some(("forward", to)) => {
-                let wrong = || format!("`{to}` is not a destination: write `host:port`");
+                let wrong = || format!("`{to}` is not a destination: write `host:port`, or a Unix socket's path");
                 let (host, port) = to.rsplit_once(':').ok_or_else(wrong)?;
                 let host = host.trim_start_matches('[').trim_end_matches(']');
                 let port: u16 = port.parse().ok().filter(|port| *port > 0).ok_or_else(wrong)?;
@@ -177,7 +180,9 @@ impl FromStr for AllowArg {
                 }
                 Ok(AllowArg::Forward(Destination { host: host.to_owned(), port }))
             }
-            _ => Err("write shell, exec, upload, download or forward=host:port".to_owned()),
+            _ => {
+                Err("write shell, exec, upload, download or forward=host:port (or forward=/path/of/socket)".to_owned())
+            }
         }
     }
 }
@@ -224,7 +229,8 @@ pub(super) fn allowed(allow: &Allow) -> String {
     let words = [(allow.shell, "shell"), (allow.exec, "exec"), (allow.upload, "upload"), (allow.download, "download")];
     let words = words.into_iter().filter(|(allowed, _)| *allowed).map(|(_, word)| word.to_owned());
     let forwards = allow.forwards.iter().map(|Destination { host, port }| {
-        if host.contains(':') { format!("forward=[{host}]:{port}") } else { format!("forward={host}:{port}") }
+        let destination = sallyport_domain::grant::Destination { host: host.clone(), port: *port };
+        format!("forward={destination}")
     });
     words.chain(forwards).collect::<Vec<_>>().join(",")
 }
@@ -433,11 +439,12 @@ mod tests {
 
     #[test]
     fn what_a_grant_allows_is_read_word_by_word_and_told_in_the_same_words() {
-        let words = ["shell", "upload", "forward=db-1:5432", "forward=[fe80::1]:80"].map(|word| word.parse().unwrap());
+        let words = ["shell", "upload", "forward=db-1:5432", "forward=[fe80::1]:80", "forward=/run/db.sock"]
+            .map(|word| word.parse().unwrap());
 
         let allow = allow(words.to_vec());
 
-        assert_eq!(allowed(&allow), "shell,upload,forward=db-1:5432,forward=[fe80::1]:80");
+        assert_eq!(allowed(&allow), "shell,upload,forward=db-1:5432,forward=[fe80::1]:80,forward=/run/db.sock");
     }
 
     #[test]

@@ -281,6 +281,7 @@ async fn unreachable(
     warn!(error = reason, "The target could not be reached.");
     tell_recorded(client, recorder, has_pty, &notice::printable(&reason)).await?;
     exit(client, EXIT_REFUSED).await;
+    client.fail().await;
     Ok(Ending { how: "target unreachable".to_owned(), reason: Some(reason) })
 }
 

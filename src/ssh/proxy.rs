@@ -20,7 +20,7 @@ use crate::app::recordings::{RecordError, Recorder};
 use bytes::Bytes;
 use futures::FutureExt;
 use russh::server::{self, ChannelOpenHandle, Handle};
-use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig, client};
+use russh::{ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf, Sig, client};
 use sallyport_domain::channel::{Program, Pty, TerminalSize};
 use sallyport_domain::event::CutReason;
 use sallyport_domain::recording::frame::Body;
@@ -55,6 +55,14 @@ impl ClientSide {
         let opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(opening) = opening {
             opening.accept().await;
+        }
+    }
+
+    /// Answers the opening, if that is still due, with a failure to connect.
+    pub async fn fail(&self) {
+        let opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(opening) = opening {
+            opening.reject(ChannelOpenFailure::ConnectFailed).await;
         }
     }
 

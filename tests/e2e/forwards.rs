@@ -101,3 +101,128 @@ async fn nothing_is_reached_through_the_bastion() {
     let visitor = tokio::time::timeout(Duration::from_millis(100), inside.accept()).await;
     assert!(visitor.is_err(), "somebody got through");
 }
+
+/// Something to forward to: it answers each line with the line and "!", until its peer ends.
+async fn shouting_server() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let (mut all, mut block) = (Vec::new(), [0; 4096]);
+                while let count @ 1.. = stream.read(&mut block).await.unwrap_or(0) {
+                    all.extend_from_slice(&block[..count]);
+                }
+                all.push(b'!');
+                let _gone: std::io::Result<()> = stream.write_all(&all).await;
+            });
+        }
+    });
+    address
+}
+
+/// What one exchange through a port at home brings back.
+async fn exchange(port: u16, text: &str) -> String {
+    let mut stream = None;
+    eventually("the client listens", async || {
+        stream = TcpStream::connect(("127.0.0.1", port)).await.ok();
+        stream.is_some()
+    })
+    .await;
+    let mut stream = stream.unwrap();
+    stream.write_all(text.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = String::new();
+    let end = tokio::time::timeout(Duration::from_secs(20), stream.read_to_string(&mut answer)).await;
+    drop(end.expect("the forward ends"));
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forward_goes_where_the_grant_says_and_nowhere_else_and_is_recorded() {
+    let scene = Scene::open().await;
+    let (granted, other) = (shouting_server().await, shouting_server().await);
+    let allow = format!("forward={granted}");
+    scene
+        .bastion
+        .admin(&["grant", "new", "alice", "web-1", "--for", "2h", "--reason", "forward", "--allow", &allow])
+        .await;
+    let (good, bad, socks) = (free_port(), free_port(), free_port());
+    let client = scene.ssh().args(["-N", "-L"]).arg(format!("{good}:{granted}"));
+    let client = client.arg("-L").arg(format!("{bad}:{other}")).arg("-D").arg(socks.to_string()).spawn();
+
+    assert_eq!(exchange(good, "over here").await, "over here!");
+    assert_eq!(exchange(bad, "over there").await, "");
+    assert_eq!(exchange(good, "and again").await, "and again!");
+    let through_netcat = scene.ssh().arg("-W").arg(granted.to_string()).input("by netcat").run().await.expect_success();
+    assert_eq!(through_netcat.text(), "by netcat!");
+    drop(client);
+
+    eventually("the sessions have ended", async || {
+        scene.bastion.sessions().await.iter().all(|session| session["ended_at"].is_string())
+    })
+    .await;
+    let mut recorded = String::new();
+    for session in scene.bastion.sessions().await {
+        let id = session["id"].as_str().unwrap();
+        let shown = scene.bastion.ask(&["session", "show", id]).await;
+        for recording in shown["recordings"].as_array().unwrap() {
+            let number = recording["channel"].to_string();
+            assert!(recording.to_string().contains("forward to 127.0.0.1:"), "{recording}");
+            let text = ["session", "export", id, "--channel", &number, "--format", "txt"];
+            recorded += &scene.bastion.admin(&text).await;
+        }
+    }
+    for text in ["over here!", "and again!", "by netcat!"] {
+        assert!(recorded.contains(text), "{text:?} is not in {recorded:?}");
+    }
+    let audit = scene.bastion.ask(&["audit", "ls"]).await.to_string();
+    assert!(audit.contains(&other.to_string()), "the refused destination is not in the books");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_on_the_target_is_a_destination_too_and_a_cut_ends_what_goes_through_it() {
+    let scene = Scene::open().await;
+    let path = scene.bastion.path("service");
+    let service = tokio::net::UnixListener::bind(&path).unwrap();
+    let allow = format!("shell,forward={}", path.display());
+    scene
+        .bastion
+        .admin(&["grant", "new", "alice", "web-1", "--for", "2h", "--reason", "forward", "--allow", &allow])
+        .await;
+    let home = scene.bastion.path("home");
+    let _client = scene.ssh().args(["-N", "-L"]).arg(format!("{}:{}", home.display(), path.display())).spawn();
+    eventually("the client listens", async || home.exists()).await;
+
+    let mut here = tokio::net::UnixStream::connect(&home).await.unwrap();
+    here.write_all(b"knock").await.unwrap();
+    let (mut there, _) = service.accept().await.unwrap();
+    let mut heard = [0; 5];
+    there.read_exact(&mut heard).await.unwrap();
+    let session = scene.bastion.sessions().await.remove(0);
+    scene.bastion.admin(&["session", "cut", session["id"].as_str().unwrap(), "--reason", "test"]).await;
+
+    assert_eq!(&heard, b"knock");
+    let mut rest = Vec::new();
+    let end = tokio::time::timeout(Duration::from_secs(5), there.read_to_end(&mut rest)).await;
+    drop(end.expect("the target's side is cut")); // an end or a reset
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_that_does_not_answer_is_told_from_one_that_is_refused() {
+    let scene = Scene::open().await;
+    let nobody = free_port();
+    let allow = format!("shell,exec,forward=127.0.0.1:{nobody}");
+    scene
+        .bastion
+        .admin(&["grant", "new", "alice", "web-1", "--for", "2h", "--reason", "forward", "--allow", &allow])
+        .await;
+
+    let silent = scene.ssh().option("LogLevel=INFO").arg("-W").arg(format!("127.0.0.1:{nobody}")).run().await;
+    let refused = scene.ssh().option("LogLevel=INFO").arg("-W").arg("169.254.169.254:80").run().await;
+
+    assert_eq!((silent.code(), refused.code()), (Some(255), Some(255)));
+    assert!(silent.errors().contains("connect failed"), "{}", silent.errors());
+    assert!(refused.errors().contains("administratively prohibited"), "{}", refused.errors());
+}
