@@ -48,6 +48,8 @@ pub struct Passage {
     pub source: SocketAddr,
     /// Cuts the connection on which the person was proved.
     pub carrier: Blade,
+    /// The places of that connection: one jump through another must not multiply them.
+    pub forwards: Arc<Semaphore>,
 }
 
 /// Our side of one client connection.
@@ -63,7 +65,7 @@ pub struct Client {
     channels: HashMap<ChannelId, Open>,
     /// Session channels that were ever asked for.
     opened: u32,
-    /// Places for forwarded connections.
+    /// Places for forwarded connections, of this one and all that run through it.
     forwards: Arc<Semaphore>,
     session: watch::Receiver<SessionState>,
     /// Moves to the session's task once somebody is proved.
@@ -97,7 +99,8 @@ impl Client {
         proved: Arc<Notify>,
     ) -> Self {
         let entry = Entry::Outside(Authentication::new(door.clone(), peer, slot));
-        Self::with(door, peer, entry, blade, gone, proved)
+        let forwards = Arc::new(Semaphore::new(door.settings.max_channels as usize));
+        Self::with(door, peer, entry, forwards, blade, gone, proved)
     }
 
     /// The inner connection to `target` of somebody who was proved by the outer one.
@@ -109,20 +112,21 @@ impl Client {
         gone: CancellationToken,
         proved: Arc<Notify>,
     ) -> Self {
-        let Passage { proved: outer, source, carrier } = passage;
-        Self::with(door, source, Entry::Carried { outer, target, carrier, inner: None }, blade, gone, proved)
+        let Passage { proved: outer, source, carrier, forwards } = passage;
+        let entry = Entry::Carried { outer, target, carrier, inner: None };
+        Self::with(door, source, entry, forwards, blade, gone, proved)
     }
 
     fn with(
         door: Arc<Door>,
         peer: SocketAddr,
         entry: Entry,
+        forwards: Arc<Semaphore>,
         blade: Blade,
         gone: CancellationToken,
         proved: Arc<Notify>,
     ) -> Self {
         let (state, session) = watch::channel(SessionState::Opening);
-        let forwards = Arc::new(Semaphore::new(door.settings.max_channels as usize));
         let (channels, first_program) = (HashMap::new(), watch::Sender::new(None));
         let state = Some(state);
         Self { door, peer, blade, gone, proved, entry, channels, opened: 0, forwards, session, state, first_program }
@@ -195,7 +199,7 @@ impl Client {
         let client_version = notice::printable(&String::from_utf8_lossy(session.remote_sshid()));
         let (principal, factors) = (proved.principal.clone(), proved.factors);
         let arrival = Arrival { principal, factors, source: self.peer, client_version };
-        let passage = Passage { proved, source: self.peer, carrier };
+        let passage = Passage { proved, source: self.peer, carrier, forwards: self.forwards.clone() };
         let (door, first_program) = (self.door.clone(), self.first_program.clone());
         let (handle, state, gone) = (session.handle(), self.session.clone(), self.gone.clone());
         let answer = async move {
