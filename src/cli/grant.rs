@@ -25,7 +25,7 @@ use crate::api::grants::{
 #[derive(Debug, Subcommand)]
 pub(crate) enum GrantCommand {
     /// Give people access to targets for a time
-    New(NewArgs),
+    New(Box<NewArgs>),
     /// List grants
     Ls(LsArgs),
     /// Show one grant
@@ -299,7 +299,7 @@ fn changed(global: &Global, grant: &Grant, sentence: &str) -> Result<(), Failure
 pub(crate) async fn run(command: GrantCommand, global: &Global) -> Result<(), Failure> {
     let client = global.client()?;
     match command {
-        GrantCommand::New(args) => new(&client, args, global).await,
+        GrantCommand::New(args) => new(&client, *args, global).await,
         GrantCommand::Ls(args) => {
             let state = if args.all { GrantStateFilter::All } else { args.state };
             let mut query = vec![("state", state.as_str().to_owned())];

@@ -13,7 +13,7 @@ use russh::{ChannelWriteHalf, client};
 use sallyport_domain::channel::Program;
 use sallyport_domain::event::Act;
 use sallyport_domain::files::gate::{Condition, Fault, FileGate, Piece, Side, Transfer};
-use sallyport_domain::files::{FileAct, FileDenial, FileOperation, FilePath, FileTerms, Spent};
+use sallyport_domain::files::{FileAct, FileDenial, FileOperation, FilePath, FileResult, FileTerms, Spent};
 use sallyport_domain::id::{RecordingId, SessionId};
 use sallyport_domain::policy::Permit;
 use sallyport_domain::recording::frame::Body;
@@ -29,6 +29,9 @@ use crate::app::recordings::{RecordError, Recorder};
 
 /// How long the target may take to take away what must not stay, once its client has ended its input or gone.
 pub const UNDO: Duration = Duration::from_secs(2);
+
+/// As many refusals are told in words in one channel. Clients of SFTP know only "permission denied".
+const MOST_WORDS: usize = 20;
 
 /// How much of the paths that a command line names is told, in bytes. The command line itself is in the recording, whole.
 const MOST_NAMED: usize = 64 << 10;
@@ -52,6 +55,9 @@ struct Gate {
 struct GateState {
     gate: FileGate,
     opaque_told: bool,
+    /// Refusals that the client is still to be told in words.
+    words: Vec<String>,
+    words_left: usize,
 }
 
 /// Whom to tell, and about what.
@@ -69,6 +75,8 @@ pub struct Gained {
     pub pieces: Vec<Piece>,
     /// What happened, for the recording.
     pub told: Vec<Body>,
+    /// Refusals, for the client's standard error.
+    pub words: Vec<String>,
     /// Why nothing passes any more, if so.
     pub ended: Option<Fault>,
 }
@@ -86,7 +94,7 @@ impl ChannelFiles {
         let terms = FileTerms::new(&permit.terms().capabilities, permit.terms().files.clone());
         let gate = match FileGate::for_program(program, &terms, spent, true)? {
             Transfer::Gated(gate) => Some(Gate {
-                state: Mutex::new(GateState { gate, opaque_told: false }),
+                state: Mutex::new(GateState { gate, opaque_told: false, words: Vec::new(), words_left: MOST_WORDS }),
                 for_client: Notify::new(),
                 for_target: Notify::new(),
             }),
@@ -181,6 +189,18 @@ impl ChannelFiles {
             };
             gained.pieces.extend(std::iter::from_fn(|| next(&mut state.gate)));
             operations.extend(std::iter::from_fn(|| state.gate.next_operation()));
+            let is_sftp = matches!(state.gate, FileGate::Sftp(_)); // the others end, and say why at their end
+            for operation in operations.iter().filter(|_| is_sftp) {
+                if let FileResult::Denied { denial } = &operation.result
+                    && state.words_left > 0
+                {
+                    state.words_left -= 1;
+                    state.words.push(denial.to_string());
+                }
+            }
+            if side == Side::Client {
+                gained.words = std::mem::take(&mut state.words);
+            }
             match state.gate.condition() {
                 Condition::Following => {}
                 Condition::Ended(fault) => gained.ended = Some(fault.clone()),
@@ -300,7 +320,7 @@ impl ToTarget<'_> {
     /// Records what is not the client's own, and what happened; then sends. Breaks if nothing more can be sent.
     async fn send(&self, gained: Gained) -> Result<std::ops::ControlFlow<()>, ProxyError> {
         use std::ops::ControlFlow::{Break, Continue};
-        let Gained { pieces, told, ended } = gained;
+        let Gained { pieces, told, words: _, ended } = gained;
         let injected = pieces.iter().filter_map(|piece| match piece {
             Piece::Injected(bytes) => Some(Body::File(format!("{{\"to_target\":\"{}\"}}", hex(bytes)))),
             Piece::Forward(_) => None,

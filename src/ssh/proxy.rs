@@ -566,7 +566,15 @@ impl<'a> OutputPump<'a> {
 
 /// Adds what the gate gave to what is to be recorded and sent on; whether that is the end.
 fn take_gained(gained: Gained, bodies: &mut Vec<Body>, onward: &mut Vec<Onward>) -> Option<OutputEnd> {
-    let Gained { pieces, told, ended } = gained;
+    /// SSH_EXTENDED_DATA_STDERR (RFC 4254 §5.2)
+    const STDERR: u32 = 1;
+    let Gained { pieces, told, words, ended } = gained;
+    // Before the refusal itself: at that a client may go.
+    for words in words {
+        let line = Bytes::from(format!("sallyport: {words}\n"));
+        bodies.push(Body::Notice(line.clone()));
+        onward.push(Onward::Extended(STDERR, line));
+    }
     for piece in pieces {
         bodies.push(match &piece {
             Piece::Forward(bytes) => Body::Output(bytes.clone()),

@@ -303,7 +303,7 @@ async fn watch_over(door: &Door, live: &Live, mut changes: watch::Receiver<u64>)
         match verdict {
             Ok(Verdict::Stay(permit)) => {
                 unsure_since = None;
-                drop(live.permit.send_replace(permit));
+                drop(live.permit.send_replace(*permit));
             }
             Ok(Verdict::Cut(reason)) => return reason,
             Err(error) => {
