@@ -8,7 +8,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 use ipnet::IpNet;
+use sallyport_domain::files::{FileRules, PathGlob, WayRules};
 use sallyport_domain::grant::{self, Approval, Capabilities, TargetSelector, Terms, Window};
+use sallyport_domain::hash::Hash;
 use sallyport_domain::id::{GrantId, PrincipalId};
 use sallyport_domain::name::{Login, PrincipalName, TargetName};
 use sallyport_domain::target;
@@ -46,6 +48,7 @@ pub struct Grant {
     pub second_factor: bool,
     #[schema(schema_with = schemas::approval)]
     pub approval: Approval,
+    pub files: Files,
     pub not_before: DateTime<Utc>,
     /// The first instant at which the grant no longer holds.
     pub not_after: DateTime<Utc>,
@@ -129,6 +132,58 @@ pub struct Destination {
     pub port: u16,
 }
 
+/// What limits files, beside whether they may go in and out at all; what is left out limits nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Files {
+    pub upload: FilesOneWay,
+    pub download: FilesOneWay,
+    /// SHA-256 of the contents that may be uploaded, as hexadecimal digits.
+    #[schema(value_type = Option<Vec<String>>)]
+    pub upload_sha256: Option<Vec<Hash>>,
+    /// Bytes that may leave through terminals and the output of commands in one session.
+    pub terminal_bytes: Option<u64>,
+}
+
+/// What limits files in one direction; what is left out limits nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct FilesOneWay {
+    /// Patterns of paths on the target such as `/srv/app/**` or `~/logs/*`; an empty list allows none.
+    #[schema(value_type = Option<Vec<String>>)]
+    pub paths: Option<Vec<PathGlob>>,
+    /// The most in one transfer of one file, in bytes.
+    pub file_bytes: Option<u64>,
+    /// The most in one session, in bytes.
+    pub total_bytes: Option<u64>,
+}
+
+impl From<FileRules> for Files {
+    fn from(rules: FileRules) -> Self {
+        let FileRules { upload, download, upload_sha256, terminal_budget } = rules;
+        let way = |WayRules { paths, file_bytes, total_bytes }| FilesOneWay { paths, file_bytes, total_bytes };
+        Self {
+            upload: way(upload),
+            download: way(download),
+            upload_sha256: upload_sha256.map(Into::into),
+            terminal_bytes: terminal_budget,
+        }
+    }
+}
+
+impl From<Files> for FileRules {
+    fn from(files: Files) -> Self {
+        let Files { upload, download, upload_sha256, terminal_bytes } = files;
+        let way = |FilesOneWay { paths, file_bytes, total_bytes }| WayRules { paths, file_bytes, total_bytes };
+        Self {
+            upload: way(upload),
+            download: way(download),
+            upload_sha256: upload_sha256.map(Into::into),
+            terminal_budget: terminal_bytes,
+        }
+    }
+}
+
 /// That, when and why a grant was taken back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Revocation {
@@ -166,6 +221,8 @@ pub struct MakeGrant {
     #[serde(default)]
     #[schema(schema_with = schemas::approval)]
     pub approval: Approval,
+    #[serde(default)]
+    pub files: Files,
     /// Now, where it is left out.
     #[serde(default)]
     pub not_before: Option<DateTime<Utc>>,
@@ -274,7 +331,8 @@ fn shape(grant: grant::Grant, names: &HashMap<PrincipalId, PrincipalName>, now: 
     // People are never removed, so every id has its name.
     let person = |id: PrincipalId| names.get(&id).map(|name| PersonRef { id, name: name.clone() });
     let state = state_of(&grant, now);
-    let Terms { targets, logins, capabilities, source_networks, max_sessions, second_factor, approval } = grant.terms;
+    let Terms { targets, logins, capabilities, source_networks, max_sessions, second_factor, approval, files } =
+        grant.terms;
     Grant {
         id: grant.id,
         state,
@@ -286,6 +344,7 @@ fn shape(grant: grant::Grant, names: &HashMap<PrincipalId, PrincipalName>, now: 
         max_sessions,
         second_factor,
         approval,
+        files: files.into(),
         not_before: grant.window.not_before(),
         not_after: grant.window.not_after(),
         reason: grant.reason,
@@ -317,6 +376,7 @@ impl MakeGrant {
             max_sessions: self.max_sessions,
             second_factor: self.second_factor,
             approval: self.approval,
+            files: self.files.into(),
         };
         Ok(NewGrant { people: self.people, terms, window, reason: self.reason, ticket: self.ticket })
     }

@@ -18,7 +18,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::access::{Administer, Known, Look, May};
 use super::error::{ApiError, Problem};
 use super::extract::{Body, Path, Query};
-use super::grants::{Allow, Reason, names};
+use super::grants::{Allow, Files, Reason, names};
 use super::page::{Page, PageQuery, cursor};
 use super::people::PersonRef;
 use super::{ApiState, schemas};
@@ -137,6 +137,7 @@ pub struct ApproveRequest {
     pub second_factor: bool,
     #[schema(schema_with = schemas::approval)]
     pub approval: Approval,
+    pub files: Files,
 }
 
 /// Which requests.
@@ -327,6 +328,7 @@ pub(super) async fn approve(
         max_sessions: body.max_sessions,
         second_factor: body.second_factor,
         approval: body.approval,
+        files: body.files.into(),
     };
     let (request, _grant) = requests::approve(&state.app, &may.actor(), id, changes).await?;
     shape_one(&state, request).await

@@ -339,6 +339,7 @@ const ACCESS: &[(&str, [bool; 6])] = &[
     ("sessions_list", LOOK),
     ("sessions_show", LOOK),
     ("sessions_cut", ADMINISTER),
+    ("sessions_files", LOOK),
     ("recordings_show", LOOK),
     ("recordings_index", REPLAY),
     ("recordings_segment", REPLAY),

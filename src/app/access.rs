@@ -159,7 +159,7 @@ pub async fn open(
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// It may go on, until the permit's end.
-    Stay(Permit),
+    Stay(Box<Permit>),
     Cut(CutReason),
 }
 
@@ -187,7 +187,7 @@ pub async fn review(app: &App, session: &OpenSession) -> Result<Verdict, DbError
     facts.grants.retain(|grant| grant.id == session.permit.grant());
     let others = db::sessions::open_counts(&mut tx, session.principal.id, Some(session.id)).await?;
     match facts.decide(&target, session.permit.login(), &others) {
-        Ok(permit) => Ok(Verdict::Stay(permit)),
+        Ok(permit) => Ok(Verdict::Stay(Box::new(permit))),
         Err(denial) => cut(denial),
     }
 }

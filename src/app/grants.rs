@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use sallyport_domain::event::{Act, Actor};
+use sallyport_domain::files::{FileRules, WayRules};
 use sallyport_domain::grant::{Capabilities, Destination, EmptyWindow, Grant, TargetSelector, Terms, Window};
 use sallyport_domain::id::{GrantId, PrincipalId};
 use sallyport_domain::name::{PrincipalName, TargetName};
@@ -84,6 +85,9 @@ pub enum GrantError {
 
 /// The most people, selectors, logins, networks or forwards in one grant: lists that a person still reads.
 pub(crate) const MOST: usize = 100;
+
+/// Contents that a grant may list; they are written out in its event.
+const MOST_HASHES: usize = 4096;
 
 /// Makes a grant.
 pub async fn make(app: &App, actor: &Actor, new: NewGrant) -> Result<Grant, GrantError> {
@@ -258,7 +262,8 @@ fn some_but_not_too_many(many: &'static str, one: &'static str, count: usize) ->
 }
 
 fn check_terms(terms: &Terms) -> Result<(), GrantError> {
-    let Terms { targets, logins, capabilities, source_networks, max_sessions, second_factor: _, approval: _ } = terms;
+    let Terms { targets, logins, capabilities, source_networks, max_sessions, second_factor: _, approval: _, files } =
+        terms;
     some_but_not_too_many("logins", "login", logins.len())?;
     if source_networks.len() > MOST {
         return Err(GrantError::TooMany { what: "source networks", most: MOST });
@@ -266,8 +271,23 @@ fn check_terms(terms: &Terms) -> Result<(), GrantError> {
     if *max_sessions == Some(0) {
         return Err(GrantError::NoSessions);
     }
+    check_files(files)?;
     check_capabilities(capabilities)?;
     check_selectors(targets)
+}
+
+/// Whether the rules for files fit into the event that tells of them.
+fn check_files(files: &FileRules) -> Result<(), GrantError> {
+    let FileRules { upload, download, upload_sha256, terminal_budget: _ } = files;
+    for WayRules { paths, file_bytes: _, total_bytes: _ } in [upload, download] {
+        if paths.as_ref().is_some_and(|paths| paths.len() > MOST) {
+            return Err(GrantError::TooMany { what: "path patterns each way", most: MOST });
+        }
+    }
+    if upload_sha256.as_ref().is_some_and(|list| list.len() > MOST_HASHES) {
+        return Err(GrantError::TooMany { what: "SHA-256", most: MOST_HASHES });
+    }
+    Ok(())
 }
 
 /// Whether the selectors may be stored.
@@ -304,6 +324,7 @@ pub(crate) fn check_capabilities(capabilities: &Capabilities) -> Result<(), Gran
 mod tests {
     use std::time::Duration;
 
+    use sallyport_domain::files::FileRules;
     use sallyport_domain::grant::Approval;
 
     use super::*;
@@ -322,6 +343,7 @@ mod tests {
             max_sessions: Some(2),
             second_factor: false,
             approval: Approval::None,
+            files: FileRules::default(),
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use ipnet::IpNet;
 use sallyport_domain::event::{Act, Actor};
+use sallyport_domain::files::FileRules;
 use sallyport_domain::grant::{Approval, Capabilities, Grant, Terms, Window};
 use sallyport_domain::id::{PrincipalId, RequestId};
 use sallyport_domain::name::{Login, PrincipalName};
@@ -61,6 +62,7 @@ pub struct Changes {
     pub max_sessions: Option<u32>,
     pub second_factor: bool,
     pub approval: Approval,
+    pub files: FileRules,
 }
 
 /// Which requests to list; what is `None` does not limit.
@@ -269,6 +271,7 @@ async fn give(
         max_sessions: changes.max_sessions,
         second_factor: changes.second_factor,
         approval: changes.approval,
+        files: changes.files,
     };
     let as_asked = Terms {
         targets: selectors.clone(),
@@ -278,6 +281,7 @@ async fn give(
         max_sessions: None,
         second_factor: false,
         approval: Approval::None,
+        files: FileRules::default(),
     };
     let changed = terms != as_asked || not_before > now || not_after - not_before != length(*lasting);
     let new = NewGrant {

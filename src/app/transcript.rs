@@ -189,6 +189,7 @@ impl Screen {
             | Body::ExitStatus(_)
             | Body::ExitSignal { .. }
             | Body::Gap(_)
+            | Body::File(_)
             | Body::Header(_)
             | Body::End(_) => true,
         }

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use russh::keys::ssh_key::LineEnding;
 use russh::keys::{Algorithm, HashAlg, PrivateKey, PublicKey};
 use sallyport_domain::event::Actor;
+use sallyport_domain::files::FileRules;
 use sallyport_domain::grant::{Approval, Capabilities, Terms, Window};
 use sallyport_domain::name::Login;
 use sallyport_domain::principal::Role;
@@ -127,6 +128,7 @@ async fn furnish(app: &App, place: &Path, toy: &ToyTarget, login: &Login, lastin
         max_sessions: None,
         second_factor: false,
         approval: Approval::None,
+        files: FileRules::default(),
     };
     let window = Window::new(now, now + lasting)?;
     let grant = grants::NewGrant {

@@ -13,6 +13,7 @@ use sallyport_domain::name::{Login, NameError, PrincipalName, TargetName};
 
 use super::client::Client;
 use super::failure::{Failure, FailureKind};
+use super::files::{self, FileArgs};
 use super::output::{self, Column, Format, column};
 use super::{Global, now, when};
 use crate::api::bastion::Bastion;
@@ -24,7 +25,7 @@ use crate::api::grants::{
 #[derive(Debug, Subcommand)]
 pub(crate) enum GrantCommand {
     /// Give people access to targets for a time
-    New(NewArgs),
+    New(Box<NewArgs>),
     /// List grants
     Ls(LsArgs),
     /// Show one grant
@@ -77,6 +78,8 @@ pub(crate) struct NewArgs {
     max_sessions: Option<u32>,
     #[command(flatten)]
     strict: Strict,
+    #[command(flatten)]
+    files: FileArgs,
     /// Show what would be given, and give nothing
     #[arg(long)]
     dry_run: bool,
@@ -280,6 +283,7 @@ fn rows(grant: &Grant) -> Vec<(&'static str, String)> {
         ("Targets", joined(&grant.targets)),
         ("Logins", joined(&grant.logins)),
         ("Allow", allowed(&grant.allow)),
+        ("Files", files::rules(&grant.files)),
         ("Coming from", networks),
         ("Sessions", grant.max_sessions.map_or("any number".to_owned(), |most| format!("at most {most} at once"))),
         ("Takes", takes_row(grant.second_factor, grant.approval)),
@@ -301,7 +305,7 @@ fn changed(global: &Global, grant: &Grant, sentence: &str) -> Result<(), Failure
 pub(crate) async fn run(command: GrantCommand, global: &Global) -> Result<(), Failure> {
     let client = global.client()?;
     match command {
-        GrantCommand::New(args) => new(&client, args, global).await,
+        GrantCommand::New(args) => new(&client, *args, global).await,
         GrantCommand::Ls(args) => {
             let state = if args.all { GrantStateFilter::All } else { args.state };
             let mut query = vec![("state", state.as_str().to_owned())];
@@ -352,6 +356,7 @@ async fn new(client: &Client, args: NewArgs, global: &Global) -> Result<(), Fail
         max_sessions: args.max_sessions,
         second_factor: args.strict.second_factor,
         approval: args.strict.approval(),
+        files: args.files.read()?,
         not_before: args.from,
         not_after,
         reason: args.reason,
@@ -393,6 +398,7 @@ fn show_preview(global: &Global, body: &MakeGrant, preview: &GrantPreview, conne
             ("Targets", joined(&body.targets)),
             ("Logins", joined(&body.logins)),
             ("Allow", body.allow.as_ref().map(allowed).unwrap_or_default()),
+            ("Files", files::rules(&body.files)),
             ("Takes", takes_row(body.second_factor, body.approval)),
             ("From", when::local(preview.not_before)),
             ("Until", when::local(preview.not_after)),
@@ -479,6 +485,7 @@ mod tests {
             max_sessions: None,
             second_factor: false,
             approval: Approval::None,
+            files: crate::api::grants::Files::default(),
             not_before: None,
             not_after: now().to_utc(),
             reason: String::new(),

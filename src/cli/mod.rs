@@ -17,6 +17,7 @@ mod config;
 mod demo;
 mod doctor;
 mod export;
+mod files;
 mod grant;
 mod person;
 mod play;

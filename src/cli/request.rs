@@ -13,6 +13,7 @@ use sallyport_domain::name::{Login, PrincipalName};
 
 use super::client::Client;
 use super::failure::{Failure, FailureKind};
+use super::files::FileArgs;
 use super::grant::{AllowArg, Strict, allow, allowed, joined, time};
 use super::output::{self, Column, Format, column};
 use super::{Global, now, when};
@@ -112,6 +113,8 @@ pub(crate) struct ApproveArgs {
     max_sessions: Option<u32>,
     #[command(flatten)]
     strict: Strict,
+    #[command(flatten)]
+    files: FileArgs,
 }
 
 const COLUMNS: &[Column<Request>] = &[
@@ -245,6 +248,7 @@ async fn approve(client: &Client, args: ApproveArgs, global: &Global) -> Result<
         max_sessions: args.max_sessions,
         second_factor: args.strict.second_factor,
         approval: args.strict.approval(),
+        files: args.files.read()?,
     };
     changed(global, &client.post(&["requests", &id, "approve"], &body).await?)
 }

@@ -5,6 +5,7 @@ use sallyport_domain::id::{GrantId, SessionId};
 use sallyport_domain::name::{PrincipalName, TargetName};
 
 use super::failure::Failure;
+use super::files;
 use super::output::{self, Column, Format, column};
 use super::recording::{self, ExportArgs, PlayArgs, WatchArgs};
 use super::{Global, now, when};
@@ -18,6 +19,13 @@ pub(crate) enum SessionCommand {
     Ls(LsArgs),
     /// Show one session with what its channels did
     Show { id: SessionId },
+    /// List what was done to files
+    Files {
+        id: SessionId,
+        /// At most this many
+        #[arg(long, value_name = "N", default_value_t = 1000)]
+        limit: usize,
+    },
     /// Replay what was done, in this terminal
     Play(PlayArgs),
     /// Follow a live session until it ends
@@ -84,6 +92,15 @@ pub(crate) async fn run(command: SessionCommand, global: &Global) -> Result<(), 
         SessionCommand::Show { id } => {
             let detail: SessionDetail = client.get(&["sessions", &id.to_string()], &()).await?;
             output::one(global.format(), &detail, &rows(&detail))
+        }
+        SessionCommand::Files { id, limit } => {
+            let path = ["sessions", &id.to_string(), "files"];
+            let page = client.list(&path, &[], limit).await?;
+            output::list(global.format(), &page, files::COLUMNS)?;
+            if page.next.is_some() && global.format() == Format::Table {
+                output::note(format!("the first {} are shown; more with `--limit`", page.items.len()));
+            }
+            Ok(())
         }
         SessionCommand::Cut { id, reason } => {
             let session: Session = client.post(&["sessions", &id.to_string(), "cut"], &Reason { reason }).await?;

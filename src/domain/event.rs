@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::files::FileOperation;
 use crate::grant::{Terms, Window};
 use crate::hash::Hash;
 use crate::id::{EventId, GrantId, PrincipalId, RecordingId, RequestId, SessionId, TargetId, TokenId};
@@ -222,6 +223,19 @@ pub enum Act {
     RequestRefused {
         session: SessionId,
         request: String,
+        reason: String,
+    },
+    /// Something was done to a file on the target, or asked for and refused.
+    FileOperation {
+        session: SessionId,
+        recording: RecordingId,
+        operation: FileOperation,
+    },
+    /// What a channel carries cannot be followed any more. The grant has no rules to enforce, so it goes on; its files are not told of
+    /// from here on.
+    FilesUnreadable {
+        session: SessionId,
+        recording: RecordingId,
         reason: String,
     },
     RecordingViewed {

@@ -10,6 +10,7 @@ use globset::{GlobBuilder, GlobMatcher};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::files::FileRules;
 use crate::id::{GrantId, PrincipalId};
 use crate::name::Login;
 use crate::target::Target;
@@ -119,6 +120,9 @@ pub struct Terms {
     /// Whose yes each session takes besides.
     #[serde(default, skip_serializing_if = "Approval::is_usual")]
     pub approval: Approval,
+    /// What limits files, beside whether they may go in and out at all.
+    #[serde(default, skip_serializing_if = "FileRules::is_default")]
+    pub files: FileRules,
 }
 
 /// Whose yes a session takes besides the grant's.
@@ -363,6 +367,7 @@ mod tests {
             max_sessions: None,
             second_factor: false,
             approval: Approval::None,
+            files: FileRules::default(),
         };
         assert!(terms.admits("::ffff:203.0.113.9".parse().unwrap()));
         assert!(!terms.admits("198.51.100.1".parse().unwrap()));

@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::channel::Program;
+use crate::files::gate::{Recognised, recognise};
 use crate::grant::{Approval, Capabilities, Grant, Terms};
 use crate::id::{GrantId, PrincipalId, TargetId};
 use crate::name::Login;
@@ -120,7 +121,13 @@ impl Permit {
         let Capabilities { shell, exec, upload, download, forwards } = &self.terms.capabilities;
         let (allowed, capability) = match program {
             Program::Shell => (*shell, Capability::Shell),
-            Program::Exec { .. } => (*exec, Capability::Exec),
+            Program::Exec { command } => match recognise(command) {
+                // A transfer is no more than its protocol can do, so it needs no leave to run commands. Which way it goes is
+                // the gate's question.
+                Recognised::Scp(_) | Recognised::Rsync(_) => (*upload || *download || *exec, Capability::Files),
+                Recognised::SftpServer => (*upload || *download, Capability::Files),
+                Recognised::Unclear(_) | Recognised::Other => (*exec, Capability::Exec),
+            },
             // Which way the files go is the file rules' question; here at least one way must be open.
             Program::Subsystem { name } if name == "sftp" => (*upload || *download, Capability::Files),
             Program::Subsystem { .. } => (*exec, Capability::Exec),
@@ -328,6 +335,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::files::FileRules;
     use crate::grant::{Revocation, Window};
     use crate::principal::Role;
     use crate::target::{CredentialKind, HostKey, HostKeyTrust, TargetLogin};
@@ -376,6 +384,7 @@ mod tests {
                 max_sessions: None,
                 second_factor: false,
                 approval: Approval::None,
+                files: FileRules::default(),
             },
             window: Window::new(at(from), at(until)).unwrap(),
             reason: "INC-7".to_owned(),
@@ -487,6 +496,22 @@ mod tests {
         assert!(matches!(permit.allows(&exec), Err(Denial::NotInGrant { capability: Capability::Exec, .. })));
         let sftp = Program::Subsystem { name: "sftp".to_owned() };
         assert!(matches!(permit.allows(&sftp), Err(Denial::NotInGrant { capability: Capability::Files, .. })));
+    }
+
+    #[test]
+    fn a_transfer_by_exec_takes_upload_or_download_and_no_leave_to_run_commands() {
+        let exec = |command: &str| Program::Exec { command: command.as_bytes().to_vec() };
+        let mut files = grant(7, 0, 90);
+        files.terms.capabilities = Capabilities { upload: true, ..Capabilities::default() };
+        let permit = ask(&[files], 20).unwrap();
+        for command in
+            ["scp -t /tmp", "scp -f /tmp/x", "rsync --server -e.LsfxC . /tmp", "/usr/lib/openssh/sftp-server"]
+        {
+            assert!(permit.allows(&exec(command)).is_ok(), "{command}");
+        }
+        for command in ["id", "scp -t $(id)", "scp -t /tmp; id", "/tmp/scp -t x"] {
+            assert!(permit.allows(&exec(command)).is_err(), "{command}");
+        }
     }
 
     prop_compose! {

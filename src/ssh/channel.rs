@@ -14,6 +14,7 @@ use tracing::{Instrument, info, info_span, warn};
 
 use super::Door;
 use super::dial::DialError;
+use super::files::{self, ChannelFiles};
 use super::input::InputQueue;
 use super::notice;
 use super::proxy::{self, ClientSide, Orders, OutputEnd, OutputPump, ProxyError, Request, Start};
@@ -23,6 +24,9 @@ use crate::app::recordings::{Ending, NewRecording, Recorder};
 
 /// The exit status of a program that the bastion itself refused or ended.
 const EXIT_REFUSED: u32 = 254;
+
+/// The exit status of a program that the grant's rules ended under way, as scp and sftp have it for what they could not do.
+const EXIT_ENDED: u32 = 1;
 
 /// The exit status of a program whose end nobody saw, as OpenSSH's client has it for itself.
 const EXIT_LOST: u32 = 255;
@@ -121,6 +125,15 @@ async fn run_program(
         };
         return refuse(&client, has_pty, &lines).await;
     }
+    let ids = (live.open.id, recording);
+    let (log, clock) = (live.files.clone(), door.app.clock.clone());
+    let files = match ChannelFiles::new(&permit, &start.program, &live.spent, ids, log, clock) {
+        Ok(files) => Arc::new(files),
+        Err(denial) => {
+            let lines = refused_by_rules(&door, &live, start.program.kind(), &denial.to_string()).await;
+            return refuse(&client, has_pty, &lines).await;
+        }
+    };
     let new = NewRecording {
         id: recording,
         session: live.open.id,
@@ -137,7 +150,7 @@ async fn run_program(
         }
     };
     info!(program = start.program.kind(), "The program is recorded.");
-    let ending = match run_recorded(&door, &live, &client, read, requests, start, &recorder, channel).await {
+    let ending = match run_recorded(&door, &live, &client, read, requests, start, &recorder, &files, channel).await {
         Ok(ending) => ending,
         Err(error) => {
             warn!(error = proxy::chain(&error), "The channel's session must end.");
@@ -166,6 +179,7 @@ async fn run_recorded(
     requests: mpsc::Receiver<Request>,
     start: Start,
     recorder: &Arc<Recorder>,
+    files: &Arc<ChannelFiles>,
     channel_number: u32,
 ) -> Result<Ending, ProxyError> {
     let has_pty = start.pty.is_some();
@@ -197,10 +211,18 @@ async fn run_recorded(
     let (target_read, target_write) = channel.split();
     let target_write = Arc::new(target_write);
     client.accept().await;
-    let mut pump = OutputPump::new(target_read, client, recorder, &queue, &live.activity, has_pty);
+    let mut pump = OutputPump::new(target_read, client, recorder, files, &queue, &live.activity, has_pty);
     proxy::start_program(&target_write, &start).await;
-    let feeder = proxy::feed(queue.clone(), target_write.clone());
-    let mut feeder = Some(live.channels.spawn(until(done.clone(), feeder)));
+    // A feeder with a gate ends by itself when the client has gone, for it may have to take away what must not stay.
+    let (leave, over) = (stop.child_token(), CancellationToken::new());
+    let _over_guard = over.clone().drop_guard();
+    let mut feeder = Some(if files.is_gated() {
+        let (files, recorder) = (files.clone(), recorder.clone());
+        let feeder = files::feed(queue.clone(), target_write.clone(), files, recorder, leave.clone());
+        live.channels.spawn(until(over, feeder))
+    } else {
+        live.channels.spawn(until(done.clone(), proxy::feed(queue.clone(), target_write.clone())))
+    });
     let passer = proxy::pass_requests(requests, target_write.clone(), recorder.clone());
     let mut passer = Some(live.channels.spawn(until(done.clone(), passer)));
 
@@ -230,6 +252,21 @@ async fn run_recorded(
             }
         }
     };
+    if files.is_gated() && !matches!(outcome, Outcome::Output(OutputEnd::Closed | OutputEnd::Lost)) {
+        leave.cancel();
+        let wind_down = async {
+            let (fed, drained) = tokio::join!(ended_or_none(&mut feeder), pump.drain());
+            fed.and(drained)
+        };
+        // A target that was cut does not answer; then this is over at once.
+        if let Ok(Err(error)) = tokio::time::timeout(files::UNDO, wind_down).await {
+            warn!(error = proxy::chain(&error), "What must not stay on the target may not have been taken away.");
+        }
+        let told = files.target_ended().told;
+        if let Err(error) = files::record_all(recorder, told).await {
+            live.cut((&ProxyError::from(error)).into());
+        }
+    }
     Ok(match outcome {
         Outcome::Failed(error) => {
             warn!(error = proxy::chain(&error), "The channel's session must end.");
@@ -262,9 +299,28 @@ async fn run_recorded(
             exit(client, EXIT_LOST).await;
             Ending { how: "target closed".to_owned(), reason: Some("the connection to the target was lost".to_owned()) }
         }
+        Outcome::Output(OutputEnd::Refused(reason)) => {
+            let lines = refused_by_rules(door, live, start.program.kind(), &reason).await;
+            for line in &lines {
+                tell_recorded(client, recorder, has_pty, line).await?;
+            }
+            exit(client, EXIT_ENDED).await;
+            Ending { how: "cut".to_owned(), reason: Some(reason) }
+        }
         Outcome::Output(OutputEnd::ClientGone) | Outcome::ClientClosed => client_closed(),
         Outcome::Stopped => return finish_stopped(client, Some(&mut pump), recorder, &cut, has_pty).await,
     })
+}
+
+/// Writes that the grant's rules for files refused something; what to tell the engineer.
+async fn refused_by_rules(door: &Door, live: &Live, request: &str, reason: &str) -> Vec<String> {
+    info!(reason, "The grant's rules for files refused it.");
+    let reason = notice::printable(reason);
+    let mut lines = vec![format!("access denied: {reason}")];
+    if let Ok(reference) = access::note_refusal(&door.app, live.open.id, request, &reason).await {
+        lines.push(format!("reference {reference}"));
+    }
+    lines
 }
 
 fn client_closed() -> Ending {
@@ -358,6 +414,13 @@ async fn exit(client: &ClientSide, status: u32) {
 /// Runs `work` until it ends or `token` is set; nothing, if it was set first.
 async fn until<T>(token: CancellationToken, work: impl Future<Output = T>) -> Option<T> {
     token.run_until_cancelled_owned(work).await
+}
+
+/// As [`ended`], for a task that may have ended before.
+async fn ended_or_none<T>(
+    task: &mut Option<tokio::task::JoinHandle<Option<Result<T, ProxyError>>>>,
+) -> Result<(), ProxyError> {
+    if task.is_some() { ended(task).await } else { Ok(()) }
 }
 
 /// Waits for a spawned task and forgets it. One that was cancelled or died waits for ever: somebody else knows why.

@@ -12,6 +12,7 @@
 //! - [`jump`]: `ssh -J`, answered on the forwarded channel's own stream.
 //! - [`session`]: one permitted session, watched until its end.
 //! - [`channel`], [`proxy`], [`input`]: one session channel, recorded in both directions.
+//! - [`files`]: the grant's rules for files on a channel's bytes.
 //! - [`targets`], [`dial`]: connections to targets, each behind a permit.
 //! - [`notice`]: what the bastion itself says on a terminal.
 //! - [`sever`]: sockets that can be cut; [`algorithms`]: what both sides speak.
@@ -22,6 +23,7 @@ mod algorithms;
 mod auth;
 mod channel;
 mod dial;
+mod files;
 mod handler;
 mod input;
 mod jump;

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use super::files::{self, ChannelFiles, Gained};
 use super::input::{InputQueue, Next, OverBudget};
 use super::notice::Warning;
 use crate::app::recordings::journal::{JournalReadError, MOST_FRAMES};
@@ -23,6 +24,7 @@ use russh::server::{self, ChannelOpenHandle, Handle};
 use russh::{ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf, Sig, client};
 use sallyport_domain::channel::{Program, Pty, TerminalSize};
 use sallyport_domain::event::CutReason;
+use sallyport_domain::files::gate::Piece;
 use sallyport_domain::recording::frame::Body;
 use sallyport_domain::terminal::TerminalWatch;
 use tokio::sync::{mpsc, watch};
@@ -288,6 +290,8 @@ pub enum OutputEnd {
     Lost,
     /// The client does not take output any more.
     ClientGone,
+    /// The grant's rules for files let nothing pass any more, for this reason.
+    Refused(String),
 }
 
 /// Carries a target's output to the client, and what the bastion itself has to say.
@@ -295,6 +299,7 @@ pub struct OutputPump<'a> {
     target: ChannelReadHalf,
     client: &'a ClientSide,
     recorder: &'a Recorder,
+    files: &'a ChannelFiles,
     activity: &'a Activity,
     /// What the client's terminal is in the middle of; `None` without one.
     terminal: Option<TerminalWatch>,
@@ -330,6 +335,7 @@ impl<'a> OutputPump<'a> {
         target: ChannelReadHalf,
         client: &'a ClientSide,
         recorder: &'a Recorder,
+        files: &'a ChannelFiles,
         queue: &'a InputQueue,
         activity: &'a Activity,
         has_pty: bool,
@@ -338,6 +344,7 @@ impl<'a> OutputPump<'a> {
             target,
             client,
             recorder,
+            files,
             activity,
             terminal: has_pty.then(TerminalWatch::new),
             replies_due: if client.is_forward { 0 } else { usize::from(has_pty) + 1 },
@@ -367,6 +374,12 @@ impl<'a> OutputPump<'a> {
             tokio::select! {
                 message = self.target.wait() => {
                     if let Some(end) = self.carry(message).await? {
+                        return Ok(end);
+                    }
+                }
+                () = self.files.client_woken() => {
+                    let gained = self.files.for_client();
+                    if let Some(end) = self.pass(gained).await? {
                         return Ok(end);
                     }
                 }
@@ -424,6 +437,28 @@ impl<'a> OutputPump<'a> {
         self.say(due.warning.line(&terminal)).await
     }
 
+    /// Records and sends what the gate has for the client by now.
+    async fn pass(&mut self, gained: Gained) -> Result<Option<OutputEnd>, ProxyError> {
+        let (mut bodies, mut onward) = (Vec::new(), Vec::new());
+        let end = take_gained(gained, &mut bodies, &mut onward);
+        self.finish_carrying(bodies, onward, end).await
+    }
+
+    /// The client has gone, or is not told anything more: takes what the target still answers, until it closes the channel.
+    pub async fn drain(&mut self) -> Result<(), ProxyError> {
+        while let Some(message) = self.target.wait().await {
+            match message {
+                ChannelMsg::Data { data } => {
+                    let gained = self.files.target_sent(data);
+                    files::record_all(self.recorder, gained.told).await?;
+                }
+                ChannelMsg::Close => break,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Records a message and whatever else has come, in one write, and sends it on.
     async fn carry(&mut self, first: Option<ChannelMsg>) -> Result<Option<OutputEnd>, ProxyError> {
         self.activity.touch();
@@ -437,7 +472,15 @@ impl<'a> OutputPump<'a> {
                 break;
             };
             match message {
+                ChannelMsg::Data { data } if self.files.is_gated() => {
+                    bytes += data.len();
+                    end = take_gained(self.files.target_sent(data), &mut bodies, &mut onward);
+                }
                 ChannelMsg::Data { data } => {
+                    if let Err(denial) = self.files.spend(data.len()) {
+                        end = Some(OutputEnd::Refused(denial.to_string()));
+                        break;
+                    }
                     bytes += data.len();
                     if let Some(terminal) = &mut self.terminal {
                         terminal.watch(&data);
@@ -446,6 +489,10 @@ impl<'a> OutputPump<'a> {
                     onward.push(Onward::Data(data));
                 }
                 ChannelMsg::ExtendedData { data, ext } => {
+                    if let Err(denial) = self.files.spend(data.len()) {
+                        end = Some(OutputEnd::Refused(denial.to_string()));
+                        break;
+                    }
                     bytes += data.len();
                     bodies.push(Body::ErrorOutput(data.clone()));
                     onward.push(Onward::Extended(ext, data));
@@ -484,17 +531,28 @@ impl<'a> OutputPump<'a> {
                 next = self.target.wait().now_or_never();
             }
         }
+        if matches!(end, Some(OutputEnd::Closed | OutputEnd::Lost)) {
+            let _ = take_gained(self.files.target_ended(), &mut bodies, &mut onward);
+        }
         if (exited || end.is_some()) && self.eof_held.take().is_some() {
             onward.push(Onward::Eof);
         }
-        if !bodies.is_empty() {
-            self.recorder.record(bodies).await?;
-        }
+        self.finish_carrying(bodies, onward, end).await
+    }
+
+    async fn finish_carrying(
+        &mut self,
+        bodies: Vec<Body>,
+        onward: Vec<Onward>,
+        end: Option<OutputEnd>,
+    ) -> Result<Option<OutputEnd>, ProxyError> {
+        files::record_all(self.recorder, bodies).await?;
         for message in onward {
             if self.send(message).await.is_err() {
                 return Ok(Some(OutputEnd::ClientGone));
             }
         }
+        self.files.room().await;
         Ok(end)
     }
 
@@ -512,6 +570,28 @@ impl<'a> OutputPump<'a> {
             Onward::FlowControl(client_can_do) => handle.xon_xoff_request(write.id(), client_can_do).await,
         }
     }
+}
+
+/// Adds what the gate gave to what is to be recorded and sent on; whether that is the end.
+fn take_gained(gained: Gained, bodies: &mut Vec<Body>, onward: &mut Vec<Onward>) -> Option<OutputEnd> {
+    /// SSH_EXTENDED_DATA_STDERR (RFC 4254 §5.2)
+    const STDERR: u32 = 1;
+    let Gained { pieces, told, words, ended } = gained;
+    // Before the refusal itself: at that a client may go.
+    for words in words {
+        let line = Bytes::from(format!("sallyport: {words}\n"));
+        bodies.push(Body::Notice(line.clone()));
+        onward.push(Onward::Extended(STDERR, line));
+    }
+    for piece in pieces {
+        bodies.push(match &piece {
+            Piece::Forward(bytes) => Body::Output(bytes.clone()),
+            Piece::Injected(bytes) => Body::Notice(bytes.clone()),
+        });
+        onward.push(Onward::Data(piece.into_bytes()));
+    }
+    bodies.extend(told);
+    ended.map(|fault| OutputEnd::Refused(fault.to_string()))
 }
 
 /// The name of a signal as it goes on the wire, without `SIG` (RFC 4254 §6.10).

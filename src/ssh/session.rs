@@ -16,7 +16,8 @@ use chrono::{DateTime, Utc};
 use russh::Disconnect;
 use russh::server::Handle;
 use sallyport_domain::channel::Program;
-use sallyport_domain::event::{CutReason, SessionEnd};
+use sallyport_domain::event::{Actor, CutReason, SessionEnd};
+use sallyport_domain::files::Spent;
 use sallyport_domain::id::EventId;
 use sallyport_domain::login_name::Destination;
 use sallyport_domain::policy::{Denial, Permit};
@@ -26,11 +27,13 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, error, info, info_span, warn};
 
 use super::Door;
+use super::files;
 use super::notice::{self, WARN_BEFORE, Warning};
 use super::proxy::{Activity, Orders};
 use super::sever::Blade;
 use super::targets::Targets;
 use crate::app::access::{self, Arrival, OpenError, OpenSession, Verdict};
+use crate::app::files::{FileLog, Left};
 
 /// How long a client may take to hear why it is cut off.
 const GOODBYE: Duration = Duration::from_millis(1_200);
@@ -44,7 +47,8 @@ const LAST_REVIEW: Duration = Duration::from_millis(250);
 /// How long somebody who was refused may stay connected.
 const REFUSED: Duration = Duration::from_secs(30);
 
-/// The longest pause between tries to write a session's end while the database is away.
+/// The shortest pause between tries to write what happened while the database is away, and the longest.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// What has become of a login's wish for a session.
@@ -69,6 +73,10 @@ pub struct Live {
     permit: watch::Sender<Permit>,
     warnings: watch::Sender<Option<Warning>>,
     pub activity: Activity,
+    /// What went through all of its channels, against the grant's budgets. Each session begins anew.
+    pub spent: Arc<Spent>,
+    /// What happens to files, on its way to the audit log.
+    pub files: Arc<FileLog>,
     stop: CancellationToken,
     cut: Arc<OnceLock<CutReason>>,
     /// Its channels' tasks.
@@ -190,17 +198,22 @@ async fn run_open(
 ) {
     info!(login = %open.permit.login(), grant = %open.permit.grant(), "The session is open.");
     let targets = Targets::begin(door.app.clone(), open.clone(), door.user_ca.clone(), &door.connections);
+    let actor = Actor::Principal { id: open.principal.id, name: open.principal.name.clone() };
+    let files = Arc::new(FileLog::new(actor));
     let live = Arc::new(Live {
         permit: watch::Sender::new(open.permit.clone()),
         targets,
         open,
         warnings: watch::Sender::new(None),
         activity: Activity::begin(),
+        spent: Arc::default(),
+        files,
         stop: client.gone.child_token(),
         cut: Arc::default(),
         channels: TaskTracker::new(),
         channel_numbers: AtomicU32::new(0),
     });
+    let books = door.connections.spawn(write_files(door.clone(), live.clone()).in_current_span());
     state.send_replace(SessionState::Open(live.clone()));
     tokio::select! {
         reason = watch_over(&door, &live, changes) => live.cut(reason),
@@ -218,13 +231,51 @@ async fn run_open(
         None => SessionEnd::ClientClosed,
     };
     let ended_at = door.app.clock.now();
-    live.targets.sever();
     live.channels.close();
+    if live.cut.get().is_none() {
+        // What must not stay on the target is taken away while there is a connection to do it with.
+        let _ = tokio::time::timeout(files::UNDO, live.channels.wait()).await;
+    }
+    live.targets.sever();
     live.channels.wait().await;
+    // The session's end is the last that is told of it.
+    live.files.close();
+    let _ = books.await; // it has said why, if it gave up
     // Channels hold receivers of the state; the session must not keep itself alive through it.
     drop(state);
     write_end(&door, &live.open, ended_at, &end).await;
     info!(?end, "The session has ended.");
+}
+
+/// Writes what the session's channels tell of files. If that cannot be done for longer than the grace, the session is cut: what
+/// is not in the books must not go on.
+async fn write_files(door: Arc<Door>, live: Arc<Live>) {
+    let mut failing_since: Option<tokio::time::Instant> = None;
+    let mut pause = SHORTEST_PAUSE;
+    loop {
+        match live.files.write(&door.app).await {
+            Ok(Left::Nothing) => return,
+            Ok(Left::More) => (failing_since, pause) = (None, SHORTEST_PAUSE),
+            Err(error) if error.is_unreachable() => {
+                let since = *failing_since.get_or_insert_with(tokio::time::Instant::now);
+                if since.elapsed() > door.settings.database_grace {
+                    live.cut(CutReason::CannotDecide { seconds: since.elapsed().as_secs() });
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+                    // What is left is in the recording.
+                    () = door.closed.cancelled() => return,
+                }
+            }
+            Err(error) => {
+                error!(%error, "What happened to files could not be written; the session must end.");
+                live.cut(CutReason::RecordingFailed {
+                    message: format!("what happened to files could not be written: {error}"),
+                });
+                return;
+            }
+        }
+    }
 }
 
 /// Returns the reason to cut the session.
@@ -252,7 +303,7 @@ async fn watch_over(door: &Door, live: &Live, mut changes: watch::Receiver<u64>)
         match verdict {
             Ok(Verdict::Stay(permit)) => {
                 unsure_since = None;
-                drop(live.permit.send_replace(permit));
+                drop(live.permit.send_replace(*permit));
             }
             Ok(Verdict::Cut(reason)) => return reason,
             Err(error) => {
@@ -320,7 +371,7 @@ async fn say_goodbye(live: &Live, client: &ClientConnection, reason: &CutReason)
 }
 
 async fn write_end(door: &Door, open: &OpenSession, ended_at: DateTime<Utc>, end: &SessionEnd) {
-    let mut pause = Duration::from_millis(100);
+    let mut pause = SHORTEST_PAUSE;
     let mut cut_noted = false;
     loop {
         let written = async {

@@ -25,6 +25,7 @@ use sallyport::store::db::{self, Db};
 use sallyport::store::seal::MasterKey;
 use sallyport::toy_target::{self, ToyTarget};
 use sallyport_domain::event::Actor;
+use sallyport_domain::files::FileRules;
 use sallyport_domain::grant::{Approval, Capabilities, Grant, Terms, Window};
 use sallyport_domain::principal::Role;
 use sallyport_domain::recording::frame::Body;
@@ -328,6 +329,7 @@ pub async fn give(app: &App, person: &str, target: &str, login: &str, window: Wi
         max_sessions: None,
         second_factor: false,
         approval: Approval::None,
+        files: FileRules::default(),
     };
     let reason = "a test".to_owned();
     let people = vec![person.parse().unwrap()];

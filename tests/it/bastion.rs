@@ -13,6 +13,7 @@ use sallyport::app::{App, catalogue, grants, people, sessions, targets};
 use sallyport::config::Config;
 use sallyport::toy_target::{self, ToyTarget};
 use sallyport_domain::event::{Act, Actor};
+use sallyport_domain::files::FileRules;
 use sallyport_domain::grant::{Approval, Capabilities, Grant, Terms, Window};
 use sallyport_domain::id::RecordingId;
 use sallyport_domain::principal::Role;
@@ -162,6 +163,7 @@ impl Bastion {
             max_sessions: None,
             second_factor: false,
             approval: Approval::None,
+            files: FileRules::default(),
         };
         let new = grants::NewGrant {
             people: vec![person.name.parse().expect("a person's name")],

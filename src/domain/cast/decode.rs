@@ -142,7 +142,7 @@ impl Decoder {
         };
         let body = Body::parse(kind, bytes).ok()?;
         match kind {
-            b'z' | b'y' | b'h' => out.extend(before),
+            b'z' | b'y' | b'h' | b'f' => out.extend(before),
             // It says what `before` was, or what the marker meant.
             _ if before.is_some() || self.marked => {}
             _ => return None,

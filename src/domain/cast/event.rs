@@ -106,7 +106,7 @@ impl Events {
                 self.finish_output(emit);
                 emit(exact(at, &frame.body));
             }
-            Body::Header(_) => emit(exact(at, &frame.body)),
+            Body::Header(_) | Body::File(_) => emit(exact(at, &frame.body)),
         }
     }
 

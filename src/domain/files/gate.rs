@@ -221,6 +221,15 @@ impl FileGate {
         }
     }
 
+    /// Whether something that must not stay is being taken away, and the target has not answered yet. Its input must not be ended
+    /// before: OpenSSH's sftp-server goes at the end of its input and leaves undone what it has read.
+    pub fn is_undoing(&self) -> bool {
+        match self {
+            FileGate::Sftp(gate) => gate.is_undoing(),
+            FileGate::Scp(_) | FileGate::Rsync(_) => false,
+        }
+    }
+
     /// The target sends no more. What was under way is told of as interrupted.
     pub fn target_ended(&mut self) {
         match self {

@@ -40,6 +40,13 @@ pub struct WayRules {
     pub total_bytes: Option<u64>,
 }
 
+impl FileRules {
+    /// Whether nothing is limited.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 impl WayRules {
     fn is_unlimited(&self) -> bool {
         let Self { paths, file_bytes, total_bytes } = self;
@@ -57,6 +64,16 @@ impl WayRules {
 pub struct Sha256List(Vec<Hash>);
 
 impl Sha256List {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nothing may be uploaded at all.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub fn contains(&self, hash: &Hash) -> bool {
         self.0.binary_search_by(|other| other.0.cmp(&hash.0)).is_ok()
     }

@@ -85,6 +85,9 @@ pub(crate) mod tests {
     use super::super::tile::Edge;
     use super::*;
     use crate::event::{Act, Actor, CutReason, SessionEnd};
+    use crate::files::{
+        Digest, Direction, FileAct, FileDenial, FileOperation, FilePath, FileResult, FileRules, Moved, WayRules,
+    };
     use crate::grant::{Approval, Capabilities, Destination, Terms, Window};
     use crate::id::{GrantId, PrincipalId, RecordingId, SessionId, TargetId};
     use crate::policy::{Capability, Denial};
@@ -112,6 +115,78 @@ pub(crate) mod tests {
             .prop_map(|(from, micros)| Window::new(from, from + TimeDelta::microseconds(micros)).unwrap())
     }
 
+    fn any_file_rules() -> impl Strategy<Value = FileRules> {
+        let way = || {
+            let globs = prop::collection::vec(select(&["/srv/**", "~/in/*", "/a/[bc]?"]), 0..3);
+            (prop::option::of(globs), any::<Option<u64>>(), any::<Option<u64>>()).prop_map(
+                |(paths, file_bytes, total_bytes)| WayRules {
+                    paths: paths.map(|globs| globs.into_iter().map(|glob| glob.parse().unwrap()).collect()),
+                    file_bytes,
+                    total_bytes,
+                },
+            )
+        };
+        let hashes = prop::collection::vec(any::<[u8; 32]>().prop_map(Hash), 0..3);
+        let limited = (way(), way(), prop::option::of(hashes), any::<Option<u64>>()).prop_map(
+            |(upload, download, hashes, terminal_budget)| FileRules {
+                upload,
+                download,
+                upload_sha256: hashes.map(Into::into),
+                terminal_budget,
+            },
+        );
+        prop_oneof![Just(FileRules::default()), limited]
+    }
+
+    fn any_path() -> impl Strategy<Value = FilePath> {
+        prop::collection::vec(any::<u8>(), 0..20).prop_map(FilePath)
+    }
+
+    fn any_operation() -> impl Strategy<Value = FileOperation> {
+        let digest = prop_oneof![
+            any::<[u8; 32]>().prop_map(|hash| Digest::Sha256(Hash(hash))),
+            Just(Digest::NotSequential),
+            Just(Digest::NotWanted)
+        ];
+        let moved = (any::<u64>(), digest, any::<bool>());
+        let moved = moved.prop_map(|(bytes, digest, partial)| Moved { bytes, digest, partial });
+        let paths = prop::collection::vec(any_path(), 0..3);
+        let act = prop_oneof![
+            (any_path(), moved.clone(), prop::option::of(moved))
+                .prop_map(|(path, upload, download)| FileAct::Transfer { path, upload: Some(upload), download })
+                .boxed(),
+            any_path().prop_map(|path| FileAct::Open { path, direction: Direction::Upload }).boxed(),
+            (any_path(), any_path()).prop_map(|(from, to)| FileAct::Rename { from, to }).boxed(),
+            any_path().prop_map(|path| FileAct::SetAttributes { path }).boxed(),
+            (any_path(), any_path(), any::<Option<u64>>())
+                .prop_map(|(from, to, bytes)| FileAct::Copy { from, to, bytes })
+                .boxed(),
+            (paths, any::<u64>(), any::<u64>())
+                .prop_map(|(paths, sent, received)| FileAct::Sync {
+                    direction: Direction::Download,
+                    paths,
+                    sent,
+                    received,
+                })
+                .boxed(),
+        ];
+        let denial = prop_oneof![
+            Just(FileDenial::Direction { direction: Direction::Download }).boxed(),
+            any_path().prop_map(|path| FileDenial::Path { direction: Direction::Upload, path }).boxed(),
+            (any_path(), any::<[u8; 32]>())
+                .prop_map(|(path, hash)| FileDenial::NotListed { path, sha256: Hash(hash) })
+                .boxed(),
+            any::<u64>().prop_map(|most| FileDenial::TerminalBytes { most }).boxed(),
+        ];
+        let result = prop_oneof![
+            Just(FileResult::Done).boxed(),
+            any::<u32>().prop_map(|code| FileResult::Failed { code }).boxed(),
+            denial.prop_map(|denial| FileResult::Denied { denial }).boxed(),
+            Just(FileResult::Interrupted).boxed(),
+        ];
+        (act, result).prop_map(|(act, result)| FileOperation { act, result })
+    }
+
     pub(crate) fn any_terms() -> BoxedStrategy<Terms> {
         let texts = |texts: &'static [&'static str]| prop::collection::vec(select(texts), 1..4);
         let forwards = prop::collection::vec((".{0,9}", any::<u16>()), 0..3);
@@ -124,6 +199,7 @@ pub(crate) mod tests {
             any::<Option<u32>>(),
             any::<bool>(),
             select(&Approval::ALL),
+            any_file_rules(),
         )
             .prop_map(
                 |(
@@ -135,6 +211,7 @@ pub(crate) mod tests {
                     max_sessions,
                     second_factor,
                     approval,
+                    files,
                 )| Terms {
                     targets: targets.into_iter().map(|text| text.parse().unwrap()).collect(),
                     logins: logins.into_iter().map(|text| text.parse().unwrap()).collect(),
@@ -149,6 +226,7 @@ pub(crate) mod tests {
                     max_sessions,
                     second_factor,
                     approval,
+                    files,
                 },
             )
             .boxed()
@@ -225,6 +303,16 @@ pub(crate) mod tests {
             (any_uuid(), any_end()).prop_map(|(id, end)| Act::SessionEnded { session: SessionId::from_uuid(id), end }),
             (any_uuid(), any_cut())
                 .prop_map(|(id, reason)| Act::SessionCut { session: SessionId::from_uuid(id), reason }),
+            (any_uuid(), any_uuid(), any_operation()).prop_map(|(session, recording, operation)| Act::FileOperation {
+                session: SessionId::from_uuid(session),
+                recording: RecordingId::from_uuid(recording),
+                operation,
+            }),
+            (any_uuid(), any_uuid(), any::<String>()).prop_map(|(session, recording, reason)| Act::FilesUnreadable {
+                session: SessionId::from_uuid(session),
+                recording: RecordingId::from_uuid(recording),
+                reason,
+            }),
             ended.prop_map(|(session, recording, segments, chain, gaps)| Act::RecordingEnded {
                 session: SessionId::from_uuid(session),
                 recording: RecordingId::from_uuid(recording),

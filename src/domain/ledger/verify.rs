@@ -249,6 +249,7 @@ impl Tally {
             | Body::Break { .. }
             | Body::ExitStatus(_)
             | Body::ExitSignal { .. }
+            | Body::File(_)
             | Body::Header(_)
             | Body::End(_) => {}
         }

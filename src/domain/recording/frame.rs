@@ -17,6 +17,7 @@
 //! | `x` exit status | status:u32 |
 //! | `k` killed by a signal | core:u8, then the signal's name up to a NUL, then the message |
 //! | `g` gap | the reason |
+//! | `f` file | JSON |
 //! | `h` header, `q` end | JSON |
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -66,6 +67,9 @@ pub enum Body {
     ExitSignal { name: String, core_dumped: bool, message: String },
     /// Something is missing here, and why.
     Gap(String),
+    /// As JSON, what was done to a file ([`crate::files::FileOperation`]), or `{"to_target":"hex"}`: what the bastion itself sent
+    /// to the target, or in place of what the client sent.
+    File(String),
     /// What is being recorded, as JSON; the first frame of a journal.
     Header(String),
     /// How the recording ended, as JSON; the last frame.
@@ -100,6 +104,7 @@ impl Body {
             Body::ExitStatus(_) => b'x',
             Body::ExitSignal { .. } => b'k',
             Body::Gap(_) => b'g',
+            Body::File(_) => b'f',
             Body::Header(_) => b'h',
             Body::End(_) => b'q',
         }
@@ -119,7 +124,7 @@ impl Body {
                 bytes.freeze()
             }
             Body::InputEnd | Body::OutputEnd => Bytes::new(),
-            Body::Signal(text) | Body::Gap(text) | Body::Header(text) | Body::End(text) => {
+            Body::Signal(text) | Body::Gap(text) | Body::File(text) | Body::Header(text) | Body::End(text) => {
                 Bytes::copy_from_slice(text.as_bytes())
             }
             Body::ExitSignal { name, core_dumped, message } => {
@@ -163,6 +168,7 @@ impl Body {
                 }
             }
             b'g' => Body::Gap(text(&body)?),
+            b'f' => Body::File(text(&body)?),
             b'h' => Body::Header(text(&body)?),
             b'q' => Body::End(text(&body)?),
             _ => return Err(FrameError::Kind { kind }),
@@ -249,6 +255,7 @@ pub(crate) mod tests {
             1 => ("[A-Z]{0,8}", any::<bool>(), "[^\0]{0,20}")
                 .prop_map(|(name, core_dumped, message)| Body::ExitSignal { name, core_dumped, message }),
             1 => ".{0,20}".prop_map(Body::Gap),
+            1 => ".{0,20}".prop_map(Body::File),
             1 => ".{0,20}".prop_map(Body::End),
         ];
         (any::<u64>(), body).prop_map(|(at, body)| Frame { at, body })

@@ -144,6 +144,7 @@ impl Masker {
             | Body::Break { .. }
             | Body::ExitStatus(_)
             | Body::ExitSignal { .. }
+            | Body::File(_)
             | Body::Header(_) => {}
         }
         out.push(frame);

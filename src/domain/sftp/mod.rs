@@ -114,6 +114,11 @@ impl Gate {
         }
     }
 
+    /// See [`crate::files::gate::FileGate::is_undoing`].
+    pub fn is_undoing(&self) -> bool {
+        self.tracker.is_undoing()
+    }
+
     /// The target sends no more: what was under way is told of as interrupted.
     pub fn target_ended(&mut self) {
         if self.desk.condition == Condition::Following && !self.tracker.is_strict() {

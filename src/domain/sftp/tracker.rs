@@ -810,6 +810,13 @@ impl Tracker {
             })
     }
 
+    /// Whether something that must not stay is on its way out, and the target has not answered yet.
+    pub(super) fn is_undoing(&self) -> bool {
+        let undoes =
+            |pending: &Pending| matches!(pending, Pending::CloseToUndo(_) | Pending::Undo { .. } | Pending::Ours);
+        self.pending.values().any(undoes)
+    }
+
     /// Empties, closes and removes what was not closed and must not stay.
     pub(super) fn undo_uploads(&mut self, desk: &mut Desk) {
         let mut open: Vec<u64> = self.files.keys().copied().collect();

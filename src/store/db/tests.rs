@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sallyport_domain::channel::Program;
 use sallyport_domain::event::{CutReason, SessionEnd};
+use sallyport_domain::files::FileRules;
 use sallyport_domain::grant::{Approval, Capabilities, Grant, Terms, Window};
 use sallyport_domain::id::{GrantId, PrincipalId, RecordingId, SessionId, TargetId};
 use sallyport_domain::principal::{Principal, Role};
@@ -60,6 +61,7 @@ fn grant(number: u128) -> Grant {
             max_sessions: Some(2),
             second_factor: false,
             approval: Approval::None,
+            files: FileRules::default(),
         },
         window: Window::new(at(0), at(3600)).unwrap(),
         reason: "INC-7".to_owned(),

@@ -1,0 +1,347 @@
+//! Files under a grant, by stock clients and two ways in: with the target in the user name, and through a jump. What the
+//! grant does not allow is stopped and says why; what it allows is told, with the SHA-256 of what is on the target.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use russh::keys::PublicKey;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::bastion::{Scene, Settings, Stores};
+use crate::support::clients::{Output, Run};
+use crate::support::eventually;
+use crate::support::sshd::Sshd;
+
+/// The two ways to the target: hosts of the desk's configuration.
+const WAYS: [&str; 2] = ["direct", "web-1"];
+
+/// The usual scene under a grant with these options alone.
+async fn scene(options: &[&str]) -> Scene {
+    let scene = Scene::on(Stores::Small, Settings::default(), &[]).await;
+    let grants = scene.bastion.ask(&["grant", "ls"]).await;
+    let usual = grants["items"][0]["id"].as_str().unwrap();
+    scene.bastion.admin(&["grant", "revoke", usual, "--reason", "another one"]).await;
+    let new = ["grant", "new", "alice", "web-1", "--for", "1h", "--reason", "e2e"];
+    scene.bastion.admin(&[&new, options].concat()).await;
+    let ca = scene.bastion.admin(&["ca", "host"]).await;
+    let key = ca.trim().strip_prefix("@cert-authority * ").expect("a line for known_hosts");
+    scene.desk.trust_ca(&PublicKey::from_openssh(key).unwrap());
+    let address = scene.bastion.address();
+    scene.desk.configure(&format!(
+        "Host direct\nHostName {ip}\nPort {port}\nUser {}\nHost sallyport\nHostName {ip}\nPort {port}\nUser alice\n\
+         Host web-1\nProxyJump sallyport\nUser {}",
+        Scene::user(),
+        Sshd::login(),
+        ip = address.ip(),
+        port = address.port(),
+    ));
+    scene
+}
+
+fn client(scene: &Scene, program: &str) -> Run {
+    scene.desk.program(program).arg("-F").arg(scene.desk.config())
+}
+
+async fn sftp(scene: &Scene, way: &str, batch: &str) -> Output {
+    client(scene, "sftp").args(["-b", "-", way]).input(batch).run().await
+}
+
+fn rsync(scene: &Scene) -> Run {
+    scene.desk.program("rsync").arg("-e").arg(format!("ssh -F {}", scene.desk.config().display()))
+}
+
+/// Every stock client that copies one file, `from` to `to`.
+fn copiers(scene: &Scene, from: &str, to: &str) -> Vec<(&'static str, Run)> {
+    let pair = |run: Run| run.arg(from).arg(to);
+    vec![
+        ("scp", pair(client(scene, "scp"))),
+        ("scp -O", pair(client(scene, "scp").arg("-O"))),
+        ("rsync", pair(rsync(scene))),
+    ]
+}
+
+fn write(path: &Path, content: &[u8]) {
+    std::fs::write(path, content).unwrap();
+}
+
+fn hash_of(path: &Path) -> String {
+    Sha256::digest(std::fs::read(path).unwrap()).iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
+}
+
+/// Content that no two calls share and that does not compress.
+fn content(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}
+
+/// What the latest session did to files, once it has ended.
+async fn told(scene: &Scene) -> Vec<Value> {
+    eventually("the session has ended", async || scene.bastion.sessions().await[0]["ended_at"].is_string()).await;
+    let id = scene.bastion.sessions().await[0]["id"].as_str().unwrap().to_owned();
+    let files = scene.bastion.ask(&["session", "files", &id, "--limit", "5000"]).await;
+    files["items"].as_array().unwrap().clone()
+}
+
+fn expect_refused(what: &str, output: &Output, why: &str) {
+    assert_ne!(output.code(), Some(0), "{what}");
+    assert!(output.errors().contains(why), "{what}: {}", output.errors());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_a_grant_for_uploads_nothing_comes_out_and_everything_goes_in() {
+    let scene = scene(&["--allow", "exec,upload", "--terminal-bytes", "64KiB"]).await;
+    let (secret, back) = (scene.bastion.path("secret"), scene.bastion.path("back"));
+    write(&secret, &content(1, 1 << 20));
+    let why = "the grant does not allow downloads";
+    for way in WAYS {
+        let got = sftp(&scene, way, &format!("get {} {}\n", secret.display(), back.display())).await;
+        expect_refused("sftp", &got, why);
+        assert_eq!(told(&scene).await[0]["result"], "denied");
+        for (name, copy) in copiers(&scene, &format!("{way}:{}", secret.display()), &back.display().to_string()) {
+            expect_refused(&format!("{name} by {way}"), &copy.run().await, why);
+        }
+        assert!(!back.exists() || std::fs::read(&back).unwrap().is_empty());
+
+        let shown = client(&scene, "ssh").arg(way).arg(format!("cat {}", secret.display())).run().await;
+        expect_refused("cat", &shown, "the grant lets 65536 bytes out through terminals and commands");
+        assert_eq!(shown.code(), Some(1));
+        assert!(shown.stdout.len() <= 65536, "{} bytes came out", shown.stdout.len());
+        let little = client(&scene, "ssh").arg(way).arg(format!("head -c 60000 {}", secret.display())).run().await;
+        assert_eq!(little.expect_success().stdout.len(), 60000);
+
+        let (here, there) = (scene.bastion.path("here"), scene.bastion.path("there"));
+        write(&here, &content(2, 300_000));
+        let arrived = |name: &str| {
+            assert_eq!(hash_of(&there), hash_of(&here), "{name} by {way}");
+            std::fs::remove_file(&there).unwrap();
+        };
+        sftp(&scene, way, &format!("put {} {}\n", here.display(), there.display())).await.expect_success();
+        arrived("sftp");
+        for (name, copy) in copiers(&scene, &here.display().to_string(), &format!("{way}:{}", there.display())) {
+            copy.run().await.expect_success();
+            arrived(name);
+        }
+        let synced = told(&scene).await;
+        assert_eq!((synced[0]["what"].as_str(), synced[0]["direction"].as_str()), (Some("sync"), Some("upload")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_needs_no_leave_to_run_commands_and_gives_none() {
+    let scene = scene(&["--allow", "upload"]).await;
+    let (here, there) = (scene.bastion.path("here"), scene.bastion.path("there"));
+    write(&here, b"content");
+    for way in WAYS {
+        for (name, copy) in copiers(&scene, &here.display().to_string(), &format!("{way}:{}", there.display())) {
+            copy.run().await.expect_success();
+            assert!(there.exists(), "{name} by {way}");
+            std::fs::remove_file(&there).unwrap();
+        }
+        let command = client(&scene, "ssh").arg(way).arg("id").run().await;
+        expect_refused("id", &command, "the grant does not allow running commands");
+        let hidden = client(&scene, "ssh").arg(way).arg(format!("scp -t {}; id", there.display())).run().await;
+        expect_refused("a command behind scp", &hidden, "the grant does not allow running commands");
+    }
+    // Whoever may run commands but move no files does not move them by scp's own protocol either.
+    let shown = scene.bastion.ask(&["grant", "ls"]).await;
+    scene.bastion.admin(&["grant", "revoke", shown["items"][0]["id"].as_str().unwrap(), "--reason", "other"]).await;
+    scene.bastion.admin(&["grant", "new", "alice", "web-1", "--for", "1h", "--reason", "e2e", "--allow", "exec"]).await;
+    let copied = client(&scene, "scp").arg("-O").arg(&here).arg(format!("direct:{}", there.display())).run().await;
+    expect_refused("scp -O", &copied, "the grant does not allow uploads");
+    assert!(!there.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sha_256_that_is_told_is_that_of_the_file_on_the_target() {
+    let count = if std::env::var_os("SALLYPORT_TEST_LARGE").is_some() { 1000 } else { 100 };
+    let scene = scene(&["--allow", "upload,download"]).await;
+    let (here, there) = (scene.bastion.path("here"), scene.bastion.path("there"));
+    std::fs::create_dir(&here).unwrap();
+    for number in 0..count {
+        let length = match number % 10 {
+            0 => 0,
+            9 => 2_000_000 + number * 1_003,
+            digit => 7_usize.pow(u32::try_from(digit).unwrap()) % 300_007 + number,
+        };
+        write(&here.join(format!("file {number}")), &content(number as u64, length));
+    }
+    let ways: [(&str, &str, &[&str]); 3] = [("direct", "scp", &[]), ("web-1", "scp", &["-O"]), ("web-1", "sftp", &[])];
+    for (way, program, options) in ways {
+        let ran = if program == "scp" {
+            let remote = format!("{way}:{}", there.display());
+            client(&scene, "scp")
+                .args(options)
+                .arg("-r")
+                .arg(&here)
+                .arg(remote)
+                .deadline(Duration::from_mins(5))
+                .run()
+                .await
+        } else {
+            std::fs::create_dir(&there).unwrap();
+            sftp(&scene, way, &format!("put -r {} {}\n", here.display(), there.display())).await
+        };
+        ran.expect_success();
+        let told: BTreeMap<PathBuf, (String, u64)> = told(&scene)
+            .await
+            .iter()
+            .filter(|file| file["what"] == "transfer")
+            .map(|file| {
+                assert_eq!((&file["result"], &file["partial"]), (&"done".into(), &false.into()), "{file}");
+                let path = PathBuf::from(file["path"].as_str().unwrap());
+                (path, (file["sha256"].as_str().unwrap().to_owned(), file["bytes"].as_u64().unwrap()))
+            })
+            .collect();
+        let on_target = if program == "scp" { there.clone() } else { there.join("here") };
+        let on_target = if on_target.exists() { on_target } else { there.clone() };
+        let found: BTreeMap<PathBuf, (String, u64)> = std::fs::read_dir(&on_target)
+            .unwrap()
+            .map(|entry| {
+                let path = entry.unwrap().path();
+                let told = (hash_of(&path), path.metadata().unwrap().len());
+                (path, told)
+            })
+            .collect();
+        assert_eq!(found.len(), count);
+        assert_eq!(told, found, "{program} {options:?} by {way}");
+        std::fs::remove_dir_all(&there).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_a_grant_for_downloads_nothing_is_written_renamed_removed_or_changed() {
+    let scene = scene(&["--allow", "download"]).await;
+    let (file, other) = (scene.bastion.path("file"), scene.bastion.path("other"));
+    write(&file, b"as it was");
+    let (file, other) = (file.display(), other.display());
+    let sneaky = [
+        format!("put {file} {other}"),
+        format!("put -a {file} {other}"),
+        format!("rename {file} {other}"),
+        format!("rm {file}"),
+        format!("chmod 777 {file}"),
+        format!("mkdir {other}"),
+        format!("symlink {file} {other}"),
+        format!("ln {file} {other}"),
+        format!("copy {file} {other}"),
+    ];
+    for way in WAYS {
+        for command in &sneaky {
+            expect_refused(
+                command,
+                &sftp(&scene, way, &format!("{command}\n")).await,
+                "the grant does not allow uploads",
+            );
+        }
+        for (name, copy) in copiers(&scene, &file.to_string(), &format!("{way}:{other}")) {
+            expect_refused(name, &copy.run().await, "the grant does not allow uploads");
+        }
+        let back = scene.bastion.path("back");
+        sftp(&scene, way, &format!("get {file} {}\n", back.display())).await.expect_success();
+        assert_eq!(std::fs::read(&back).unwrap(), b"as it was");
+        let got = told(&scene).await;
+        assert_eq!((got[0]["direction"].as_str(), got[0]["bytes"].as_u64()), (Some("download"), Some(9)));
+        assert_eq!(got[0]["sha256"].as_str(), Some(hash_of(&back).as_str()));
+    }
+    let file = scene.bastion.path("file");
+    assert_eq!(std::fs::read(&file).unwrap(), b"as it was");
+    assert!(!scene.bastion.path("other").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn patterns_are_held_against_where_a_path_leads() {
+    let usual = scene(&["--allow", "shell"]).await;
+    let inside = usual.bastion.path("in");
+    std::fs::create_dir(&inside).unwrap();
+    std::fs::create_dir(inside.join("sub")).unwrap();
+    let glob = format!("{}/**", inside.display());
+    let new = ["grant", "new", "alice", "web-1", "--for", "2h", "--reason", "e2e", "--allow", "upload"];
+    usual.bastion.admin(&[&new[..], &["--upload-path", &glob]].concat()).await;
+    let shown = usual.bastion.admin(&["grant", "ls", "--json"]).await;
+    assert!(shown.contains(&glob), "{shown}");
+    let here = usual.bastion.path("here");
+    write(&here, b"content");
+    let put = |to: &str| format!("put {} {to}\n", here.display());
+    for way in WAYS {
+        for to in [format!("{}/x", inside.display()), format!("{}/sub/../y", inside.display())] {
+            sftp(&usual, way, &put(&to)).await.expect_success();
+        }
+        for to in [
+            usual.bastion.path("out").display().to_string(),
+            format!("{}/../out", inside.display()),
+            format!("{}/sub/../../out", inside.display()),
+            format!("{}//./../out", inside.display()),
+            "out-at-home".to_owned(),
+        ] {
+            expect_refused(&to, &sftp(&usual, way, &put(&to)).await, "the grant does not allow uploads here");
+        }
+        let uncheckable = rsync(&usual).arg(&here).arg(format!("{way}:{}/z", inside.display())).run().await;
+        expect_refused("rsync", &uncheckable, "rsync cannot be checked against this grant's rules for files");
+    }
+    assert!(inside.join("x").exists() && inside.join("y").exists() && !usual.bastion.path("out").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_uploads_only_listed_contents_stay() {
+    let folder = crate::support::temporary_folder();
+    let (good, evil, list) = (folder.path().join("good"), folder.path().join("evil"), folder.path().join("SHA256SUMS"));
+    write(&good, &content(1, 500_000));
+    write(&evil, &content(2, 500_000));
+    write(&list, format!("{}  good\n", hash_of(&good)).as_bytes());
+    let scene = scene(&["--allow", "upload", "--upload-sha256", &list.display().to_string()]).await;
+    for way in WAYS {
+        let (kept, gone) = (scene.bastion.path("kept"), scene.bastion.path("gone"));
+        sftp(&scene, way, &format!("put {} {}\n", good.display(), kept.display())).await.expect_success();
+        assert_eq!(hash_of(&kept), hash_of(&good));
+        let refused = sftp(&scene, way, &format!("put {} {}\n", evil.display(), gone.display())).await;
+        expect_refused("what is not listed", &refused, "is not on the grant's list");
+        assert!(!gone.exists());
+        let told = told(&scene).await;
+        assert_eq!((&told[0]["result"], told[0]["sha256"].as_str()), (&"denied".into(), Some(hash_of(&evil).as_str())));
+
+        // A client that goes in the middle leaves nothing behind.
+        let upload = client(&scene, "sftp").args(["-l", "800", "-b", "-", way]);
+        let half = scene.bastion.path("half");
+        let upload = tokio::spawn(upload.input(format!("put {} {}\n", evil.display(), half.display())).run());
+        eventually("a part has arrived", async || half.metadata().is_ok_and(|file| file.len() > 0)).await;
+        upload.abort();
+        let _ = upload.await;
+        eventually("what was left is gone", async || !half.exists()).await;
+        std::fs::remove_file(&kept).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn budgets_are_for_a_file_and_for_a_session() {
+    let options = ["--allow", "upload,download", "--upload-bytes", "1MiB", "--file-bytes", "700KiB"];
+    let scene = scene(&options).await;
+    let (small, large) = (scene.bastion.path("small"), scene.bastion.path("large"));
+    write(&small, &content(1, 600_000));
+    write(&large, &content(2, 800_000));
+    for way in WAYS {
+        let there = scene.bastion.path("there");
+        let put = |from: &Path| format!("put {} {}\n", from.display(), there.display());
+        let refused = sftp(&scene, way, &put(&large)).await;
+        expect_refused("a large file", &refused, "uploads of at most 716800 bytes a file");
+        sftp(&scene, way, &put(&small)).await.expect_success();
+        let refused = sftp(&scene, way, &put(&small).repeat(2)).await;
+        expect_refused("twice a small one", &refused, "uploads of 1048576 bytes in all, and they are spent");
+        let back = scene.bastion.path("back");
+        let refused = sftp(&scene, way, &format!("get {} {}\n", large.display(), back.display())).await;
+        expect_refused("a large file out", &refused, "downloads of at most 716800 bytes a file");
+    }
+    let shown = scene.bastion.admin(&["grant", "ls", "--json"]).await;
+    assert!(shown.contains("716800"), "{shown}");
+}
