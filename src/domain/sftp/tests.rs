@@ -349,6 +349,11 @@ fn after_a_write_that_was_refused_no_smaller_one_fills_the_file_behind_the_hole(
     bench.passes(write(2, b"A", 0, b"12345678"));
     bench.refused(write(3, b"A", 8, b"12345678"), 3);
     bench.refused(write(4, b"A", 16, b"1"), 3);
+    bench.target(status(2, 0));
+    bench.to_client.clear();
+    bench.passes(close(5, b"A"));
+    bench.target(status(5, 0));
+    assert_eq!((bench.to_client[4], &bench.to_client[5..13]), (101, [0, 0, 0, 5, 0, 0, 0, 3].as_slice()));
 }
 
 #[test]

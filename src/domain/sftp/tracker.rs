@@ -676,10 +676,17 @@ impl Tracker {
                 pass
             }
             (Pending::Close(number), kind::STATUS) => {
-                if let Some(file) = self.forget(number) {
-                    desk.operations.push_back(file.operation(result(code)));
-                }
-                pass
+                let Some(file) = self.forget(number) else {
+                    return pass;
+                };
+                // Refusals overtake the target's answers to what was sent before them, and OpenSSH's sftp goes by the answer that
+                // came last: only the close makes it see that the upload is not whole.
+                let short =
+                    file.denial.as_ref().filter(|_| file.writes).map(|denial| {
+                        Verdict::Replace(wire::status(id, status::PERMISSION_DENIED, &denial.to_string()))
+                    });
+                desk.operations.push_back(file.operation(result(code)));
+                short.map_or(pass, Ok)
             }
             (Pending::CloseToUndo(number), kind::STATUS) => {
                 let Some(file) = self.forget(number) else {
