@@ -228,7 +228,6 @@ async fn under_a_grant_for_downloads_nothing_is_written_renamed_removed_or_chang
     let (file, other) = (file.display(), other.display());
     let sneaky = [
         format!("put {file} {other}"),
-        format!("put -a {file} {other}"),
         format!("rename {file} {other}"),
         format!("rm {file}"),
         format!("chmod 777 {file}"),

@@ -63,6 +63,11 @@ impl Content {
         self.start.unwrap_or(0)
     }
 
+    /// Where it ends, if all from the beginning of the file to there has passed, in order.
+    pub(crate) fn end_of_whole(&self) -> Option<u64> {
+        (self.hasher.is_some() && self.early.is_empty() && self.start() == 0).then_some(self.next)
+    }
+
     /// Takes a piece at `offset`.
     pub(crate) fn take(&mut self, offset: u64, piece: &[u8], room: &mut Room) {
         self.asked(offset);

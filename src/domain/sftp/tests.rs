@@ -342,6 +342,38 @@ fn a_budget_refuses_what_goes_beyond_it_both_ways() {
     assert!(!bench.to_client.windows(8).any(|window| window == b"12345678"));
 }
 
+#[test]
+fn after_a_write_that_was_refused_no_smaller_one_fills_the_file_behind_the_hole() {
+    let mut bench = Bench::greeted(terms(true, true, r#"{"upload":{"file_bytes":10}}"#));
+    bench.open("x", PUT, b"A");
+    bench.passes(write(2, b"A", 0, b"12345678"));
+    bench.refused(write(3, b"A", 8, b"12345678"), 3);
+    bench.refused(write(4, b"A", 16, b"1"), 3);
+    bench.target(status(2, 0));
+    bench.to_client.clear();
+    bench.passes(close(5, b"A"));
+    bench.target(status(5, 0));
+    assert_eq!((bench.to_client[4], &bench.to_client[5..13]), (101, [0, 0, 0, 5, 0, 0, 0, 3].as_slice()));
+}
+
+#[test]
+fn a_file_that_is_cut_to_what_was_written_is_told_as_whole() {
+    let cut = |id, size: u64| request(10, id, &[&string(b"A"), &1u32.to_be_bytes(), &size.to_be_bytes()]);
+    for (size, whole) in [(4, true), (3, false), (5, false)] {
+        let mut bench = Bench::greeted(terms(true, true, "{}"));
+        bench.open("x", WRITE | 8, b"A");
+        bench.passes(write(2, b"A", 0, b"good"));
+        bench.passes(cut(3, size));
+        bench.target([status(2, 0), status(3, 0)].concat());
+        bench.passes(close(4, b"A"));
+        bench.target(status(4, 0));
+        let FileAct::Transfer { upload: Some(moved), .. } = &bench.operations.last().unwrap().act else {
+            panic!("{:?}", bench.operations);
+        };
+        assert_eq!((moved.digest == crate::files::Digest::Sha256(Hash::of(b"good")), !moved.partial), (whole, whole));
+    }
+}
+
 fn listed(content: &[u8]) -> FileTerms {
     terms(true, true, &format!(r#"{{"upload_sha256":["{}"]}}"#, Hash::of(content)))
 }

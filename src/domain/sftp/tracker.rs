@@ -52,7 +52,7 @@ struct File {
     handle: Vec<u8>,
     writes: bool,
     may_read: bool,
-    /// The file is new, or was emptied.
+    /// The file is new, or was emptied, or cut to what was written.
     replaces: bool,
     appends: bool,
     upload: Content,
@@ -114,6 +114,10 @@ enum Pending {
         offset: u64,
     },
     Write {
+        file: u64,
+    },
+    /// FSETSTAT of the size that was written so far.
+    CutToSize {
         file: u64,
     },
     /// REALPATH; `of_home`: its answer tells where the home is.
@@ -312,7 +316,7 @@ impl Tracker {
                 let request = if resizes { FileRequest::Resize { path } } else { FileRequest::Alter { path } };
                 self.act(&request, FileAct::SetAttributes { path: self.shown(path) })
             }
-            Call::FsetStat { handle, resizes } => self.judge_fsetstat(handle, resizes),
+            Call::FsetStat { handle, size } => self.judge_fsetstat(handle, size),
             Call::Remove { path } => self.act(&FileRequest::Alter { path }, FileAct::Remove { path: self.shown(path) }),
             Call::MkDir { path } => {
                 self.act(&FileRequest::Alter { path }, FileAct::MakeDirectory { path: self.shown(path) })
@@ -494,6 +498,10 @@ impl Tracker {
             file.denial.get_or_insert(FileDenial::Handle);
             return Err(Refusal::silent(FileDenial::Handle));
         }
+        // What comes after a hole is not taken: a client that looks at its last answer only would think that all went well.
+        if let Some(denial @ (FileDenial::FileBytes { .. } | FileDenial::TotalBytes { .. })) = &file.denial {
+            return Err(Refusal::silent(denial.clone()));
+        }
         let length = u64::from(length);
         if let Err(denial) = self.terms.spend(Direction::Upload, file.upload.bytes, length, &self.spent) {
             file.denial.get_or_insert_with(|| denial.clone());
@@ -508,7 +516,8 @@ impl Tracker {
         Ok((Pending::Write { file: number }, Some(Cursor { file: number, direction: Direction::Upload, offset })))
     }
 
-    fn judge_fsetstat(&mut self, handle: &[u8], resizes: bool) -> Result<Allowed, Refusal> {
+    fn judge_fsetstat(&mut self, handle: &[u8], size: Option<u64>) -> Result<Allowed, Refusal> {
+        let resizes = size.is_some();
         let number = self.file(handle);
         let Some(file) = number.and_then(|number| self.files.get_mut(&number)) else {
             return if self.strict { Err(Refusal::silent(FileDenial::Handle)) } else { Ok((Pending::Any, None)) };
@@ -517,7 +526,12 @@ impl Tracker {
         let request =
             if resizes { FileRequest::Resize { path: &path.0 } } else { FileRequest::Alter { path: &path.0 } };
         let allowed = self.act(&request, FileAct::SetAttributes { path: path.clone() })?;
-        if resizes && let Some(file) = number.and_then(|number| self.files.get_mut(&number)) {
+        if resizes && let Some((number, file)) = number.and_then(|number| Some((number, self.files.get_mut(&number)?)))
+        {
+            // OpenSSH's scp writes into the file that there is, from its beginning, and cuts off what is left of it.
+            if size.is_some() && size == file.upload.end_of_whole() {
+                return Ok((Pending::CutToSize { file: number }, None));
+            }
             file.upload.spoil(&mut self.room);
         }
         Ok(allowed)
@@ -662,10 +676,17 @@ impl Tracker {
                 pass
             }
             (Pending::Close(number), kind::STATUS) => {
-                if let Some(file) = self.forget(number) {
-                    desk.operations.push_back(file.operation(result(code)));
-                }
-                pass
+                let Some(file) = self.forget(number) else {
+                    return pass;
+                };
+                // Refusals overtake the target's answers to what was sent before them, and OpenSSH's sftp goes by the answer that
+                // came last: only the close makes it see that the upload is not whole.
+                let short =
+                    file.denial.as_ref().filter(|_| file.writes).map(|denial| {
+                        Verdict::Replace(wire::status(id, status::PERMISSION_DENIED, &denial.to_string()))
+                    });
+                desk.operations.push_back(file.operation(result(code)));
+                short.map_or(pass, Ok)
             }
             (Pending::CloseToUndo(number), kind::STATUS) => {
                 let Some(file) = self.forget(number) else {
@@ -686,6 +707,15 @@ impl Tracker {
                 {
                     file.failed = file.failed.or(code);
                     file.upload.spoil(&mut self.room);
+                }
+                pass
+            }
+            (Pending::CutToSize { file }, kind::STATUS) => {
+                if let Some(file) = self.files.get_mut(&file) {
+                    match code {
+                        Some(status::OK) => file.replaces = true,
+                        code => file.failed = file.failed.or(code),
+                    }
                 }
                 pass
             }

@@ -111,6 +111,13 @@ impl<'a> Reader<'a> {
     fn sets_size(&mut self) -> bool {
         self.u32().is_ok_and(|flags| flags & ATTR_SIZE != 0)
     }
+
+    /// The size that attributes set; `u64::MAX` if they set more, or are cut off.
+    fn new_size(&mut self) -> Option<u64> {
+        let flags = self.u32().ok().filter(|flags| flags & ATTR_SIZE != 0)?;
+        let size = self.u64().unwrap_or(u64::MAX);
+        Some(if flags == ATTR_SIZE { size } else { u64::MAX })
+    }
 }
 
 /// How much of a packet must be there before it is judged.
@@ -247,9 +254,10 @@ pub(crate) enum Call<'a> {
         path: &'a [u8],
         resizes: bool,
     },
+    /// `size`: the one that is set, and nothing else; greater than any file's if more is set.
     FsetStat {
         handle: &'a [u8],
-        resizes: bool,
+        size: Option<u64>,
     },
     OpenDir {
         path: &'a [u8],
@@ -311,7 +319,7 @@ pub(crate) fn call(head: &[u8]) -> Result<(u32, Call<'_>), Short> {
         kind::FSTAT => Call::LookAt { handle: fields.string()?, reply: kind::ATTRS },
         kind::READDIR => Call::LookAt { handle: fields.string()?, reply: kind::NAME },
         kind::SETSTAT => Call::SetStat { path: fields.string()?, resizes: fields.sets_size() },
-        kind::FSETSTAT => Call::FsetStat { handle: fields.string()?, resizes: fields.sets_size() },
+        kind::FSETSTAT => Call::FsetStat { handle: fields.string()?, size: fields.new_size() },
         kind::OPENDIR => Call::OpenDir { path: fields.string()? },
         kind::REMOVE => Call::Remove { path: fields.string()? },
         kind::MKDIR => Call::MkDir { path: fields.string()? },
