@@ -11,6 +11,7 @@ pub mod clock;
 pub mod grants;
 pub mod health;
 pub mod keys;
+pub mod known_hosts;
 pub mod logins;
 pub mod passwords;
 pub mod people;

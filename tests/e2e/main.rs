@@ -23,6 +23,7 @@ mod clients;
 mod credentials;
 mod denials;
 mod forwards;
+mod front;
 mod jump;
 mod keys;
 mod limits;
