@@ -39,6 +39,9 @@ const GOODBYE: Duration = Duration::from_millis(1_200);
 /// How long a channel may take for its last words, within [`GOODBYE`].
 const LAST_WORDS: Duration = Duration::from_millis(700);
 
+/// How long a client may take to show what it was sent last.
+const READING: Duration = Duration::from_millis(200);
+
 /// How long the database may take to answer for a session whose window ends.
 const LAST_REVIEW: Duration = Duration::from_millis(250);
 
@@ -195,7 +198,10 @@ async fn first_wish(
         // Whoever is in the middle of something gets their screen back.
         front.leave.cancel();
         front.visits.close();
-        let _ = tokio::time::timeout(LAST_WORDS, front.visits.wait()).await; // who does not read is not waited for
+        if !front.visits.is_empty() {
+            let _ = tokio::time::timeout(LAST_WORDS, front.visits.wait()).await; // who does not read is not waited for
+            tokio::time::sleep(READING).await;
+        }
         client.blade.cut();
         return None;
     }

@@ -132,7 +132,7 @@ impl Visit<'_> {
                 },
                 _ = ticks.tick(), if has_pty => {
                     let waited = notice::duration(chrono::TimeDelta::from_std(began.elapsed()).unwrap_or_default());
-                    let text = format!("{} waits for an answer ({waited}); Ctrl-C leaves it waiting", request.id);
+                    let text = format!("{} waits for an answer, {waited}. Ctrl-C: leave", request.id);
                     // One column is left free, or some terminals go to the next line.
                     let room = usize::from(self.console.size().cols).saturating_sub(1);
                     let text: String = text.chars().take(room).collect();
