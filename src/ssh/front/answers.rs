@@ -386,7 +386,7 @@ mod tests {
 
         let grant = GrantId::from_uuid(Uuid::from_u128(1));
         let lines: Vec<&str> = text.lines().collect();
-        assert!(lines[0].starts_with("ACCOUNT               TIME LEFT   UNTIL"), "{text}");
+        assert!(lines[0].starts_with("ACCOUNT               TIME LEFT  UNTIL"), "{text}");
         let expected = format!("root@web-1            2 h 0 min  1970-01-01 02:00 UTC  {grant}  INC-7 disk [2J full");
         assert_eq!(lines[1].split_whitespace().collect::<Vec<_>>(), expected.split_whitespace().collect::<Vec<_>>());
         assert!(!text.contains('\u{1b}'));

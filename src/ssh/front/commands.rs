@@ -48,8 +48,10 @@ pub enum Command {
     /// Say who you are here, and by what you came in
     Whoami,
     /// Ask for access, and wait for the answer
+    #[command(override_usage = "ssh person@bastion request TARGET... --for 2h --reason WHY")]
     Request(RequestArgs),
     /// Ask for more time on a grant, and wait for the answer
+    #[command(override_usage = "ssh person@bastion extend [GRANT] --for 1h --reason WHY")]
     Extend(ExtendArgs),
     /// Print lines for `~/.ssh/config`
     Config,
