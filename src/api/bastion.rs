@@ -2,14 +2,16 @@
 
 use axum::Json;
 use axum::extract::State;
-use sallyport_domain::name::PrincipalName;
+use sallyport_domain::name::{PrincipalName, TargetName};
 use sallyport_domain::principal::Role;
+use sallyport_domain::target::Target;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::access::{Caller, Known, May};
+use super::access::{Caller, Known, Look, May};
 use super::error::{ApiError, Problem};
 use super::{ApiState, schemas};
+use crate::app::known_hosts;
 
 /// Where the SSH door is and what it proves itself with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -25,6 +27,23 @@ pub struct Bastion {
     pub user_ca: String,
     /// The authority that signs what targets show through the bastion: `@cert-authority` in `known_hosts`.
     pub host_ca: String,
+}
+
+/// What an SSH client must be told to know the bastion, and every target through it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct KnownHosts {
+    /// The bastion's own line for `known_hosts`.
+    pub bastion: String,
+    /// The `@cert-authority` line by which every target is known.
+    pub authority: String,
+}
+
+/// The line of one target, for clients that know no authorities.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TargetKnownHost {
+    #[schema(value_type = String)]
+    pub target: TargetName,
+    pub line: String,
 }
 
 /// Who asks.
@@ -48,6 +67,34 @@ pub enum Me {
 ))]
 pub(super) async fn show(_may: May<Known>, State(state): State<ApiState>) -> Result<Json<Bastion>, ApiError> {
     Ok(Json(Bastion::clone(&state.bastion)))
+}
+
+/// Lines for `known_hosts`.
+#[utoipa::path(get, path = "/known-hosts", operation_id = "known_hosts_show", tag = "bastion", responses(
+    (status = OK, body = KnownHosts),
+    (status = "default", body = Problem),
+))]
+pub(super) async fn known_hosts(_may: May<Known>, State(state): State<ApiState>) -> Json<KnownHosts> {
+    let Bastion { ssh_host, ssh_port, host_key, host_ca, .. } = state.bastion.as_ref();
+    Json(KnownHosts {
+        bastion: known_hosts::bastion(ssh_host, *ssh_port, host_key),
+        authority: known_hosts::authority(host_ca),
+    })
+}
+
+/// A line for `known_hosts` of each target. Engineers have those of the targets that are open to them from the bastion itself,
+/// by `ssh person@bastion known-hosts --plain`.
+#[utoipa::path(get, path = "/known-hosts/targets", operation_id = "known_hosts_targets", tag = "bastion", responses(
+    (status = OK, body = [TargetKnownHost]),
+    (status = "default", body = Problem),
+))]
+pub(super) async fn known_targets(
+    _may: May<Look>,
+    State(state): State<ApiState>,
+) -> Result<Json<Vec<TargetKnownHost>>, ApiError> {
+    let lines = known_hosts::of_all_targets(&state.app, &state.target_keys).await?;
+    let shape = |(target, line): (Target, String)| TargetKnownHost { target: target.name, line };
+    Ok(Json(lines.into_iter().map(shape).collect()))
 }
 
 /// Who the bastion takes the caller for.

@@ -39,6 +39,7 @@ use futures::future::BoxFuture;
 use sallyport_domain::target::{Address, HostKey};
 
 use crate::app::App;
+use crate::app::keys::TargetKeys;
 
 pub use listener::{ApiSettings, BindError, Listeners};
 pub use router::openapi;
@@ -63,4 +64,6 @@ pub struct ApiState {
     pub app: App,
     pub scan: Scan,
     pub bastion: Arc<bastion::Bastion>,
+    /// What targets show through the bastion.
+    pub target_keys: Arc<TargetKeys>,
 }

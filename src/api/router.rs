@@ -38,6 +38,8 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(health::health))
         .routes(routes!(bastion::show))
         .routes(routes!(bastion::me))
+        .routes(routes!(bastion::known_hosts))
+        .routes(routes!(bastion::known_targets))
         .routes(routes!(people::list, people::add))
         .routes(routes!(people::show))
         .routes(routes!(people::add_key))

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bastion::Bastion;
 use super::*;
-use crate::app::{people, tokens};
+use crate::app::{keys, people, tokens};
 use crate::store::db::testing::{app_on, open};
 
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJoL8X+PsKU1yphZolH6hK2BDKbcxvNjqqXWI6MsLih8";
@@ -60,7 +60,9 @@ impl Served {
             host_ca: KEY.to_owned(),
         });
         let stop = CancellationToken::new();
-        let state = ApiState { app: app.clone(), scan, bastion };
+        let keys = keys::bastion_key(&app, keys::Purpose::TargetKeys).await.unwrap();
+        let target_keys = Arc::new(keys::TargetKeys::new(&keys));
+        let state = ApiState { app: app.clone(), scan, bastion, target_keys };
         let task = tokio::spawn(listeners.serve(state, stop.clone()));
         Self { app, socket, tcp, stop, task, _folder: folder }
     }
@@ -242,6 +244,21 @@ async fn a_list_comes_page_by_page() {
 }
 
 #[tokio::test]
+async fn an_ssh_client_is_told_what_it_must_know() {
+    let served = Served::start().await;
+    let client = served.operator().with_web_1().await;
+
+    let lines = client.get("/known-hosts").await;
+    let targets = client.get("/known-hosts/targets").await;
+
+    assert_eq!(lines["bastion"], format!("[bastion.example]:2222 {KEY}"));
+    assert_eq!(lines["authority"], format!("@cert-authority * {KEY}"));
+    assert_eq!(targets[0]["target"], "web-1");
+    let line = targets[0]["line"].as_str().unwrap();
+    assert!(line.starts_with("web-1,10.0.0.1 ssh-ed25519 AAAA"), "{line}");
+}
+
+#[tokio::test]
 async fn a_token_ends_with_its_person_or_its_revocation() {
     let served = Served::start().await;
     let auditor = served.person("anna", Role::Auditor).await;
@@ -300,6 +317,8 @@ const ACCESS: &[(&str, [bool; 6])] = &[
     ("health", [true; 6]),
     ("bastion_show", [false, true, true, true, true, true]),
     ("me", [false, true, true, true, true, true]),
+    ("known_hosts_show", KNOWN),
+    ("known_hosts_targets", LOOK),
     ("people_list", LOOK),
     ("people_add", ADMINISTER),
     ("people_show", LOOK),

@@ -4,7 +4,7 @@
 //! asks the same rule again for a live session, on every change and at every end of a window. Told or swept, it looks at
 //! the state, never at the message.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -62,6 +62,33 @@ pub struct Choice {
     pub login: Login,
     pub target: TargetName,
     pub not_after: DateTime<Utc>,
+    /// The grant that says so, and why it was given.
+    pub grant: GrantId,
+    pub reason: String,
+    pub ticket: Option<String>,
+}
+
+/// Everything that a person may reach, now and later.
+#[derive(Debug, Clone, Default)]
+pub struct Reach {
+    /// By target, then login.
+    pub choices: Vec<Choice>,
+    /// The targets of the choices.
+    pub targets: Vec<Target>,
+    /// Windows that are still to open, the next one first.
+    pub upcoming: Vec<Upcoming>,
+}
+
+/// A window that is still to open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upcoming {
+    pub grant: GrantId,
+    pub opens_at: DateTime<Utc>,
+    pub not_after: DateTime<Utc>,
+    /// What the grant names: targets, patterns, labels.
+    pub targets: Vec<String>,
+    pub logins: Vec<Login>,
+    pub reason: String,
 }
 
 /// Who asks, and from where.
@@ -206,6 +233,52 @@ pub async fn find_target(app: &App, host: &str, port: u16) -> Result<Option<Targ
     Ok(if targets.len() == 1 { targets.pop() } else { None })
 }
 
+/// What the person may reach from where they are, as the rule sees it now. How many sessions are open is not looked at: that
+/// is asked when one more is opened.
+pub async fn reach(app: &App, arrival: &Arrival) -> Result<Reach, DbError> {
+    let now = app.clock.now();
+    let mut tx = app.db.read().await?;
+    // As the person is now, not as the login found them.
+    let Some(record) = db::principals::find_by_id(&mut tx, arrival.principal.id).await? else {
+        return Ok(Reach::default());
+    };
+    let arrival = &Arrival { principal: record.principal, ..arrival.clone() };
+    let facts = Facts::load(&mut tx, arrival, now).await?;
+    let mut targets = db::targets::list(&mut tx).await?;
+    targets.sort_by(|a, b| a.name.cmp(&b.name));
+    let choices = facts.choices(&targets);
+    let open: HashSet<&TargetName> = choices.iter().map(|choice| &choice.target).collect();
+    targets.retain(|target| open.contains(&target.name));
+    let to_come = facts.grants.iter().filter(|grant| grant.revoked.is_none() && grant.window.not_before() > now);
+    let upcoming = |grant: &Grant| Upcoming {
+        grant: grant.id,
+        opens_at: grant.window.not_before(),
+        not_after: grant.window.not_after(),
+        targets: grant.terms.targets.iter().map(ToString::to_string).collect(),
+        logins: grant.terms.logins.clone(),
+        reason: grant.reason.clone(),
+    };
+    let mut upcoming: Vec<Upcoming> = to_come.map(upcoming).collect();
+    upcoming.sort_by_key(|window| (window.opens_at, window.grant));
+    Ok(Reach { choices, targets, upcoming })
+}
+
+/// The grants under which a person has sessions now, each once.
+pub async fn grants_in_use(app: &App, principal: &Principal) -> Result<Vec<GrantId>, DbError> {
+    /// More sessions than this are as good as several.
+    const ENOUGH: u32 = 100;
+    let filter = db::sessions::SessionFilter {
+        principal: Some(principal.name.clone()),
+        live: Some(true),
+        ..db::sessions::SessionFilter::default()
+    };
+    let sessions = db::sessions::list(&mut app.db.read().await?, &filter, ENOUGH).await?;
+    let mut grants: Vec<GrantId> = sessions.into_iter().map(|record| record.session.grant).collect();
+    grants.sort_unstable();
+    grants.dedup();
+    Ok(grants)
+}
+
 /// Whether any grant by which the person may be here now names `destination`. Which one counts is decided when the session is
 /// opened; without any there is no need to open one.
 pub async fn may_forward(app: &App, arrival: &Arrival, destination: &Forward) -> Result<bool, DbError> {
@@ -217,13 +290,8 @@ pub async fn may_forward(app: &App, arrival: &Arrival, destination: &Forward) ->
     Ok(facts.grants.iter().any(|grant| is_open(grant) && names(grant)))
 }
 
-/// Writes that a proved person's wish for a forwarded connection was refused; gives back its reference.
-pub async fn note_forward_refusal(
-    app: &App,
-    arrival: &Arrival,
-    wanted: String,
-    denial: Denial,
-) -> Result<EventId, DbError> {
+/// Writes that a proved person was refused what they `wanted`; gives back its reference.
+pub async fn note_denial(app: &App, arrival: &Arrival, wanted: String, denial: Denial) -> Result<EventId, DbError> {
     let mut tx = app.db.write().await?;
     let actor = Actor::Principal { id: arrival.principal.id, name: arrival.principal.name.clone() };
     let act = Act::Denied { person: arrival.principal.id, address: arrival.source, wanted, denial };
@@ -396,7 +464,15 @@ impl<'a> Facts<'a> {
             for account in &target.logins {
                 if let Ok(permit) = self.decide(target, &account.login, &nobody) {
                     let (login, target) = (account.login.clone(), target.name.clone());
-                    choices.push(Choice { login, target, not_after: permit.not_after() });
+                    let grant = self.grants.iter().find(|grant| grant.id == permit.grant());
+                    choices.push(Choice {
+                        login,
+                        target,
+                        not_after: permit.not_after(),
+                        grant: permit.grant(),
+                        reason: grant.map(|grant| grant.reason.clone()).unwrap_or_default(),
+                        ticket: grant.and_then(|grant| grant.ticket.clone()),
+                    });
                 }
             }
         }

@@ -102,6 +102,11 @@ impl TargetKeys {
         self.0.expand(&[id.as_bytes()], HKDF_SHA256).ok()?.fill(seed.as_mut_slice()).ok()?;
         encode(&seed, "")
     }
+
+    /// The public line of one target's key.
+    pub fn public_of(&self, target: TargetId) -> Option<String> {
+        self.of(target).map(|(public, _)| public)
+    }
 }
 
 /// A new Ed25519 key: its public line, and the private key in OpenSSH's text form (OpenSSH's PROTOCOL.key), without a

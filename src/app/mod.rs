@@ -12,6 +12,7 @@ pub mod files;
 pub mod grants;
 pub mod health;
 pub mod keys;
+pub mod known_hosts;
 pub mod logins;
 pub mod passwords;
 pub mod people;

@@ -19,6 +19,7 @@ mod doctor;
 mod export;
 mod files;
 mod grant;
+mod known_hosts;
 mod person;
 mod play;
 mod recording;
@@ -148,6 +149,8 @@ enum Command {
     /// Public keys of the bastion's authorities
     #[command(subcommand)]
     Ca(ca::CaCommand),
+    /// Lines for the engineers' `known_hosts`
+    KnownHosts(known_hosts::KnownHostsArgs),
     /// API tokens
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -214,6 +217,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Request(command) => block_on(request::run(command, &global)),
         Command::Session(command) => block_on(session::run(command, &global)),
         Command::Ca(command) => block_on(ca::run(&command, &global)),
+        Command::KnownHosts(args) => block_on(known_hosts::run(&args, &global)),
         Command::Token(command) => block_on(token::run(command, &global)),
         Command::Audit(command) => block_on(audit::run(command, &global)),
     }

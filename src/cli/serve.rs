@@ -103,7 +103,7 @@ impl Bastion {
         let host_key = bastion_key(&app, Purpose::HostKey).await?;
         let user_ca = bastion_key(&app, Purpose::UserCa).await?;
         let host_ca = bastion_key(&app, Purpose::HostCa).await?;
-        let target_keys = TargetKeys::new(&keys::bastion_key(&app, Purpose::TargetKeys).await?);
+        let target_keys = Arc::new(TargetKeys::new(&keys::bastion_key(&app, Purpose::TargetKeys).await?));
         let trusted_cas = read_authorities(&config.ssh.user_ca_files)?;
         let health = Health::new();
         let listener = TcpListener::bind(config.ssh.listen)
@@ -120,8 +120,14 @@ impl Bastion {
             user_ca: line(&user_ca)?,
             host_ca: line(&host_ca)?,
         };
-        let state =
-            ApiState { app: app.clone(), scan: Arc::new(|address| Box::pin(scan(address))), bastion: Arc::new(shown) };
+        let (host_key_line, host_ca_line) = (shown.host_key.clone(), shown.host_ca.clone());
+        let place = ssh::Place { host: shown.ssh_host.clone(), port: shown.ssh_port };
+        let state = ApiState {
+            app: app.clone(),
+            scan: Arc::new(|address| Box::pin(scan(address))),
+            bastion: Arc::new(shown),
+            target_keys: target_keys.clone(),
+        };
         let parts = DoorParts {
             app: app.clone(),
             recordings: recordings.clone(),
@@ -130,6 +136,9 @@ impl Bastion {
             host_key,
             user_ca,
             host_ca,
+            host_key_line,
+            host_ca_line,
+            place,
             target_keys,
             trusted_cas,
             health: health.clone(),

@@ -15,6 +15,7 @@ use tracing::{Instrument, info, info_span, warn};
 use super::Door;
 use super::dial::DialError;
 use super::files::{self, ChannelFiles};
+use super::front::{self, Front};
 use super::input::InputQueue;
 use super::notice;
 use super::proxy::{self, ClientSide, Orders, OutputEnd, OutputPump, ProxyError, Request, Start};
@@ -23,7 +24,7 @@ use crate::app::access;
 use crate::app::recordings::{Ending, NewRecording, Recorder};
 
 /// The exit status of a program that the bastion itself refused or ended.
-const EXIT_REFUSED: u32 = 254;
+pub const EXIT_REFUSED: u32 = 254;
 
 /// The exit status of a program that the grant's rules ended under way, as scp and sftp have it for what they could not do.
 const EXIT_ENDED: u32 = 1;
@@ -55,16 +56,27 @@ pub struct Incoming {
     /// The answer that the opening of a forward is due; a session channel is open.
     pub opening: Option<ChannelOpenHandle>,
     pub session: watch::Receiver<SessionState>,
+    /// Receives the channel first, if the login names no target.
+    pub front: Option<Arc<Front>>,
     /// Set when the client's connection has ended.
     pub gone: CancellationToken,
 }
 
 /// Runs the channel until it is closed.
 pub async fn run(door: Arc<Door>, incoming: Incoming) {
-    let Incoming { mut read, write, handle, mut start, requests, opening, mut session, gone } = incoming;
-    let Some((start, recording)) = await_start(&mut read, &mut start).await else {
+    let Incoming { mut read, write, handle, mut start, mut requests, opening, mut session, front, gone } = incoming;
+    let Some((mut start, recording)) = await_start(&mut read, &mut start).await else {
         return;
     };
+    let is_forward = opening.is_some();
+    let client = ClientSide { write, handle, opening: Mutex::new(opening), is_forward };
+    let mut chosen = None;
+    if let Some(front) = front {
+        match front.receive(&door, &client, &mut read, &mut requests, &mut start, &gone).await {
+            Some(account) => chosen = account,
+            None => return,
+        }
+    }
     let state = tokio::select! {
         state = session.wait_for(|state| !matches!(state, SessionState::Opening)) => match state {
             Ok(state) => state.clone(),
@@ -72,11 +84,14 @@ pub async fn run(door: Arc<Door>, incoming: Incoming) {
         },
         () = gone.cancelled() => return,
     };
-    let is_forward = opening.is_some();
-    let client = ClientSide { write, handle, opening: Mutex::new(opening), is_forward };
     match state {
         SessionState::Opening => {}
         SessionState::Refused(refusal) => refuse(&client, start.pty.is_some(), &refusal.lines).await,
+        // Another channel of the connection was faster.
+        SessionState::Open(live) if chosen.is_some_and(|account| !front::is_to(&live, &account)) => {
+            let lines = ["this connection has a session to somewhere else", "connect once more, to go there"];
+            refuse(&client, start.pty.is_some(), &lines.map(str::to_owned)).await;
+        }
         SessionState::Open(live) => {
             let channel = live.number_channel();
             let span = info_span!("channel", no = channel, recording = %recording);
@@ -188,11 +203,10 @@ async fn run_recorded(
     let done = stop.child_token();
     let _guard = done.clone().drop_guard();
     let queue = Arc::new(InputQueue::new(recorder.clone(), door.recordings.settings().stdin_budget.as_u64()));
-    let mut input =
-        Some(live.channels.spawn(until(
-            done.clone(),
-            proxy::pump_input(read, recorder.clone(), queue.clone(), live.activity.clone()),
-        )));
+    let mut input = Some(live.channels.spawn(until(
+        done.clone(),
+        proxy::pump_input(start.ahead.clone(), read, recorder.clone(), queue.clone(), live.activity.clone()),
+    )));
 
     let connection = tokio::select! {
         taken = live.targets.take() => taken,
@@ -384,7 +398,8 @@ async fn refuse(client: &ClientSide, has_pty: bool, lines: &[String]) {
     exit(client, EXIT_REFUSED).await;
 }
 
-async fn tell(client: &ClientSide, has_pty: bool, lines: &[String]) {
+/// Says lines on the client's standard error.
+pub async fn tell(client: &ClientSide, has_pty: bool, lines: &[String]) {
     /// SSH_EXTENDED_DATA_STDERR (RFC 4254 §5.2)
     const STDERR: u32 = 1;
     if client.is_forward {
@@ -397,7 +412,8 @@ async fn tell(client: &ClientSide, has_pty: bool, lines: &[String]) {
     let _ = tokio::time::timeout(LAST_WORDS, told).await; // as above
 }
 
-async fn exit(client: &ClientSide, status: u32) {
+/// Says that the program has ended, and closes.
+pub async fn exit(client: &ClientSide, status: u32) {
     if client.is_opening() {
         return; // the refusal says it all
     }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use russh::keys::Certificate;
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Sig};
@@ -26,11 +27,12 @@ use uuid::Uuid;
 use super::Door;
 use super::auth::{Authentication, Proved};
 use super::channel::Incoming;
+use super::front::Front;
 use super::jump;
 use super::limits::Slot;
 use super::notice;
 use super::proxy::{Request, Start};
-use super::session::{self, ClientConnection, SessionState};
+use super::session::{self, ClientConnection, First, SessionState};
 use super::sever::Blade;
 use crate::app::DbError;
 use crate::app::access::{self, Arrival};
@@ -70,8 +72,10 @@ pub struct Client {
     session: watch::Receiver<SessionState>,
     /// Moves to the session's task once somebody is proved.
     state: Option<watch::Sender<SessionState>>,
-    /// The first program that was asked for, for a decision that depends on it.
-    first_program: watch::Sender<Option<Program>>,
+    /// What the session is opened for, for a decision that depends on it.
+    first: watch::Sender<Option<First>>,
+    /// Receives the session channels of a login that names no target.
+    front: Option<Arc<Front>>,
 }
 
 /// By which way a connection came.
@@ -127,9 +131,9 @@ impl Client {
         proved: Arc<Notify>,
     ) -> Self {
         let (state, session) = watch::channel(SessionState::Opening);
-        let (channels, first_program) = (HashMap::new(), watch::Sender::new(None));
+        let (channels, first, front) = (HashMap::new(), watch::Sender::new(None), None);
         let state = Some(state);
-        Self { door, peer, blade, gone, proved, entry, channels, opened: 0, forwards, session, state, first_program }
+        Self { door, peer, blade, gone, proved, entry, channels, opened: 0, forwards, session, state, first, front }
     }
 
     /// Who must prove somebody; `None` where somebody is proved already.
@@ -163,14 +167,17 @@ impl Client {
     /// Starts the program on a channel, if that is legal now.
     fn start(&mut self, channel: ChannelId, program: Program) -> bool {
         let recording = RecordingId::from_uuid(Uuid::now_v7());
-        let first_program = self.first_program.clone();
+        // The front knows better what is meant.
+        let first = if self.front.is_none() { Some(self.first.clone()) } else { None };
         let Some(open) = self.open(channel) else {
             return false;
         };
         match open.state.start(program.clone(), recording) {
             Ok((pty, env)) => {
-                begin(&first_program, &program);
-                let start = Start { program, pty, env };
+                if let Some(first) = first {
+                    begin(&first, &program);
+                }
+                let start = Start { program, pty, env, ahead: Bytes::new() };
                 open.start.take().is_some_and(|sender| sender.send((start, recording)).is_ok())
             }
             Err(error) => {
@@ -200,7 +207,7 @@ impl Client {
         let (principal, factors) = (proved.principal.clone(), proved.factors);
         let arrival = Arrival { principal, factors, source: self.peer, client_version };
         let passage = Passage { proved, source: self.peer, carrier, forwards: self.forwards.clone() };
-        let (door, first_program) = (self.door.clone(), self.first_program.clone());
+        let (door, first) = (self.door.clone(), self.first.clone());
         let (handle, state, gone) = (session.handle(), self.session.clone(), self.gone.clone());
         let answer = async move {
             let _place = place;
@@ -219,21 +226,21 @@ impl Client {
                 }
                 Ok(Named::Granted) => {
                     let program = Program::Forward { destination };
-                    begin(&first_program, &program);
+                    begin(&first, &program);
                     let (read, write) = channel.split();
                     let (start, started) = oneshot::channel();
                     let (_, requests) = mpsc::channel(1);
                     let recording = RecordingId::from_uuid(Uuid::now_v7());
                     // The receiver is in the next line's hands.
-                    let _ = start.send((Start { program, pty: None, env: Vec::new() }, recording));
+                    let _ = start.send((Start { program, pty: None, env: Vec::new(), ahead: Bytes::new() }, recording));
                     let opening = Some(reply);
-                    let forward =
-                        Incoming { read, write, handle, start: started, requests, opening, session: state, gone };
+                    let (start, session, front) = (started, state, None);
+                    let forward = Incoming { read, write, handle, start, requests, opening, session, front, gone };
                     super::channel::run(door, forward).await;
                 }
                 Ok(Named::Nothing) => {
                     let denial = Denial::DestinationNotGranted;
-                    match access::note_forward_refusal(&door.app, &arrival, wanted.clone(), denial).await {
+                    match access::note_denial(&door.app, &arrival, wanted.clone(), denial).await {
                         Ok(reference) => warn!(%reference, wanted, "A forward was refused."),
                         Err(error) => warn!(%error, wanted, "A forward was refused, which could not be written down."),
                     }
@@ -260,10 +267,10 @@ enum Named {
 }
 
 /// Tells the session which program was asked for first.
-fn begin(first_program: &watch::Sender<Option<Program>>, program: &Program) {
-    first_program.send_if_modified(|first| {
+fn begin(first: &watch::Sender<Option<First>>, program: &Program) {
+    first.send_if_modified(|first| {
         let is_first = first.is_none();
-        first.get_or_insert_with(|| program.clone());
+        first.get_or_insert_with(|| First { program: program.clone(), chosen: None });
         is_first
     });
 }
@@ -353,7 +360,11 @@ impl Handler for Client {
         let carried = carrier.is_some();
         let client = ClientConnection { handle: session.handle(), blade: self.blade.clone(), carrier, gone };
         let (door, destination) = (self.door.clone(), name.destination);
-        let first_program = self.first_program.subscribe();
+        let first = self.first.subscribe();
+        if destination == login_name::Destination::Unsaid {
+            self.front = Some(Arc::new(Front::new(arrival.clone(), self.first.clone())));
+        }
+        let front = self.front.clone();
         let task = async move {
             // The login was the outer connection's.
             let noted = if carried {
@@ -367,7 +378,7 @@ impl Handler for Client {
                 state.send_replace(SessionState::Refused(Arc::new(session::Refusal { lines })));
                 return;
             }
-            session::run(door, arrival, destination, client, first_program, state).await;
+            session::run(door, arrival, destination, client, first, front, state).await;
         };
         // On the connections' tracker: the program's end waits for what it has to write.
         self.door.connections.spawn(task.in_current_span());
@@ -400,6 +411,7 @@ impl Handler for Client {
             requests: requested,
             opening: None,
             session: self.session.clone(),
+            front: self.front.clone(),
             gone: self.gone.clone(),
         };
         reply.accept().await;

@@ -10,6 +10,7 @@
 //! - [`handler`]: RFC 4252 and 4254 as russh hands them over: authentication and channel requests.
 //! - [`auth`]: who is proved, with one factor or two.
 //! - [`jump`]: `ssh -J`, answered on the forwarded channel's own stream.
+//! - [`front`]: a login without a target: the picker and the bastion's own commands.
 //! - [`session`]: one permitted session, watched until its end.
 //! - [`channel`], [`proxy`], [`input`]: one session channel, recorded in both directions.
 //! - [`files`]: the grant's rules for files on a channel's bytes.
@@ -24,6 +25,7 @@ mod auth;
 mod channel;
 mod dial;
 mod files;
+mod front;
 mod handler;
 mod input;
 mod jump;
@@ -44,6 +46,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::dial::scan;
+pub use self::front::Place;
 use self::limits::Limits;
 pub use self::settings::{Failures, SshSettings};
 use crate::app::App;
@@ -62,7 +65,12 @@ pub struct Door {
     pub user_ca: Arc<PrivateKey>,
     /// Certifies the host keys that targets show through the bastion.
     pub host_ca: PrivateKey,
-    pub target_keys: TargetKeys,
+    /// The public halves, in OpenSSH's one-line form.
+    pub host_key_line: String,
+    pub host_ca_line: String,
+    /// Where the door is for people outside.
+    pub place: Place,
+    pub target_keys: Arc<TargetKeys>,
     /// Authorities whose user certificates prove a person.
     pub trusted_cas: Vec<PublicKey>,
     pub health: Health,
@@ -84,7 +92,10 @@ pub struct DoorParts {
     pub host_key: PrivateKey,
     pub user_ca: PrivateKey,
     pub host_ca: PrivateKey,
-    pub target_keys: TargetKeys,
+    pub host_key_line: String,
+    pub host_ca_line: String,
+    pub place: Place,
+    pub target_keys: Arc<TargetKeys>,
     pub trusted_cas: Vec<PublicKey>,
     pub health: Health,
 }
@@ -92,8 +103,21 @@ pub struct DoorParts {
 impl Door {
     /// A door that is not open yet; see [`Door::serve`].
     pub fn new(parts: DoorParts) -> Arc<Self> {
-        let DoorParts { app, recordings, settings, node, host_key, user_ca, host_ca, target_keys, trusted_cas, health } =
-            parts;
+        let DoorParts {
+            app,
+            recordings,
+            settings,
+            node,
+            host_key,
+            user_ca,
+            host_ca,
+            host_key_line,
+            host_ca_line,
+            place,
+            target_keys,
+            trusted_cas,
+            health,
+        } = parts;
         let limits = Limits::new(&settings);
         let user_ca = Arc::new(user_ca);
         let (connections, closing, closed) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
@@ -105,6 +129,9 @@ impl Door {
             host_key,
             user_ca,
             host_ca,
+            host_key_line,
+            host_ca_line,
+            place,
             target_keys,
             trusted_cas,
             health,

@@ -79,6 +79,8 @@ pub struct Start {
     pub program: Program,
     pub pty: Option<Pty>,
     pub env: Vec<(String, String)>,
+    /// What was typed for the program before it was known where it runs.
+    pub ahead: Bytes,
 }
 
 /// When something last moved in a session, either way. Cheap to clone.
@@ -164,15 +166,20 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 pub struct ClientClosed;
 
 /// Takes whatever the client sends, journals it and queues it for the target, until the client closes the channel. It
-/// goes on after the client's EOF, to see the close.
+/// goes on after the client's EOF, to see the close. What the client sent `ahead` comes first.
 pub async fn pump_input(
+    ahead: Bytes,
     mut client: ChannelReadHalf,
     recorder: Arc<Recorder>,
     queue: Arc<InputQueue>,
     activity: Activity,
 ) -> Result<ClientClosed, ProxyError> {
     let mut ended = false;
-    while let Some(first) = client.wait().await {
+    let mut ahead = Some(ChannelMsg::Data { data: ahead });
+    while let Some(first) = match ahead.take() {
+        Some(first) => Some(first),
+        None => client.wait().await,
+    } {
         activity.touch();
         let mut batch = Vec::new();
         let (mut bytes, mut eof, mut closed) = (0, false, false);

@@ -28,6 +28,7 @@ use tracing::{Instrument, error, info, info_span, warn};
 
 use super::Door;
 use super::files;
+use super::front::Front;
 use super::notice::{self, WARN_BEFORE, Warning};
 use super::proxy::{Activity, Orders};
 use super::sever::Blade;
@@ -41,6 +42,9 @@ const GOODBYE: Duration = Duration::from_millis(1_200);
 /// How long a channel may take for its last words, within [`GOODBYE`].
 const LAST_WORDS: Duration = Duration::from_millis(700);
 
+/// How long a client may take to show what it was sent last.
+const READING: Duration = Duration::from_millis(200);
+
 /// How long the database may take to answer for a session whose window ends.
 const LAST_REVIEW: Duration = Duration::from_millis(250);
 
@@ -50,6 +54,15 @@ const REFUSED: Duration = Duration::from_secs(30);
 /// The shortest pause between tries to write what happened while the database is away, and the longest.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// What a login's session is opened for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct First {
+    /// The first program that was asked for.
+    pub program: Program,
+    /// Where it is to run, if the user name left that open and the person has chosen.
+    pub chosen: Option<Destination>,
+}
 
 /// What has become of a login's wish for a session.
 #[derive(Clone)]
@@ -125,23 +138,28 @@ pub async fn run(
     arrival: Arrival,
     destination: Destination,
     client: ClientConnection,
-    mut first_program: watch::Receiver<Option<Program>>,
+    mut first: watch::Receiver<Option<First>>,
+    front: Option<Arc<Front>>,
     state: watch::Sender<SessionState>,
 ) {
     // Before the decision: a change between it and the watch must not be missed.
     let mut changes = door.app.changes.subscribe();
-    // A login that names no target may be there for `ssh -J` alone, and then never asks for a program.
-    if destination == Destination::Unsaid
-        && !asks_for_a_program(&door, &arrival, &client, &mut first_program, &mut changes).await
-    {
-        return;
-    }
+    // A login that names no target may be there for `ssh -J` or a command of the bastion alone, and then never asks for a
+    // program on a target.
+    let destination = match front {
+        None => destination,
+        Some(front) => match first_wish(&door, &arrival, &client, &front, &mut first, &mut changes).await {
+            Some(First { chosen, program: _ }) => chosen.unwrap_or(destination),
+            None => return,
+        },
+    };
     let open = match access::open(&door.app, &door.node, &arrival, &destination, None).await {
         Err(OpenError::Undecided) => {
             let program = tokio::select! {
-                program = first_program.wait_for(Option::is_some) => program.ok().and_then(|program| program.clone()),
+                first = first.wait_for(Option::is_some) => first.ok().and_then(|first| first.clone()),
                 () = client.gone.cancelled() => return,
             };
+            let program = program.map(|first| first.program);
             access::open(&door.app, &door.node, &arrival, &destination, program.as_ref()).await
         }
         decided => decided,
@@ -165,18 +183,19 @@ pub async fn run(
     run_open(door, open, client, changes, state).instrument(span).await;
 }
 
-/// Waits for the first program. False if none will come: the client has gone, or the person may not stay.
-async fn asks_for_a_program(
+/// Waits until it is known what is to run, and where. `None` if nothing will: the client has gone, or the person may not stay.
+async fn first_wish(
     door: &Door,
     arrival: &Arrival,
     client: &ClientConnection,
-    first_program: &mut watch::Receiver<Option<Program>>,
+    front: &Front,
+    first: &mut watch::Receiver<Option<First>>,
     changes: &mut watch::Receiver<u64>,
-) -> bool {
+) -> Option<First> {
     loop {
         tokio::select! {
-            asked = async { first_program.wait_for(Option::is_some).await.is_ok() } => return asked,
-            () = client.gone.cancelled() => return false,
+            first = async { first.wait_for(Option::is_some).await.ok().and_then(|first| first.clone()) } => return first,
+            () = client.gone.cancelled() => return None,
             () = door.closing.cancelled() => {}
             // A database that is away is no reason to go: nothing is open here, and what is opened is asked for anew.
             _ = changes.changed() => match access::is_welcome(&door.app, &arrival.principal).await {
@@ -184,8 +203,15 @@ async fn asks_for_a_program(
                 Ok(true) | Err(_) => continue,
             },
         }
+        // Whoever is in the middle of something gets their screen back.
+        front.leave.cancel();
+        front.visits.close();
+        if !front.visits.is_empty() {
+            let _ = tokio::time::timeout(LAST_WORDS, front.visits.wait()).await; // who does not read is not waited for
+            tokio::time::sleep(READING).await;
+        }
         client.blade.cut();
-        return false;
+        return None;
     }
 }
 

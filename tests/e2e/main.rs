@@ -24,6 +24,7 @@ mod credentials;
 mod denials;
 mod files;
 mod forwards;
+mod front;
 mod jump;
 mod keys;
 mod limits;

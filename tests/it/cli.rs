@@ -9,6 +9,7 @@ use sallyport::api::bastion::Bastion;
 use sallyport::api::{ApiSettings, ApiState, Listeners, Scan};
 use sallyport::app::App;
 use sallyport::app::clock::Clock;
+use sallyport::app::keys::{Purpose, TargetKeys, bastion_key};
 use sallyport::store::blob::{BlobSettings, Blobs};
 use sallyport::store::db::{DatabaseSettings, Db};
 use sallyport::store::seal::MasterKey;
@@ -57,7 +58,9 @@ impl Sallyport {
         let listeners = Listeners::bind(&settings).await.unwrap();
         let tcp = listeners.tcp_address().unwrap();
         let stop = CancellationToken::new();
-        tokio::spawn(listeners.serve(ApiState { app, scan, bastion }, stop.clone()));
+        let target_keys = bastion_key(&app, Purpose::TargetKeys).await.unwrap();
+        let target_keys = Arc::new(TargetKeys::new(&target_keys));
+        tokio::spawn(listeners.serve(ApiState { app, scan, bastion, target_keys }, stop.clone()));
         Self { folder, tcp, stop }
     }
 
