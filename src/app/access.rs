@@ -292,10 +292,21 @@ pub async fn may_forward(app: &App, arrival: &Arrival, destination: &Forward) ->
 
 /// Writes that a proved person was refused what they `wanted`; gives back its reference.
 pub async fn note_denial(app: &App, arrival: &Arrival, wanted: String, denial: Denial) -> Result<EventId, DbError> {
-    let mut tx = app.db.write().await?;
+    let tx = app.db.write().await?;
+    write_denial(tx, arrival, wanted, denial, app.clock.now()).await
+}
+
+/// The same as the end of `tx`.
+async fn write_denial(
+    mut tx: Tx,
+    arrival: &Arrival,
+    wanted: String,
+    denial: Denial,
+    now: DateTime<Utc>,
+) -> Result<EventId, DbError> {
     let actor = Actor::Principal { id: arrival.principal.id, name: arrival.principal.name.clone() };
     let act = Act::Denied { person: arrival.principal.id, address: arrival.source, wanted, denial };
-    let event = event(app.clock.now(), actor, act);
+    let event = event(now, actor, act);
     db::events::append(&mut tx, &event).await?;
     tx.commit().await?;
     Ok(event.id)
@@ -338,7 +349,7 @@ pub async fn note_refusal(app: &App, session: SessionId, request: &str, reason: 
 }
 
 async fn refuse(
-    mut tx: Tx,
+    tx: Tx,
     arrival: &Arrival,
     destination: &Destination,
     denial: Denial,
@@ -349,12 +360,8 @@ async fn refuse(
         Destination::Target(target) => target.to_string(),
         Destination::Account { login, target } => format!("{login}@{target}"),
     };
-    let actor = Actor::Principal { id: arrival.principal.id, name: arrival.principal.name.clone() };
-    let act = Act::Denied { person: arrival.principal.id, address: arrival.source, wanted, denial: denial.clone() };
-    let event = event(now, actor, act);
-    db::events::append(&mut tx, &event).await?;
-    tx.commit().await?;
-    Err(OpenError::Denied { denial, reference: event.id })
+    let reference = write_denial(tx, arrival, wanted, denial.clone(), now).await?;
+    Err(OpenError::Denied { denial, reference })
 }
 
 fn event(at: DateTime<Utc>, actor: Actor, act: Act) -> Event {
