@@ -22,7 +22,7 @@ pub fn authority(host_ca: &str) -> String {
 pub fn target(target: &Target, keys: &TargetKeys) -> Option<String> {
     let port = target.address.port();
     let mut patterns = Vec::new();
-    for name in std::iter::once(&target.name).chain(&target.aliases) {
+    for name in target.names() {
         patterns.push(pattern(name.as_str(), 22));
         if port != 22 {
             patterns.push(pattern(name.as_str(), port));

@@ -245,7 +245,7 @@ pub enum SelectorError {
 impl TargetSelector {
     /// Whether this selector means `target`.
     pub fn matches(&self, target: &Target) -> bool {
-        let mut names = std::iter::once(&target.name).chain(&target.aliases);
+        let mut names = target.names();
         match self {
             TargetSelector::Name(wanted) => names.any(|name| name.as_str() == wanted),
             TargetSelector::Glob { matcher, .. } => names.any(|name| matcher.is_match(name.as_str())),

@@ -33,10 +33,14 @@ impl Target {
     /// Whether somebody who asks for a connection to `host` and `port` means this target's SSH server: by its name or an
     /// alias (in any case, at port 22 or its real one), or by its address.
     pub fn answers_to(&self, host: &str, port: u16) -> bool {
-        let named = |name: &TargetName| name.as_str().eq_ignore_ascii_case(host);
-        let by_name = named(&self.name) || self.aliases.iter().any(named);
+        let by_name = self.names().any(|name| name.as_str().eq_ignore_ascii_case(host));
         let is_ours = port == self.address.port();
         (by_name && (is_ours || port == 22)) || (is_ours && self.address.host().eq_ignore_ascii_case(host))
+    }
+
+    /// Its name, then its aliases.
+    pub fn names(&self) -> impl Iterator<Item = &TargetName> {
+        std::iter::once(&self.name).chain(&self.aliases)
     }
 
     /// Whether `name` is this target's name or one of its aliases.

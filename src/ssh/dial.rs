@@ -386,7 +386,7 @@ impl Trust {
             // A line that does not parse trusts nobody.
             lines.filter_map(|key| PublicKey::from_openssh(&key.public_key).ok()).collect()
         };
-        let names = std::iter::once(&target.name).chain(&target.aliases).map(ToString::to_string);
+        let names = target.names().map(ToString::to_string);
         Trust::Pinned {
             keys: of(HostKeyTrust::Host),
             authorities: of(HostKeyTrust::Authority),

@@ -119,9 +119,8 @@ fn certify(door: &Door, target: &Target, key: &PrivateKey) -> Result<Certificate
     let (from, until) = (now.saturating_sub(CERTIFICATE_LIFE.as_secs()), now + CERTIFICATE_LIFE.as_secs());
     let mut builder = Builder::new_with_random_nonce(&mut rand::rng(), key.public_key(), from, until)?;
     builder.cert_type(CertType::Host)?.key_id(target.name.as_str())?;
-    builder.valid_principal(target.name.as_str())?;
-    for alias in &target.aliases {
-        builder.valid_principal(alias.as_str())?;
+    for name in target.names() {
+        builder.valid_principal(name.as_str())?;
     }
     builder.valid_principal(target.address.host())?;
     builder.sign(&door.host_ca)

@@ -327,7 +327,7 @@ pub fn config(person: &str, place: &Place, choices: &[Choice], targets: &[Target
     for target in targets {
         let logins: Vec<&str> =
             choices.iter().filter(|choice| choice.target == target.name).map(|choice| choice.login.as_str()).collect();
-        let names = std::iter::once(&target.name).chain(&target.aliases);
+        let names = target.names();
         let names: Vec<&str> = names.map(sallyport_domain::name::TargetName::as_str).collect();
         lines.push(String::new());
         lines.push(format!("Host {}", names.join(" ")));
