@@ -191,6 +191,9 @@ pub enum Denial {
     NoGrant,
     #[error("no grant for connections to that address")]
     DestinationNotGranted,
+    /// Not asked of the rule: the agent, the display, a listener at the bastion are refused whatever the grant says.
+    #[error("no grant can allow this")]
+    NeverGranted,
     #[error("no such target")]
     UnknownTarget,
     #[error("the target has no account of that name")]
@@ -216,10 +219,11 @@ impl Denial {
             Denial::LoginNotGranted => 8,
             Denial::NoGrant => 9,
             Denial::DestinationNotGranted => 10,
-            Denial::UnknownTarget => 11,
-            Denial::UnknownLogin => 12,
-            Denial::TargetDisabled => 13,
-            Denial::PrincipalDisabled => 14,
+            Denial::NeverGranted => 11,
+            Denial::UnknownTarget => 12,
+            Denial::UnknownLogin => 13,
+            Denial::TargetDisabled => 14,
+            Denial::PrincipalDisabled => 15,
         }
     }
 
@@ -237,6 +241,7 @@ impl Denial {
             Denial::LoginNotGranted
             | Denial::NoGrant
             | Denial::DestinationNotGranted
+            | Denial::NeverGranted
             | Denial::UnknownTarget
             | Denial::UnknownLogin
             | Denial::TargetDisabled

@@ -32,6 +32,7 @@ use super::jump;
 use super::limits::Slot;
 use super::notice;
 use super::proxy::{Request, Start};
+use super::refusals::Refusals;
 use super::session::{self, ClientConnection, First, SessionState};
 use super::sever::Blade;
 use crate::app::DbError;
@@ -76,6 +77,7 @@ pub struct Client {
     first: watch::Sender<Option<First>>,
     /// Receives the session channels of a login that names no target.
     front: Option<Arc<Front>>,
+    refusals: Refusals,
 }
 
 /// By which way a connection came.
@@ -132,8 +134,23 @@ impl Client {
     ) -> Self {
         let (state, session) = watch::channel(SessionState::Opening);
         let (channels, first, front) = (HashMap::new(), watch::Sender::new(None), None);
-        let state = Some(state);
-        Self { door, peer, blade, gone, proved, entry, channels, opened: 0, forwards, session, state, first, front }
+        let (state, refusals) = (Some(state), Refusals::default());
+        Self {
+            door,
+            peer,
+            blade,
+            gone,
+            proved,
+            entry,
+            channels,
+            opened: 0,
+            forwards,
+            session,
+            state,
+            first,
+            front,
+            refusals,
+        }
     }
 
     /// Who must prove somebody; `None` where somebody is proved already.
@@ -157,6 +174,22 @@ impl Client {
         match &self.entry {
             Entry::Outside(_) => None,
             Entry::Carried { carrier, .. } => Some(carrier.clone()),
+        }
+    }
+
+    /// Who was `proved`, and from where they came.
+    fn arrival(&self, proved: &Proved, session: &Session) -> Arrival {
+        let client_version = notice::printable(&String::from_utf8_lossy(session.remote_sshid()));
+        let (principal, factors) = (proved.principal.clone(), proved.factors);
+        Arrival { principal, factors, source: self.peer, client_version }
+    }
+
+    /// Has it written down that `wish` is refused, whatever the grant says.
+    async fn refuse(&mut self, wish: &str, session: &mut Session) {
+        // Before anybody is proved russh asks for no channel.
+        if let Some(proved) = self.admit() {
+            let arrival = self.arrival(&proved, session);
+            self.refusals.note(&self.door, arrival, &self.session, wish).await;
         }
     }
 
@@ -199,13 +232,12 @@ impl Client {
         session: &mut Session,
     ) -> Result<(), russh::Error> {
         let (Some(proved), Ok(place)) = (self.admit(), self.forwards.clone().try_acquire_owned()) else {
+            self.refuse(&format!("one forward too many at once, to {destination}"), session).await;
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         };
         let carrier = self.carrier().unwrap_or_else(|| self.blade.clone());
-        let client_version = notice::printable(&String::from_utf8_lossy(session.remote_sshid()));
-        let (principal, factors) = (proved.principal.clone(), proved.factors);
-        let arrival = Arrival { principal, factors, source: self.peer, client_version };
+        let arrival = self.arrival(&proved, session);
         let passage = Passage { proved, source: self.peer, carrier, forwards: self.forwards.clone() };
         let (door, first) = (self.door.clone(), self.first.clone());
         let (handle, state, gone) = (session.handle(), self.session.clone(), self.gone.clone());
@@ -350,12 +382,11 @@ impl Handler for Client {
             self.blade.cut();
             return Ok(());
         };
+        let arrival = self.arrival(&proved, session);
         let Proved { name, principal, factors, fingerprint } = proved;
         self.proved.notify_one();
         let method = factors.as_str();
         info!(principal = %principal.name, method, "A person logged in.");
-        let client_version = notice::printable(&String::from_utf8_lossy(session.remote_sshid()));
-        let arrival = Arrival { principal, factors, source: self.peer, client_version };
         let (carrier, gone) = (self.carrier(), self.gone.clone());
         let carried = carrier.is_some();
         let client = ClientConnection { handle: session.handle(), blade: self.blade.clone(), carrier, gone };
@@ -431,6 +462,7 @@ impl Handler for Client {
     ) -> Result<(), russh::Error> {
         let port = u16::try_from(port_to_connect).unwrap_or(0);
         if port == 0 {
+            self.refuse(&format!("a forward to {host_to_connect}:{port_to_connect}"), session).await;
             reply.reject(ChannelOpenFailure::ConnectFailed).await; // no TCP port, and not the sign of a socket either
             return Ok(());
         }
@@ -548,11 +580,28 @@ impl Handler for Client {
         _x11_screen_number: u32,
         session: &mut Session,
     ) -> Result<(), russh::Error> {
+        self.refuse("x11-req", session).await;
         answer(session, channel, false)
     }
 
     async fn agent_request(&mut self, channel: ChannelId, session: &mut Session) -> Result<bool, russh::Error> {
+        self.refuse("auth-agent-req@openssh.com", session).await;
         answer(session, channel, false)?;
+        Ok(false)
+    }
+
+    async fn tcpip_forward(
+        &mut self,
+        address: &str,
+        port: &mut u32,
+        session: &mut Session,
+    ) -> Result<bool, russh::Error> {
+        self.refuse(&format!("tcpip-forward {address}:{port}"), session).await;
+        Ok(false)
+    }
+
+    async fn streamlocal_forward(&mut self, socket_path: &str, session: &mut Session) -> Result<bool, russh::Error> {
+        self.refuse(&format!("streamlocal-forward@openssh.com {socket_path}"), session).await;
         Ok(false)
     }
 }

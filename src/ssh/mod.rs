@@ -33,6 +33,7 @@ mod limits;
 mod listener;
 mod notice;
 mod proxy;
+mod refusals;
 mod session;
 mod settings;
 mod sever;

@@ -1,8 +1,10 @@
 //! Files under a grant, by stock clients and two ways in: with the target in the user name, and through a jump. What the
 //! grant does not allow is stopped and says why; what it allows is told, with the SHA-256 of what is on the target.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,10 +18,10 @@ use crate::support::eventually;
 use crate::support::sshd::Sshd;
 
 /// The two ways to the target: hosts of the desk's configuration.
-const WAYS: [&str; 2] = ["direct", "web-1"];
+pub const WAYS: [&str; 2] = ["direct", "web-1"];
 
 /// The usual scene under a grant with these options alone.
-async fn scene(options: &[&str]) -> Scene {
+pub async fn scene(options: &[&str]) -> Scene {
     let scene = Scene::on(Stores::Small, Settings::default(), &[]).await;
     let grants = scene.bastion.ask(&["grant", "ls"]).await;
     let usual = grants["items"][0]["id"].as_str().unwrap();
@@ -41,7 +43,7 @@ async fn scene(options: &[&str]) -> Scene {
     scene
 }
 
-fn client(scene: &Scene, program: &str) -> Run {
+pub fn client(scene: &Scene, program: &str) -> Run {
     scene.desk.program(program).arg("-F").arg(scene.desk.config())
 }
 
@@ -163,59 +165,97 @@ async fn a_transfer_needs_no_leave_to_run_commands_and_gives_none() {
     assert!(!there.exists());
 }
 
+/// A name that shells, terminals or parsers may stumble over.
+fn odd_name(number: usize, with_line_feeds: bool) -> OsString {
+    let odd: &[u8] = match number % 10 {
+        1 => b"with space ",
+        2 => "größe-漢字-".as_bytes(),
+        3 => b"-rf",
+        4 => b"*?[a] ",
+        5 => b"$(touch x);'\"`",
+        6 => b"back\\slash",
+        7 => b"not \xff utf-8 \xc3",
+        8 if with_line_feeds => b"two\nlines\r",
+        _ => b"file",
+    };
+    OsString::from_vec([odd, number.to_string().as_bytes()].concat())
+}
+
+/// A path as it is told: what is not plainly readable is escaped.
+fn as_told(path: &Path) -> String {
+    let mut told = String::new();
+    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
+        for letter in chunk.valid().chars() {
+            match letter {
+                '\\' => told.push_str("\\\\"),
+                '\n' => told.push_str("\\x0a"),
+                '\r' => told.push_str("\\x0d"),
+                plain => told.push(plain),
+            }
+        }
+        chunk.invalid().iter().for_each(|byte| write!(told, "\\x{byte:02x}").unwrap());
+    }
+    told
+}
+
+/// Each file of a folder, as it is told: its path, SHA-256 and bytes.
+fn in_folder(folder: &Path) -> BTreeMap<String, (String, u64)> {
+    let told = |path: PathBuf| (as_told(&path), (hash_of(&path), path.metadata().unwrap().len()));
+    std::fs::read_dir(folder).unwrap().map(|entry| told(entry.unwrap().path())).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sha_256_that_is_told_is_that_of_the_file_on_the_target() {
     let count = if std::env::var_os("SALLYPORT_TEST_LARGE").is_some() { 1000 } else { 100 };
-    let scene = scene(&["--allow", "upload,download"]).await;
-    let (here, there) = (scene.bastion.path("here"), scene.bastion.path("there"));
-    std::fs::create_dir(&here).unwrap();
-    for number in 0..count {
-        let length = match number % 10 {
-            0 => 0,
-            9 => 2_000_000 + number * 1_003,
-            digit => 7_usize.pow(u32::try_from(digit).unwrap()) % 300_007 + number,
+    let scene = scene(&["--allow", "upload"]).await;
+    let here = |with_line_feeds: bool| {
+        let here = scene.bastion.path(if with_line_feeds { "any" } else { "lines" });
+        std::fs::create_dir(&here).unwrap();
+        for number in 0..count {
+            let length = match number % 10 {
+                0 => 0,
+                9 => 2_000_000 + number * 1_003,
+                digit => 7_usize.pow(u32::try_from(digit).unwrap()) % 300_007 + number,
+            };
+            write(&here.join(odd_name(number, with_line_feeds)), &content(number as u64, length));
+        }
+        here
+    };
+    // scp's old protocol has no way to say a name with a line feed: OpenSSH's client sends another name.
+    let (any, lines) = (here(true), here(false));
+    let there = scene.bastion.path("there");
+    let patient = |run: Run| run.deadline(Duration::from_mins(5));
+    for (way, name) in [("direct", "scp"), ("web-1", "scp -O"), ("web-1", "sftp"), ("direct", "rsync")] {
+        let here = if name == "scp -O" { &lines } else { &any };
+        let remote = format!("{way}:{}", there.display());
+        let run = match name {
+            "sftp" => {
+                std::fs::create_dir(&there).unwrap();
+                let batch = format!("put -r {} {}\n", here.display(), there.display());
+                client(&scene, "sftp").args(["-b", "-", way]).input(batch)
+            }
+            "rsync" => rsync(&scene).arg("-r").arg(format!("{}/", here.display())).arg(remote),
+            "scp -O" => client(&scene, "scp").args(["-O", "-r"]).arg(here).arg(remote),
+            _ => client(&scene, "scp").arg("-r").arg(here).arg(remote),
         };
-        write(&here.join(format!("file {number}")), &content(number as u64, length));
-    }
-    let ways: [(&str, &str, &[&str]); 3] = [("direct", "scp", &[]), ("web-1", "scp", &["-O"]), ("web-1", "sftp", &[])];
-    for (way, program, options) in ways {
-        let ran = if program == "scp" {
-            let remote = format!("{way}:{}", there.display());
-            client(&scene, "scp")
-                .args(options)
-                .arg("-r")
-                .arg(&here)
-                .arg(remote)
-                .deadline(Duration::from_mins(5))
-                .run()
-                .await
+        patient(run).run().await.expect_success();
+
+        let found = in_folder(&if name == "sftp" { there.join("any") } else { there.clone() });
+        assert_eq!(found.len(), count, "{name}");
+        let told = told(&scene).await;
+        if name == "rsync" {
+            // Its protocol is not followed file by file: the run is told, and that it went in.
+            assert_eq!((&told[0]["what"], &told[0]["direction"]), (&"sync".into(), &"upload".into()));
+            let sent: BTreeSet<(String, u64)> = in_folder(here).into_values().collect();
+            assert_eq!(found.into_values().collect::<BTreeSet<_>>(), sent);
         } else {
-            std::fs::create_dir(&there).unwrap();
-            sftp(&scene, way, &format!("put -r {} {}\n", here.display(), there.display())).await
-        };
-        ran.expect_success();
-        let told: BTreeMap<PathBuf, (String, u64)> = told(&scene)
-            .await
-            .iter()
-            .filter(|file| file["what"] == "transfer")
-            .map(|file| {
+            let transfers = told.iter().filter(|file| file["what"] == "transfer").map(|file| {
                 assert_eq!((&file["result"], &file["partial"]), (&"done".into(), &false.into()), "{file}");
-                let path = PathBuf::from(file["path"].as_str().unwrap());
-                (path, (file["sha256"].as_str().unwrap().to_owned(), file["bytes"].as_u64().unwrap()))
-            })
-            .collect();
-        let on_target = if program == "scp" { there.clone() } else { there.join("here") };
-        let on_target = if on_target.exists() { on_target } else { there.clone() };
-        let found: BTreeMap<PathBuf, (String, u64)> = std::fs::read_dir(&on_target)
-            .unwrap()
-            .map(|entry| {
-                let path = entry.unwrap().path();
-                let told = (hash_of(&path), path.metadata().unwrap().len());
-                (path, told)
-            })
-            .collect();
-        assert_eq!(found.len(), count);
-        assert_eq!(told, found, "{program} {options:?} by {way}");
+                let text = |member: &str| file[member].as_str().unwrap().to_owned();
+                (text("path"), (text("sha256"), file["bytes"].as_u64().unwrap()))
+            });
+            assert_eq!(transfers.collect::<BTreeMap<_, _>>(), found, "{name} by {way}");
+        }
         std::fs::remove_dir_all(&there).unwrap();
     }
 }

@@ -7,6 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 
 use crate::bastion::Scene;
+use crate::files;
 use crate::support::clients::Run;
 use crate::support::{eventually, free_port};
 
@@ -225,4 +226,91 @@ async fn a_destination_that_does_not_answer_is_told_from_one_that_is_refused() {
     assert_eq!((silent.code(), refused.code()), (Some(255), Some(255)));
     assert!(silent.errors().contains("connect failed"), "{}", silent.errors());
     assert!(refused.errors().contains("administratively prohibited"), "{}", refused.errors());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_wish_that_no_grant_fulfils_is_refused_under_a_reference_and_the_session_goes_on() {
+    let scene = files::scene(&["--allow", "exec"]).await;
+    let agent = scene.bastion.path("agent");
+    let mut serve = Command::new("ssh-agent");
+    serve.args(["-D", "-a"]).arg(&agent).stdout(std::process::Stdio::null()).kill_on_drop(true);
+    let _agent = serve.spawn().expect("ssh-agent");
+    eventually("the agent listens", async || agent.exists()).await;
+    let agent = agent.to_str().unwrap();
+    let (port, socket) = (free_port(), scene.bastion.path("listening"));
+
+    for way in files::WAYS {
+        let ssh = files::client(&scene, "ssh").args(["-A", "-Y"]).option(&format!("IdentityAgent={agent}"));
+        let ssh = ssh.env("SSH_AUTH_SOCK", agent).env("DISPLAY", "127.0.0.1:7");
+        let ssh = ssh
+            .arg("-R")
+            .arg(format!("{port}:127.0.0.1:22"))
+            .arg("-R")
+            .arg(format!("{}:127.0.0.1:22", socket.display()));
+        asks_in_vain(ssh.arg(way)).await;
+
+        let session = scene.bastion.sessions().await.remove(0);
+        let (id, mut expected) =
+            (session["id"].as_str().unwrap(), Vec::from(["auth-agent-req@openssh.com", "x11-req"]));
+        let (tcp, unix) = (
+            format!("tcpip-forward localhost:{port}"),
+            format!("streamlocal-forward@openssh.com {}", socket.display()),
+        );
+        expected.extend([tcp.as_str(), unix.as_str()]);
+        eventually("each is in the books and in the log", async || {
+            let events = scene.bastion.ask(&["audit", "ls", "--act", "request_refused", "--session", id]).await;
+            let log = scene.bastion.log();
+            expected.iter().all(|wish| {
+                let event = events["items"].as_array().unwrap().iter().find(|event| event["act"]["request"] == *wish);
+                event.is_some_and(|event| log.contains(event["id"].as_str().unwrap()))
+            })
+        })
+        .await;
+    }
+    // At the picker, where there is no session yet, they are the person's.
+    let ssh = scene.desk.ssh("alice", scene.bastion.address()).arg("-A").option(&format!("IdentityAgent={agent}"));
+    ssh.env("SSH_AUTH_SOCK", agent).arg("ls").run().await.expect_success();
+    eventually("it is in the books", async || {
+        let events = scene.bastion.ask(&["audit", "ls", "--act", "denied"]).await.to_string();
+        events.contains("auth-agent-req@openssh.com") && events.contains("never_granted")
+    })
+    .await;
+}
+
+/// Speaks to `goal` through a SOCKS port (RFC 1928); what comes back.
+async fn through_socks(port: u16, goal: std::net::SocketAddr, text: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    stream.write_all(&[5, 1, 0]).await?;
+    stream.read_exact(&mut [0; 2]).await?;
+    stream.write_all(&[&[5, 1, 0, 1, 127, 0, 0, 1], goal.port().to_be_bytes().as_slice()].concat()).await?;
+    stream.read_exact(&mut [0; 10]).await?;
+    stream.write_all(text.as_bytes()).await?;
+    stream.shutdown().await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_editor_runs_a_script_by_its_input_and_reaches_a_server_on_the_target_meanwhile() {
+    let (server, other) = (shouting_server().await, shouting_server().await);
+    let scene = files::scene(&["--allow", &format!("exec,upload,forward={server}")]).await;
+
+    for way in files::WAYS {
+        let port = free_port();
+        let ssh = files::client(&scene, "ssh").args(["-T", "-D", &port.to_string(), way, "bash"]);
+        let mut editor = ssh.spawn();
+        let (mut input, mut output) = (editor.stdin.take().unwrap(), editor.stdout.take().unwrap());
+        input.write_all(b"echo ready; cat >&2\n").await.unwrap();
+        let mut ready = [0; 6];
+        output.read_exact(&mut ready).await.unwrap();
+
+        let answer = through_socks(port, server, "over here").await.unwrap();
+        let refused = through_socks(port, other, "over there").await;
+        drop(input);
+        let status = tokio::time::timeout(Duration::from_secs(20), editor.wait()).await.unwrap().unwrap();
+
+        assert_eq!((&ready, answer.as_str(), status.code()), (b"ready\n", "over here!", Some(0)), "{way}");
+        assert!(refused.is_err() || refused.is_ok_and(|answer| answer.is_empty()), "{way}");
+    }
 }

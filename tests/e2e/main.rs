@@ -32,4 +32,5 @@ mod programs;
 mod restarts;
 mod second_factors;
 mod secrets;
+mod table;
 mod transfers;

@@ -110,17 +110,41 @@ impl Workstation {
 
     /// PuTTY's command-line client with the same key; it takes the host key as an option.
     pub async fn plink(&self, key: &KeyPair, user: &str, address: SocketAddr, host_key: &PublicKey) -> Run {
-        let ppk = self.folder.path().join("key.ppk");
-        let mut convert = Command::new("puttygen");
-        convert.arg(key.path()).args(["-O", "private", "-o"]).arg(&ppk);
-        let converted = convert.output().await.expect("puttygen; scripts/install-test-deps installs it");
-        assert!(converted.status.success(), "puttygen: {}", String::from_utf8_lossy(&converted.stderr));
+        let ppk = self.putty_key(key).await;
         let mut run = Run::new("plink", self.folder.path());
         run.command.args(["-ssh", "-batch", "-noagent", "-P", &address.port().to_string(), "-l", user, "-i"]).arg(&ppk);
         run.command
             .args(["-hostkey", &host_key.fingerprint(HashAlg::Sha256).to_string()])
             .arg(address.ip().to_string());
         run
+    }
+
+    /// `key` as PuTTY's programs take it.
+    pub async fn putty_key(&self, key: &KeyPair) -> PathBuf {
+        let ppk = self.folder.path().join("key.ppk");
+        let mut convert = Command::new("puttygen");
+        convert.arg(key.path()).args(["-O", "private", "-o"]).arg(&ppk);
+        succeed("puttygen", convert).await;
+        ppk
+    }
+
+    /// `key` as Dropbear's client takes it, which finds `known` hosts at this workstation: a name and a key each.
+    pub async fn dropbear_key(&self, key: &KeyPair, known: &[(&str, &PublicKey)]) -> PathBuf {
+        let folder = self.folder.path().join(".ssh");
+        std::fs::create_dir_all(&folder).expect("a folder");
+        // It reads one name in each line, without a port, and takes a comment for a part of the key.
+        let line = |(name, key): &(&str, &PublicKey)| {
+            let text = key.to_openssh().expect("a public key's text");
+            let words: Vec<&str> = text.split(' ').take(2).collect();
+            format!("{name} {}\n", words.join(" "))
+        };
+        let lines: String = known.iter().map(line).collect();
+        std::fs::write(folder.join("known_hosts"), lines).expect("a file of known hosts");
+        let converted = self.folder.path().join("key.dropbear");
+        let mut convert = Command::new("dropbearconvert");
+        convert.args(["openssh", "dropbear"]).arg(key.path()).arg(&converted);
+        succeed("dropbearconvert", convert).await;
+        converted
     }
 
     /// rsync, which calls this workstation's `ssh`; remote paths are `user@127.0.0.1:path`.
@@ -146,6 +170,12 @@ impl Workstation {
         run.command.arg("-F").arg(self.config());
         run
     }
+}
+
+/// Runs a helper of a client's to its end.
+async fn succeed(name: &str, mut program: Command) {
+    let output = program.output().await.unwrap_or_else(|_| panic!("no {name}; scripts/install-test-deps installs it"));
+    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn append(path: &Path, line: &str) {
