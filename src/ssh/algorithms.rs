@@ -33,11 +33,17 @@ const KEX: &[kex::Name] = &[
     kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
 ];
 
-const CIPHERS: &[cipher::Name] = &[cipher::AES_128_GCM, cipher::AES_256_GCM, cipher::AES_256_CTR, cipher::AES_128_CTR];
+/// ChaCha20-Poly1305 comes last, for clients without GCM, such as Dropbear's.
+const CIPHERS: &[cipher::Name] = &[
+    cipher::AES_128_GCM,
+    cipher::AES_256_GCM,
+    cipher::AES_256_CTR,
+    cipher::AES_128_CTR,
+    cipher::CHACHA20_POLY1305,
+];
 
-/// Encrypt-then-MAC before the older order (RFC 4253 §6.4), without which Dropbear's client has no MAC in common with us. With
-/// CTR and SHA-2 that order has no known weakness; GCM, which most clients choose, takes no MAC at all.
-const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM, mac::HMAC_SHA256];
+/// Encrypt-then-MAC only.
+const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM];
 
 /// The most common NIST key; host and user keys of this kind are accepted, key exchanges are not.
 pub const ECDSA_256: Algorithm = Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 };
