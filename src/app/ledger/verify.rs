@@ -30,13 +30,16 @@ const CHECKPOINTS_AT_ONCE: u32 = 1000;
 /// More faults than this are as good as many.
 const MOST_FAULTS: usize = 100;
 
+/// A checkpoint that is known from outside: where it is from, and what it says.
+pub type Witness = (String, Head);
+
 /// What to verify, and what to believe.
 #[derive(Debug, Clone, Default)]
 pub struct Wish {
     /// Fingerprints of the ledger's keys; without any, the keys in the database are believed.
     pub fingerprints: Vec<Hash>,
-    /// Checkpoints that are known from outside, with where each is from.
-    pub anchored: Vec<(String, Head)>,
+    /// Checkpoints that are known from outside.
+    pub anchored: Vec<Witness>,
     /// Faults that were found in the anchors themselves.
     pub anchor_faults: Vec<Fault>,
     /// How far an earlier run has come.

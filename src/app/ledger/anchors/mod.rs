@@ -25,7 +25,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use super::verify::{Fault, chain};
+use super::verify::{Fault, Witness, chain};
 use super::{LedgerError, StoredCheckpoint, keys};
 use crate::app::{App, audit};
 use crate::store::blob::{BlobError, Blobs};
@@ -397,7 +397,7 @@ impl Anchors {
     }
 
     /// What the anchors hold, for a verification: checkpoints, and what is wrong with some.
-    pub async fn witnesses(&self, app: &App) -> Result<(Vec<(String, Head)>, Vec<Fault>), LedgerError> {
+    pub async fn witnesses(&self, app: &App) -> Result<(Vec<Witness>, Vec<Fault>), LedgerError> {
         let seen = self.read(VERIFIED).await;
         let mut tx = app.db.read().await?;
         let stored = ledger::keys(&mut tx).await?;
