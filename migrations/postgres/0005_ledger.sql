@@ -6,7 +6,7 @@ ALTER TABLE events ADD COLUMN entry BYTEA;       -- the canonical bytes that are
 -- Events that have no place yet. Filled by a trigger, so that a node of the version before fills it too.
 CREATE TABLE ledger_pending (
     seq BIGINT PRIMARY KEY                       -- events.seq
-);
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000); -- each row is there for a moment only
 INSERT INTO ledger_pending (seq) SELECT seq FROM events;
 
 CREATE TABLE ledger_order (

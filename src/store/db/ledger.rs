@@ -19,14 +19,16 @@ const LOCK: &str = "SELECT pg_try_advisory_xact_lock(8314045600252061028)";
 const WAITING: &str =
     "SELECT COUNT(*) AS count, MIN(e.at) AS oldest FROM ledger_pending p JOIN events e ON e.seq = p.seq";
 const IS_WAITING: &str = "SELECT seq FROM ledger_pending LIMIT 1";
+/// The limit stands inside, here and in [`PLACED`]: so no plan reads all events to find these few.
 const PENDING: &str = "SELECT e.seq, e.id, e.at, e.actor, e.act, e.kind, e.session_id, e.entry
-                       FROM ledger_pending p JOIN events e ON e.seq = p.seq ORDER BY e.seq LIMIT $1";
+                       FROM (SELECT seq FROM ledger_pending ORDER BY seq LIMIT $1) p
+                            JOIN events e ON e.seq = p.seq ORDER BY e.seq";
 const PENDED: &str = "DELETE FROM ledger_pending WHERE seq IN (SELECT seq FROM ledger_order WHERE idx >= $1)";
 const SIZE: &str = "SELECT COALESCE(MAX(idx) + 1, 0) FROM ledger_order";
 /// `$1`: the first place, `$2`: how many.
 const PLACED: &str = "SELECT o.idx, o.leaf, e.seq, e.id, e.at, e.actor, e.act, e.kind, e.session_id, e.entry
-                      FROM ledger_order o LEFT JOIN events e ON e.seq = o.seq
-                      WHERE o.idx >= $1 ORDER BY o.idx LIMIT $2";
+                      FROM (SELECT idx, seq, leaf FROM ledger_order WHERE idx >= $1 ORDER BY idx LIMIT $2) o
+                           LEFT JOIN events e ON e.seq = o.seq ORDER BY o.idx";
 const PLACE_OF: &str = "SELECT o.idx FROM ledger_order o JOIN events e ON e.seq = o.seq WHERE e.id = $1";
 const PLACELESS: &str = "SELECT e.id FROM events e
                          WHERE NOT EXISTS (SELECT 1 FROM ledger_order o WHERE o.seq = e.seq)
