@@ -6,13 +6,17 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use sallyport_domain::ledger::note::{KeyError, KeyName};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Spanned, Table, Value};
 
 pub use crate::api::ApiSettings;
+use crate::app::ledger::anchors::LedgerSettings;
 use crate::app::recordings::RecordingSettings;
+use crate::app::recordings::journal::Durability;
 use crate::app::requests::RequestSettings;
 pub use crate::ssh::{Failures, SshSettings};
 use crate::store::blob::BlobSettings;
@@ -47,6 +51,7 @@ pub struct Config {
     pub blobs: BlobSettings,
     pub recording: RecordingSettings,
     pub requests: RequestSettings,
+    pub ledger: LedgerSettings,
     pub master_key: MasterKeySettings,
     pub log: LogSettings,
 }
@@ -125,11 +130,12 @@ impl Config {
             blobs: section("blobs", &mut given, &mut faults),
             recording: section("recording", &mut given, &mut faults),
             requests: section("requests", &mut given, &mut faults),
+            ledger: section("ledger", &mut given, &mut faults),
             master_key: section("master_key", &mut given, &mut faults),
             log: section("log", &mut given, &mut faults),
         };
         for unknown in given {
-            let message = "there is no such section (one of server, ssh, api, database, blobs, recording, requests, master_key, log)";
+            let message = "there is no such section (one of server, ssh, api, database, blobs, recording, requests, ledger, master_key, log)";
             let key = format!("{}.{}", unknown.section, unknown.key);
             faults.push(ConfigFault { key, place: unknown.place, message: message.to_owned() });
         }
@@ -177,6 +183,7 @@ impl Config {
             ("recording.ship_interval", Some(self.recording.ship_interval)),
             ("recording.segment_time", Some(self.recording.segment_time)),
             ("requests.expire_after", Some(self.requests.expire_after)),
+            ("ledger.anchor_every", Some(self.ledger.anchor_every)),
         ] {
             if time.is_some_and(|time| time.is_zero()) {
                 fault(key, "must be longer than nothing");
@@ -195,6 +202,9 @@ impl Config {
         let MasterKeySettings { file, env, credential } = &self.master_key;
         if [file.is_some(), env.is_some(), credential.is_some()].into_iter().filter(|set| *set).count() > 1 {
             fault("master_key", "only one of `file`, `env` and `credential` may be set");
+        }
+        if let Err(message) = self.ledger.check() {
+            fault("ledger.anchor_syslog", message);
         }
         if self.blobs.access_key_id.is_some() != self.blobs.secret_access_key_file.is_some() {
             fault("blobs", "`access_key_id` and `secret_access_key_file` belong together");
@@ -227,6 +237,43 @@ impl Config {
     pub fn node(&self) -> String {
         let machine = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
         self.server.node.clone().or_else(machine).unwrap_or_else(|| "sallyport".to_owned())
+    }
+
+    /// What a new ledger is called: after the name that engineers connect to. A ledger that exists keeps its name.
+    pub fn ledger_name(&self) -> KeyName {
+        let host = self.ssh.public_host.clone().unwrap_or_else(|| self.node());
+        // A host's name has no white space and no `+`; should it, the ledger goes by the program's.
+        let name = format!("{host}/ledger").parse().or_else(|_| "sallyport/ledger".parse());
+        name.unwrap_or_else(|_: KeyError| unreachable!("a name without white space is a name"))
+    }
+
+    /// The settings that decide what is recorded and what ends a session, for manifests.
+    pub fn in_force(&self) -> BTreeMap<String, String> {
+        let RecordingSettings {
+            durability,
+            flush_interval,
+            segment_bytes,
+            segment_time,
+            stdin_budget,
+            backlog_budget,
+            ..
+        } = &self.recording;
+        let time = |time: &Duration| humantime::format_duration(*time).to_string();
+        let durability = match durability {
+            Durability::Process => "process",
+            Durability::Power => "power",
+        };
+        let settings = [
+            ("recording.durability", durability.to_owned()),
+            ("recording.flush_interval", time(flush_interval)),
+            ("recording.segment_bytes", segment_bytes.as_u64().to_string()),
+            ("recording.segment_time", time(segment_time)),
+            ("recording.stdin_budget", stdin_budget.as_u64().to_string()),
+            ("recording.backlog_budget", backlog_budget.as_u64().to_string()),
+            ("ssh.idle_timeout", self.ssh.idle_timeout.as_ref().map_or_else(|| "none".to_owned(), time)),
+            ("ssh.database_grace", time(&self.ssh.database_grace)),
+        ];
+        settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
     /// The master key file that may be made at the first start: the default one, not one that the operator named.
@@ -321,8 +368,6 @@ fn section<T: DeserializeOwned + Default>(name: &str, given: &mut Vec<Given>, fa
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const EXAMPLE: &str = include_str!("../sallyport.example.toml");

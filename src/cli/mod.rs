@@ -20,6 +20,7 @@ mod export;
 mod files;
 mod grant;
 mod known_hosts;
+mod ledger;
 mod person;
 mod play;
 mod recording;
@@ -30,6 +31,7 @@ mod session;
 mod target;
 mod token;
 mod totp;
+mod verify;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -157,6 +159,11 @@ enum Command {
     /// The audit log
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Signed checkpoints of the audit log, and proofs
+    #[command(subcommand)]
+    Ledger(ledger::LedgerCommand),
+    /// Verify that everything is as it was written: events, recordings, anchors
+    Verify(verify::VerifyArgs),
     /// The configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -220,6 +227,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::KnownHosts(args) => block_on(known_hosts::run(&args, &global)),
         Command::Token(command) => block_on(token::run(command, &global)),
         Command::Audit(command) => block_on(audit::run(command, &global)),
+        Command::Ledger(command) => block_on(ledger::run(command, &global)),
+        Command::Verify(args) => serve_on(verify::run(args, &global)),
     }
 }
 
