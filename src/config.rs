@@ -6,13 +6,16 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use sallyport_domain::ledger::note::{KeyError, KeyName};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Spanned, Table, Value};
 
 pub use crate::api::ApiSettings;
 use crate::app::recordings::RecordingSettings;
+use crate::app::recordings::journal::Durability;
 use crate::app::requests::RequestSettings;
 pub use crate::ssh::{Failures, SshSettings};
 use crate::store::blob::BlobSettings;
@@ -229,6 +232,36 @@ impl Config {
         self.server.node.clone().or_else(machine).unwrap_or_else(|| "sallyport".to_owned())
     }
 
+    /// What a new ledger is called: after the name that engineers connect to. A ledger that exists keeps its name.
+    pub fn ledger_name(&self) -> KeyName {
+        let host = self.ssh.public_host.clone().unwrap_or_else(|| self.node());
+        // A host's name has no white space and no `+`; should it, the ledger goes by the program's.
+        let name = format!("{host}/ledger").parse().or_else(|_| "sallyport/ledger".parse());
+        name.unwrap_or_else(|_: KeyError| unreachable!("a name without white space is a name"))
+    }
+
+    /// The settings that decide what is recorded and what ends a session, for manifests.
+    pub fn in_force(&self) -> BTreeMap<String, String> {
+        let RecordingSettings { durability, flush_interval, segment_bytes, segment_time, stdin_budget, backlog_budget, .. } =
+            &self.recording;
+        let time = |time: &Duration| humantime::format_duration(*time).to_string();
+        let durability = match durability {
+            Durability::Process => "process",
+            Durability::Power => "power",
+        };
+        let settings = [
+            ("recording.durability", durability.to_owned()),
+            ("recording.flush_interval", time(flush_interval)),
+            ("recording.segment_bytes", segment_bytes.as_u64().to_string()),
+            ("recording.segment_time", time(segment_time)),
+            ("recording.stdin_budget", stdin_budget.as_u64().to_string()),
+            ("recording.backlog_budget", backlog_budget.as_u64().to_string()),
+            ("ssh.idle_timeout", self.ssh.idle_timeout.as_ref().map_or_else(|| "none".to_owned(), time)),
+            ("ssh.database_grace", time(&self.ssh.database_grace)),
+        ];
+        settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
     /// The master key file that may be made at the first start: the default one, not one that the operator named.
     pub fn own_master_key_file(&self) -> Option<&Path> {
         let usual = self.server.data_dir.join("master.key");
@@ -321,8 +354,6 @@ fn section<T: DeserializeOwned + Default>(name: &str, given: &mut Vec<Given>, fa
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const EXAMPLE: &str = include_str!("../sallyport.example.toml");

@@ -87,7 +87,7 @@ impl ApiError {
             ApiError::BadGateway(_) => (StatusCode::BAD_GATEWAY, "bad_gateway", "Another host did not answer"),
             ApiError::TimedOut => (StatusCode::SERVICE_UNAVAILABLE, "timed_out", "Timed out"),
             ApiError::Damaged(_) => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "damaged", "The recording is not what was stored")
+                (StatusCode::INTERNAL_SERVER_ERROR, "damaged", "What is kept is not what was stored")
             }
             ApiError::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
         }

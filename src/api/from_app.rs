@@ -4,6 +4,7 @@
 use super::error::ApiError;
 use crate::app::DbError;
 use crate::app::grants::GrantError;
+use crate::app::ledger::LedgerError;
 use crate::app::passwords::PasswordError;
 use crate::app::people::PeopleError;
 use crate::app::recordings::read::ReadError;
@@ -25,6 +26,24 @@ impl From<DbError> for ApiError {
                 ApiError::Conflict("somebody changed this at the same time; try again".to_owned())
             }
             DbError::Corrupt { .. } | DbError::Address { .. } | DbError::Other { .. } => ApiError::internal(error),
+        }
+    }
+}
+
+impl From<LedgerError> for ApiError {
+    fn from(error: LedgerError) -> Self {
+        let text = error.to_string();
+        match error {
+            LedgerError::UnknownEvent(_) | LedgerError::NoCheckpoint(_) | LedgerError::NoKey => {
+                ApiError::NotFound(text)
+            }
+            LedgerError::Proof(_) => ApiError::BadRequest(text),
+            LedgerError::Broken(_) | LedgerError::Checkpoint { .. } | LedgerError::Tile(_) => ApiError::Damaged(text),
+            LedgerError::Sealed(_)
+            | LedgerError::NoRandomness
+            | LedgerError::Key(_)
+            | LedgerError::Sign { .. } => ApiError::internal(error),
+            LedgerError::Db(error) => error.into(),
         }
     }
 }

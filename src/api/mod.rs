@@ -21,6 +21,7 @@ pub mod bastion;
 pub mod files;
 pub mod grants;
 pub mod health;
+pub mod ledger;
 pub mod people;
 pub mod recordings;
 pub mod replay;

@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 use super::error::ApiError;
 use super::extract::MOST_BODY_BYTES;
 use super::{
-    ApiState, audit, bastion, error, files, grants, health, people, recordings, replay, requests, second_factors,
+    ApiState, audit, bastion, error, files, grants, health, ledger, people, recordings, replay, requests, second_factors,
     sessions, targets, tokens,
 };
 use crate::app::replay::Looks;
@@ -76,6 +76,12 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(replay::segment))
         .routes(routes!(replay::frames))
         .routes(routes!(audit::list))
+        .routes(routes!(ledger::show))
+        .routes(routes!(ledger::keys))
+        .routes(routes!(ledger::checkpoint))
+        .routes(routes!(ledger::inclusion))
+        .routes(routes!(ledger::consistency))
+        .routes(routes!(ledger::tile))
         .routes(routes!(tokens::list, tokens::make))
         .routes(routes!(tokens::revoke));
     OpenApiRouter::with_openapi(Document::openapi()).nest("/api/v1", v1)

@@ -20,6 +20,7 @@ use sallyport_domain::target::Target;
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::app::ledger::manifests::SessionFacts;
 use crate::store::db::{self, DbError, Tx};
 
 /// A session that the rule has allowed and the books hold.
@@ -164,6 +165,9 @@ pub async fn open(
         started_at: now,
     };
     db::sessions::insert(&mut tx, &session).await?;
+    if let Some(grant) = facts.grants.iter().find(|grant| grant.id == permit.grant()) {
+        SessionFacts::new(app, arrival, grant.clone(), &target, &jumps).keep(&mut tx, id).await?;
+    }
     let act =
         Act::SessionOpened { session: id, grant: permit.grant(), target: target.id, login, address: arrival.source };
     let actor = Actor::Principal { id: arrival.principal.id, name: arrival.principal.name.clone() };

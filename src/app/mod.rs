@@ -13,6 +13,7 @@ pub mod grants;
 pub mod health;
 pub mod keys;
 pub mod known_hosts;
+pub mod ledger;
 pub mod logins;
 pub mod passwords;
 pub mod people;
@@ -26,6 +27,7 @@ pub mod text;
 pub mod tokens;
 pub mod transcript;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::{Semaphore, watch};
@@ -47,6 +49,8 @@ pub struct App {
     pub master: MasterKey,
     pub changes: Changes,
     pub requests: RequestSettings,
+    /// The settings that decide what is recorded and what ends a session, by name, for manifests.
+    pub(crate) in_force: Arc<BTreeMap<String, String>>,
     /// Turns at hashing passwords: each takes 19 MiB and some 20 ms of a core, and strangers can ask for it.
     pub(crate) password_turns: Arc<Semaphore>,
 }
@@ -57,13 +61,20 @@ impl App {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let password_turns = Arc::new(Semaphore::new(cores.min(4)));
         let requests = RequestSettings::default();
-        Self { db, blobs, clock, master, changes: Changes::new(), requests, password_turns }
+        let in_force = Arc::default();
+        Self { db, blobs, clock, master, changes: Changes::new(), requests, in_force, password_turns }
     }
 
     /// The same with requests for access kept otherwise.
     #[must_use]
     pub fn with_requests(self, requests: RequestSettings) -> Self {
         Self { requests, ..self }
+    }
+
+    /// The same, saying in manifests that these settings were in force.
+    #[must_use]
+    pub fn with_settings(self, settings: BTreeMap<String, String>) -> Self {
+        Self { in_force: Arc::new(settings), ..self }
     }
 }
 

@@ -20,6 +20,8 @@ use crate::app::App;
 use crate::app::clock::Clock;
 use crate::app::health::{self, Health};
 use crate::app::keys::{self, Purpose, TargetKeys};
+use crate::app::ledger;
+use crate::app::ledger::sequencer::Sequencer;
 use crate::app::recordings::Recordings;
 use crate::app::requests;
 use crate::config::Config;
@@ -88,6 +90,7 @@ impl Bastion {
         db.migrate().await?;
         let blobs = Blobs::open(&config.blobs)?;
         let app = App::new(db, blobs, clock, master).with_requests(config.requests.clone());
+        let app = app.with_settings(config.in_force());
         let recordings = Recordings::new(app.clone(), config.recording.clone())
             .with_context(|| format!("cannot use the journal folder `{}`", config.recording.journal_dir.display()))?;
         let left =
@@ -100,6 +103,7 @@ impl Bastion {
             );
         }
         recordings.recover(left);
+        ledger::keys::ensure(&app, &config.ledger_name()).await?;
         let host_key = bastion_key(&app, Purpose::HostKey).await?;
         let user_ca = bastion_key(&app, Purpose::UserCa).await?;
         let host_ca = bastion_key(&app, Purpose::HostCa).await?;
@@ -151,6 +155,8 @@ impl Bastion {
         });
         tasks.spawn(health::listen(app.clone(), stop.clone()));
         tasks.spawn(requests::sweep(app.clone(), stop.clone()));
+        tasks.spawn(ledger::manifests::sweep(app.clone(), stop.clone(), || {}));
+        tasks.spawn(Sequencer::new(app.clone()).run(stop.clone()));
         tasks.spawn(apis.serve(state, stop.clone()));
         tasks.spawn({
             let door = door.clone();

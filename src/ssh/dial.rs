@@ -18,7 +18,7 @@ use russh::keys::{
 use russh::{Channel, ChannelOpenFailure, ChannelStream, Limits};
 use sallyport_domain::channel::Program;
 use sallyport_domain::grant::Destination;
-use sallyport_domain::id::SessionId;
+use sallyport_domain::id::{SessionId, TargetId};
 use sallyport_domain::name::{Login, TargetName};
 use sallyport_domain::policy::Permit;
 use sallyport_domain::secret::TargetPassword;
@@ -71,6 +71,13 @@ pub enum DialError {
     CredentialRefused { target: TargetName, login: Login },
     #[error("the bastion has no usable credential for `{login}` on target `{target}`; ask an admin to set one")]
     NoCredential { target: TargetName, login: Login },
+    /// What is not written down does not happen.
+    #[error("the bastion could not write down by which host key target `{target}` proved itself; try again in a moment")]
+    NotWritten {
+        target: TargetName,
+        #[source]
+        source: crate::app::DbError,
+    },
     /// The permit is for another place; only a mistake of ours gets here.
     #[error("nobody permitted a connection to `{login}` on target `{target}`")]
     NotPermitted { target: TargetName, login: Login },
@@ -105,6 +112,8 @@ pub struct TargetConnection {
     handle: Handle<TargetSide>,
     blade: Blade,
     name: TargetName,
+    /// By which key each host on the way proved itself, and the target last.
+    shown: Vec<(TargetId, String)>,
     /// The connections that this one runs through.
     _through: Option<Box<TargetConnection>>,
 }
@@ -131,6 +140,11 @@ impl TargetConnection {
             Ok(Err(source)) => Err(DialError::NoChannel { target: self.name.clone(), source }),
             Err(_) => Err(DialError::TimedOut { target: self.name.clone() }),
         }
+    }
+
+    /// By which key each host on the way proved itself, and the target last.
+    pub fn shown(&self) -> &[(TargetId, String)] {
+        &self.shown
     }
 
     /// Whether the connection has ended.
@@ -282,8 +296,11 @@ async fn connect(
         }
         (source, _) => DialError::Protocol { target: name.clone(), source },
     })?;
+    let mut shown = through.as_ref().map(|jump| jump.shown.clone()).unwrap_or_default();
+    let key = lock(&seen).take().and_then(|key| key.to_openssh().ok());
+    shown.extend(key.map(|key| (target.id, key)));
     authenticate(&mut handle, &name, &login, credential, purpose, clock).await?;
-    Ok(TargetConnection { handle, blade: blade.clone(), name, _through: through.map(Box::new) })
+    Ok(TargetConnection { handle, blade: blade.clone(), name, shown, _through: through.map(Box::new) })
 }
 
 async fn authenticate(

@@ -4,9 +4,11 @@
 //! connection each. A connection whose channel has ended serves the next one: 2,000 commands in a row over one
 //! ControlMaster log in to the target once.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use russh::keys::PrivateKey;
+use sallyport_domain::id::TargetId;
 use sallyport_domain::name::Login;
 use sallyport_domain::policy::Permit;
 use sallyport_domain::target::Target;
@@ -17,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::dial::{self, Credential, DialError, Hop, TargetConnection};
 use super::sever::Blade;
 use crate::app::access::OpenSession;
+use crate::app::ledger::manifests;
 use crate::app::{App, targets};
 
 /// Idle connections that are kept for the next channel; a burst of channels leaves no more behind.
@@ -41,6 +44,8 @@ struct State {
     /// One for each connection that was begun, for the cut. A blade outlives its connection by little.
     blades: Vec<Blade>,
     severed: bool,
+    /// Host keys that are in the books.
+    noted: HashSet<(TargetId, String)>,
 }
 
 impl Targets {
@@ -114,7 +119,21 @@ impl Targets {
         }
         let hop = self.hop(&session.target, session.permit.login()).await?;
         let permit: &Permit = &session.permit;
-        dial::dial(permit, jumps, hop, &blade, &app.clock).await
+        let connection = dial::dial(permit, jumps, hop, &blade, &app.clock).await?;
+        self.note(connection.shown()).await?;
+        Ok(connection)
+    }
+
+    /// Writes down which host keys were accepted; what the books have already is not written again.
+    async fn note(&self, shown: &[(TargetId, String)]) -> Result<(), DialError> {
+        let Inner { app, session, .. } = &*self.0;
+        if shown.iter().all(|key| self.state().noted.contains(key)) {
+            return Ok(());
+        }
+        let noted = manifests::note_host_keys(app, session.id, shown).await;
+        noted.map_err(|source| DialError::NotWritten { target: session.target.name.clone(), source })?;
+        self.state().noted.extend(shown.iter().cloned());
+        Ok(())
     }
 
     async fn hop(&self, target: &Target, login: &Login) -> Result<Hop, DialError> {

@@ -19,6 +19,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt, TryStreamExt};
 use sallyport_domain::event::Act;
 use sallyport_domain::id::{RecordingId, SessionId};
+use sallyport_domain::ledger::manifest::{Counter, Counters};
 use sallyport_domain::recording::frame::{Body, Frame};
 use tracing::{error, warn};
 
@@ -26,6 +27,7 @@ use super::aside::Died;
 use super::journal::{self, JournalReadError, JournalReader, Rest};
 use super::seal::{Resume, SealSettings, Sealed, Sealer};
 use super::{Ending, NewRecording, Recordings, Shared, event};
+use crate::app::ledger::manifests::RecordingFacts;
 use crate::store::blob::{BlobError, Blobs};
 use crate::store::db::{self, DbError};
 
@@ -84,7 +86,8 @@ struct Turn {
     tail: Option<Bytes>,
     /// The last "exit-status" or "exit-signal", as JSON.
     exit: Option<String>,
-    /// Nothing more will come.
+    /// Nothing more will come: how it ended.
+    ending: Option<Ending>,
     done: bool,
     /// The journal could not be read to its end.
     damaged: bool,
@@ -338,6 +341,10 @@ impl Keeper {
             // After a commit whose answer was lost the second try finds the end written, and its event with it.
             let fresh = db::recordings::update(&mut tx, self.recording, &progress).await?;
             if turn.done && fresh {
+                let ending = turn.ending.clone().unwrap_or_else(|| Ending { how: "crashed".to_owned(), reason: None });
+                if let Ok(seal) = serde_json::to_string(&self.facts(resume, ending)) {
+                    db::manifests::set_seal(&mut tx, self.recording, &seal).await?;
+                }
                 let act = Act::RecordingEnded {
                     session: self.session,
                     recording: self.recording,
@@ -350,6 +357,21 @@ impl Keeper {
         }
         tx.commit().await?;
         Ok(())
+    }
+
+    /// What the recording holds, for its session's manifest.
+    fn facts(&self, resume: &Resume, Ending { how, reason }: Ending) -> RecordingFacts {
+        let tally = &resume.tally;
+        let recorded = [tally.input, tally.output, tally.error_output];
+        let seen = match &self.source {
+            Source::Live(shared) => shared.seen.each_ref().map(|seen| seen.load(Ordering::Relaxed)),
+            // Who saw them is dead: the journal is the only witness.
+            Source::Left { .. } | Source::Lost { .. } => recorded,
+        };
+        let [input, output, error_output] =
+            std::array::from_fn(|stream| Counter { seen: seen[stream], recorded: recorded[stream] });
+        let counters = Counters { input, masked: tally.masked, output, error_output };
+        RecordingFacts { how, reason, counters, gaps: resume.holes.clone() }
     }
 
     fn dir(&self) -> &Path {
@@ -380,7 +402,7 @@ impl Keeper {
 }
 
 /// The key of a segment in the object store.
-fn object_key(recording: RecordingId, number: u32) -> String {
+pub(crate) fn object_key(recording: RecordingId, number: u32) -> String {
     format!("recordings/{recording}/{number:08}.sps.zst")
 }
 
@@ -489,6 +511,7 @@ impl Work {
         let text = serde_json::to_string(ending).unwrap_or_default();
         self.sealer.push_own(Frame { at, body: Body::End(text) });
         self.sealer.finish(&mut turn.sealed);
+        turn.ending = Some(ending.clone());
         turn.done = true;
     }
 }

@@ -21,6 +21,8 @@ pub mod read;
 mod recover;
 mod seal;
 
+pub(crate) use self::seal::decompress;
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -41,6 +43,7 @@ use uuid::Uuid;
 
 use self::aside::Aside;
 use self::journal::{Disk, Durability, Journal, JournalWriteError, Written};
+pub(crate) use self::keeper::object_key;
 pub use self::recover::{LeftBehind, RecoverError};
 use crate::app::App;
 use crate::store::db::{self, DbError};
@@ -267,6 +270,9 @@ struct Shared {
     /// The journal is not given back from here on: a slow target has not been sent it yet. `u64::MAX` if nothing waits.
     keep_from: AtomicU64,
     ending: OnceLock<Ending>,
+    /// Bytes that went through here: input, output, standard error. What the segments hold is counted again, where it is
+    /// sealed, and the manifest compares the two.
+    seen: [AtomicU64; 3],
 }
 
 impl Shared {
@@ -279,8 +285,29 @@ impl Shared {
             room: Notify::new(),
             keep_from: AtomicU64::new(u64::MAX),
             ending: OnceLock::new(),
+            seen: Default::default(),
         }
     }
+
+    fn count(&self, [input, output, error_output]: [u64; 3]) {
+        for (seen, bytes) in self.seen.iter().zip([input, output, error_output]) {
+            seen.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The bytes of a channel's three streams in `bodies`: input, output, standard error.
+fn bytes_of(bodies: &[Body]) -> [u64; 3] {
+    let mut bytes = [0; 3];
+    for body in bodies {
+        match body {
+            Body::Input(data) => bytes[0] += data.len() as u64,
+            Body::Output(data) => bytes[1] += data.len() as u64,
+            Body::ErrorOutput(data) => bytes[2] += data.len() as u64,
+            _ => {}
+        }
+    }
+    bytes
 }
 
 impl Recorder {
@@ -291,7 +318,9 @@ impl Recorder {
             return Err(RecordError::Ended);
         }
         self.wait_for_room().await;
+        let bytes = bytes_of(&bodies);
         let written = self.disk.append(&self.shared.journal, bodies).await?;
+        self.shared.count(bytes); // what could not be written does not go on either, and ends the session
         if written.end >= self.shared.wake_at.load(Ordering::Acquire) {
             self.shared.wake.notify_one();
         }

@@ -8,6 +8,8 @@ use avt::Terminal;
 use bytes::Bytes;
 use sallyport_domain::cast::utf8::incomplete_tail;
 use sallyport_domain::channel::TerminalSize;
+use sallyport_domain::ledger::manifest::Gap;
+use sallyport_domain::ledger::verify::Tally;
 use sallyport_domain::recording::frame::{Body, Frame};
 use sallyport_domain::recording::mask::Masker;
 use sallyport_domain::recording::segment::{self, Hash, Snapshot};
@@ -63,6 +65,12 @@ pub struct Resume {
     pub counters: Counters,
     pub snapshot: Snapshot,
     pub last_us: u64,
+    /// What is in the sealed segments, for the manifest.
+    #[serde(default)]
+    pub tally: Tally,
+    /// Where something is missing in them.
+    #[serde(default)]
+    pub holes: Vec<Gap>,
 }
 
 impl Resume {
@@ -76,6 +84,8 @@ impl Resume {
             counters: Counters::default(),
             snapshot: Snapshot { size, init: String::new() },
             last_us: 0,
+            tally: Tally::default(),
+            holes: Vec::new(),
         }
     }
 }
@@ -266,7 +276,13 @@ impl Sealer {
         bytes.reserve(frames.iter().map(Frame::encoded_bytes).sum());
         let (start_us, end_us) =
             (frames.first().map_or(0, |frame| frame.at), frames.last().map_or(0, |frame| frame.at));
-        frames.drain(..).for_each(|frame| frame.encode(&mut bytes)); // each frame's memory is given back at once
+        for frame in frames.drain(..) {
+            self.resume.tally.add(&frame);
+            if let Body::Gap(reason) = &frame.body {
+                self.resume.holes.push(Gap { at_us: frame.at, reason: reason.clone() });
+            }
+            frame.encode(&mut bytes); // each frame's memory is given back at once
+        }
         let stored = compress(&bytes);
         let sha256 = Hash::of(&stored);
         let number = self.resume.number;

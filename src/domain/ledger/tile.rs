@@ -87,6 +87,11 @@ pub fn decode_tile(bytes: &[u8]) -> Result<Vec<Hash>, TileError> {
     Ok(hashes.iter().map(|&hash| Hash(hash)).collect())
 }
 
+/// The hash that stands for a full tile in the level above; `None` if the tile is not full.
+pub fn tile_root(hashes: &[Hash]) -> Option<Hash> {
+    (hashes.len() == TILE_WIDTH).then(|| perfect(hashes))
+}
+
 /// The right edge of the tree: all that has to be known of it to append, and to know its head. At most 255 hashes a
 /// level.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

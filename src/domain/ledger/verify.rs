@@ -4,6 +4,8 @@
 //! Two witnesses stand for every event: the event itself and its hash in the tree's tiles. A signed checkpoint settles
 //! which of them is right, so an altered event is told from an altered tile, and named exactly.
 
+use serde::{Deserialize, Serialize};
+
 use super::entry::{self, EntryError};
 use super::manifest::RecordingSeal;
 use super::merkle::Head;
@@ -219,7 +221,7 @@ pub fn check_segments(seal: &RecordingSeal, found: impl IntoIterator<Item = Hash
 }
 
 /// Counts what the frames of a recording hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Tally {
     /// Masked input included.
     pub input: u64,

@@ -3,11 +3,13 @@
 use chrono::{DateTime, Utc};
 use sallyport_domain::event::Event;
 use sallyport_domain::id::{EventId, SessionId};
+use sallyport_domain::ledger::entry;
 use uuid::Uuid;
 
 use super::{DbError, Tx, change_either, doing, from_json, on_either, to_json};
 
-const INSERT: &str = "INSERT INTO events (id, at, actor, act, kind, session_id) VALUES ($1, $2, $3, $4, $5, $6)";
+const INSERT: &str =
+    "INSERT INTO events (id, at, actor, act, kind, session_id, entry) VALUES ($1, $2, $3, $4, $5, $6, $7)";
 /// A parameter left at `NULL` does not limit.
 const LIST: &str = "SELECT seq, id, at, actor, act FROM events
                     WHERE seq > $1
@@ -29,7 +31,7 @@ pub struct EventFilter {
     pub until: Option<DateTime<Utc>>,
 }
 
-#[derive(sqlx::FromRow)]
+#[derive(Debug, sqlx::FromRow)]
 struct EventRow {
     seq: i64,
     id: Uuid,
@@ -38,10 +40,11 @@ struct EventRow {
     act: String,
 }
 
-/// Adds an event.
+/// Adds an event, with the bytes that the ledger hashes. Its place in the ledger is given later (`ledger`).
 pub async fn append(tx: &mut Tx, event: &Event) -> Result<(), DbError> {
     const APPEND: &str = "write an audit event";
     let actor = to_json(APPEND, &event.actor)?;
+    let entry = entry::encode(event).map_err(|error| DbError::corrupt(APPEND, error.to_string()))?;
     let act = serde_json::to_value(&event.act).map_err(|error| DbError::corrupt(APPEND, error.to_string()))?;
     // The columns for filters are read off the act's own form, so that they cannot tell another story.
     let kind = act.get("act").and_then(|kind| kind.as_str()).unwrap_or_default().to_owned();
@@ -52,7 +55,8 @@ pub async fn append(tx: &mut Tx, event: &Event) -> Result<(), DbError> {
         .bind(&actor)
         .bind(act.to_string())
         .bind(&kind)
-        .bind(session.map(SessionId::as_uuid)));
+        .bind(session.map(SessionId::as_uuid))
+        .bind(&entry));
     inserted.map(drop).map_err(doing(APPEND))
 }
 

@@ -7,6 +7,8 @@
 pub mod bastion_keys;
 pub mod events;
 pub mod grants;
+pub mod ledger;
+pub mod manifests;
 pub mod policy_version;
 pub mod principals;
 pub mod recordings;

@@ -1,0 +1,106 @@
+//! What sessions leave behind, for the ledger: what was true when they were opened, the host keys that were accepted, what
+//! each recording held, and the manifest that brings it together.
+
+use chrono::{DateTime, Utc};
+use sallyport_domain::id::{RecordingId, SessionId, TargetId};
+use uuid::Uuid;
+
+use super::{DbError, Tx, change_either, doing, on_either};
+
+const INSERT_FACTS: &str = "INSERT INTO session_facts (session_id, facts) VALUES ($1, $2)";
+const FACTS: &str = "SELECT facts FROM session_facts WHERE session_id = $1";
+const INSERT_HOST_KEY: &str = "INSERT INTO session_host_keys (session_id, target_id, host_key, at)
+                               VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
+const HOST_KEYS: &str =
+    "SELECT target_id, host_key FROM session_host_keys WHERE session_id = $1 ORDER BY at, host_key";
+const SET_SEAL: &str = "UPDATE recordings SET seal = $2 WHERE id = $1";
+const SEALS: &str = "SELECT id, seal FROM recordings WHERE session_id = $1 AND seal IS NOT NULL";
+const UNSEALED: &str = "SELECT id FROM sessions
+                        WHERE sealed_at IS NULL AND ended_at IS NOT NULL
+                          AND NOT EXISTS (SELECT 1 FROM recordings r WHERE r.session_id = sessions.id AND r.ended_at IS NULL)
+                        ORDER BY ended_at, id LIMIT $1";
+const UNSEALED_RECORDINGS: &str =
+    "SELECT r.id FROM recordings r JOIN sessions s ON s.id = r.session_id WHERE s.sealed_at IS NULL ORDER BY r.id";
+const MARK: &str = "UPDATE sessions SET sealed_at = $2 WHERE id = $1 AND sealed_at IS NULL";
+const INSERT: &str = "INSERT INTO manifests (session_id, bytes) VALUES ($1, $2)";
+const FIND: &str = "SELECT bytes FROM manifests WHERE session_id = $1";
+
+/// Keeps what is true of a session that is opened, as JSON.
+pub async fn insert_facts(tx: &mut Tx, session: SessionId, facts: &str) -> Result<(), DbError> {
+    let inserted = change_either!(tx, |c| sqlx::query(INSERT_FACTS).bind(session.as_uuid()).bind(facts));
+    inserted.map(drop).map_err(doing("keep what a session was opened under"))
+}
+
+/// What was true when the session was opened; `None` for one of an older version.
+pub async fn facts(tx: &mut Tx, session: SessionId) -> Result<Option<String>, DbError> {
+    let found = on_either!(tx, |c| sqlx::query_scalar(FACTS).bind(session.as_uuid()).fetch_optional(c));
+    found.map_err(doing("read what a session was opened under"))
+}
+
+/// Notes that a target proved itself by this key; once is enough.
+pub async fn note_host_key(
+    tx: &mut Tx,
+    session: SessionId,
+    target: TargetId,
+    host_key: &str,
+    at: DateTime<Utc>,
+) -> Result<(), DbError> {
+    let noted = change_either!(tx, |c| sqlx::query(INSERT_HOST_KEY)
+        .bind(session.as_uuid())
+        .bind(target.as_uuid())
+        .bind(host_key)
+        .bind(at));
+    noted.map(drop).map_err(doing("note a target's host key"))
+}
+
+/// The host keys that were accepted in a session, in the order of their first use.
+pub async fn host_keys(tx: &mut Tx, session: SessionId) -> Result<Vec<(TargetId, String)>, DbError> {
+    let rows = on_either!(tx, |c| sqlx::query_as::<_, (Uuid, String)>(HOST_KEYS).bind(session.as_uuid()).fetch_all(c));
+    let rows = rows.map_err(doing("read the host keys of a session"))?;
+    Ok(rows.into_iter().map(|(target, key)| (TargetId::from_uuid(target), key)).collect())
+}
+
+/// Keeps what a recording that has ended held, as JSON.
+pub async fn set_seal(tx: &mut Tx, recording: RecordingId, seal: &str) -> Result<(), DbError> {
+    let set = change_either!(tx, |c| sqlx::query(SET_SEAL).bind(recording.as_uuid()).bind(seal));
+    set.map(drop).map_err(doing("keep what a recording held"))
+}
+
+/// What the recordings of a session held.
+pub async fn seals(tx: &mut Tx, session: SessionId) -> Result<Vec<(RecordingId, String)>, DbError> {
+    let rows = on_either!(tx, |c| sqlx::query_as::<_, (Uuid, String)>(SEALS).bind(session.as_uuid()).fetch_all(c));
+    let rows = rows.map_err(doing("read what a session's recordings held"))?;
+    Ok(rows.into_iter().map(|(id, seal)| (RecordingId::from_uuid(id), seal)).collect())
+}
+
+/// At most `limit` sessions that are over, with all of their recordings at rest, and have no manifest; the oldest first.
+pub async fn unsealed(tx: &mut Tx, limit: u32) -> Result<Vec<SessionId>, DbError> {
+    let rows = on_either!(tx, |c| sqlx::query_scalar::<_, Uuid>(UNSEALED).bind(i64::from(limit)).fetch_all(c));
+    let rows = rows.map_err(doing("look for sessions to seal"))?;
+    Ok(rows.into_iter().map(SessionId::from_uuid).collect())
+}
+
+/// Recordings of sessions that have not been sealed: of those that live, and of those that ended just now.
+pub async fn unsealed_recordings(tx: &mut Tx) -> Result<Vec<RecordingId>, DbError> {
+    let rows = on_either!(tx, |c| sqlx::query_scalar::<_, Uuid>(UNSEALED_RECORDINGS).fetch_all(c));
+    let rows = rows.map_err(doing("look for recordings that are not sealed"))?;
+    Ok(rows.into_iter().map(RecordingId::from_uuid).collect())
+}
+
+/// Marks a session as sealed; `false` if it was before.
+pub async fn mark_sealed(tx: &mut Tx, session: SessionId, at: DateTime<Utc>) -> Result<bool, DbError> {
+    let marked = change_either!(tx, |c| sqlx::query(MARK).bind(session.as_uuid()).bind(at));
+    Ok(marked.map_err(doing("seal a session"))? == 1)
+}
+
+/// Adds the manifest of a session.
+pub async fn insert(tx: &mut Tx, session: SessionId, bytes: &[u8]) -> Result<(), DbError> {
+    let inserted = change_either!(tx, |c| sqlx::query(INSERT).bind(session.as_uuid()).bind(bytes));
+    inserted.map(drop).map_err(doing("add a manifest"))
+}
+
+/// The manifest of a session.
+pub async fn find(tx: &mut Tx, session: SessionId) -> Result<Option<Vec<u8>>, DbError> {
+    let found = on_either!(tx, |c| sqlx::query_scalar(FIND).bind(session.as_uuid()).fetch_optional(c));
+    found.map_err(doing("read a manifest"))
+}
