@@ -68,6 +68,24 @@ impl Sample {
         self.seal();
     }
 
+    /// Makes everything anew without the first event of this act.
+    pub(crate) fn leave_out(&mut self, act: &str) {
+        let wanted = format!("{{\"act\":{{\"act\":\"{act}\"");
+        let json = |number: u64| &self.entries[number as usize][entry::ENTRY.prefix.len()..];
+        let first = self.chosen.iter().position(|&number| json(number).starts_with(wanted.as_bytes())).unwrap();
+        self.chosen.remove(first);
+        self.sign_again();
+    }
+
+    /// Makes everything anew with one more event.
+    pub(crate) fn tell(&mut self, json: &[u8]) {
+        self.entries.pop();
+        self.chosen.pop();
+        self.chosen.push(self.entries.len() as u64);
+        self.entries.push([entry::ENTRY.prefix.as_bytes(), json].concat());
+        self.seal();
+    }
+
     /// Makes the list of contents, the event that binds it, the checkpoint and the proofs.
     fn seal(&mut self) {
         let listed = self.files.iter().filter(|(name, _)| !bundle::UNLISTED.contains(&name.as_str()));
