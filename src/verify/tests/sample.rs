@@ -113,7 +113,8 @@ impl Sample {
         self.chosen.push(self.entries.len() as u64);
         self.entries.push(entry::encode(&event).unwrap());
         self.put(bundle::LIST, contents);
-        self.put(bundle::KEY, format!("{}\n", self.key.public()).into_bytes());
+        let key = format!("{}\n", self.key.public());
+        self.put(bundle::KEY, key.into_bytes());
         let (mut edge, mut tiles) = (Edge::new(), Tiles::new());
         for (id, mut hashes) in edge.append(self.entries.iter().map(|entry| entry::hash(entry))) {
             tiles.entry(id).or_default().append(&mut hashes);
@@ -304,10 +305,12 @@ fn operations(dice: &mut Dice) -> Vec<FileOperation> {
         upload: Some(Moved { bytes: 7, digest: Digest::Sha256(Hash::of(b"content")), partial: false }),
         download: None,
     };
-    (0..dice.below(3))
-        .map(|_| FileOperation { act: transfer(dice), result: FileResult::Done })
-        .chain([FileOperation { act: FileAct::Remove { path: path(dice) }, result: FileResult::Failed { code: 4 } }])
-        .collect()
+    let mut all = Vec::new();
+    for _ in 0..dice.below(3) {
+        all.push(FileOperation { act: transfer(dice), result: FileResult::Done });
+    }
+    all.push(FileOperation { act: FileAct::Remove { path: path(dice) }, result: FileResult::Failed { code: 4 } });
+    all
 }
 
 /// Some of everything, cut where packets are cut: anywhere.
