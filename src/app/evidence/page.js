@@ -100,20 +100,21 @@
       seek.value = at;
       time.textContent = clock(at) + " / " + clock(film.end);
     };
-    const tick = (now) => {
+    const tick = () => {
       if (!playing) return;
+      const now = performance.now();
       let next = at + (now - last) * Number(speed.value);
       last = now;
       const coming = film.steps[find(at) + 1];
       if (idle.checked && coming && coming[0] - at > 1000 && coming[0] > next) next = Math.max(next, coming[0] - 300);
       show(next);
       if (at >= film.end) { playing = false; play.textContent = "Play"; return; }
-      requestAnimationFrame(tick);
+      setTimeout(tick, 33);
     };
     play.addEventListener("click", () => {
       playing = !playing;
       play.textContent = playing ? "Pause" : "Play";
-      if (playing) { if (at >= film.end) show(0); last = performance.now(); requestAnimationFrame(tick); }
+      if (playing) { if (at >= film.end) show(0); last = performance.now(); tick(); }
     });
     seek.addEventListener("input", () => show(Number(seek.value)));
     draw();
