@@ -242,8 +242,15 @@ impl Config {
 
     /// The settings that decide what is recorded and what ends a session, for manifests.
     pub fn in_force(&self) -> BTreeMap<String, String> {
-        let RecordingSettings { durability, flush_interval, segment_bytes, segment_time, stdin_budget, backlog_budget, .. } =
-            &self.recording;
+        let RecordingSettings {
+            durability,
+            flush_interval,
+            segment_bytes,
+            segment_time,
+            stdin_budget,
+            backlog_budget,
+            ..
+        } = &self.recording;
         let time = |time: &Duration| humantime::format_duration(*time).to_string();
         let durability = match durability {
             Durability::Process => "process",

@@ -75,7 +75,7 @@ fn made(app: App, actor: Actor, subject: Subject) -> impl Stream<Item = Result<B
                 Err(error) => return Some((Ok(refusal(error)), Making::Over)),
             },
         };
-        let read = tokio::task::spawn_blocking(move || bundle.next().map(|piece| (piece, bundle))).await;
+        let read = tokio::task::spawn_blocking(move || bundle.piece().map(|piece| (piece, bundle))).await;
         match read.map_err(std::io::Error::other).flatten() {
             Ok((Some(piece), bundle)) => Some((Ok(piece.into()), Making::Going(bundle))),
             Ok((None, _)) => None,

@@ -41,10 +41,9 @@ impl From<LedgerError> for ApiError {
             }
             LedgerError::Proof(_) => ApiError::BadRequest(text),
             LedgerError::Broken(_) | LedgerError::Checkpoint { .. } | LedgerError::Tile(_) => ApiError::Damaged(text),
-            LedgerError::Sealed(_)
-            | LedgerError::NoRandomness
-            | LedgerError::Key(_)
-            | LedgerError::Sign { .. } => ApiError::internal(error),
+            LedgerError::Sealed(_) | LedgerError::NoRandomness | LedgerError::Key(_) | LedgerError::Sign { .. } => {
+                ApiError::internal(error)
+            }
             LedgerError::Db(error) => error.into(),
         }
     }

@@ -14,8 +14,8 @@ use utoipa_axum::routes;
 use super::error::ApiError;
 use super::extract::MOST_BODY_BYTES;
 use super::{
-    ApiState, audit, bastion, error, evidence, files, grants, health, ledger, people, recordings, replay, requests, second_factors,
-    sessions, targets, tokens,
+    ApiState, audit, bastion, error, evidence, files, grants, health, ledger, people, recordings, replay, requests,
+    second_factors, sessions, targets, tokens,
 };
 use crate::app::replay::Looks;
 

@@ -72,7 +72,9 @@ pub enum DialError {
     #[error("the bastion has no usable credential for `{login}` on target `{target}`; ask an admin to set one")]
     NoCredential { target: TargetName, login: Login },
     /// What is not written down does not happen.
-    #[error("the bastion could not write down by which host key target `{target}` proved itself; try again in a moment")]
+    #[error(
+        "the bastion could not write down by which host key target `{target}` proved itself; try again in a moment"
+    )]
     NotWritten {
         target: TargetName,
         #[source]

@@ -37,6 +37,13 @@ pub(super) struct Film {
     steps: Vec<Value>,
 }
 
+impl Film {
+    /// About how many bytes it takes in the page.
+    pub(super) fn bytes(&self) -> usize {
+        self.steps.iter().map(|step| step.to_string().len()).sum()
+    }
+}
+
 /// Makes a film.
 pub(super) struct Camera {
     screen: Screen,
@@ -56,8 +63,7 @@ impl Camera {
     /// For a recording whose terminal starts at `size`; its steps have at most `budget` bytes.
     pub(super) fn new(size: TerminalSize, budget: usize) -> Self {
         let size = size.drawable();
-        let film =
-            Film { cols: size.cols, rows: size.rows, end: 0, cut: false, styles: Vec::new(), steps: Vec::new() };
+        let film = Film { cols: size.cols, rows: size.rows, end: 0, cut: false, styles: Vec::new(), steps: Vec::new() };
         Self {
             screen: Screen::new(size),
             film,
@@ -90,7 +96,7 @@ impl Camera {
         }
     }
 
-    /// The film, and how many bytes of the budget it took.
+    /// The recording ended, and with it the film.
     pub(super) fn finish(mut self) -> Film {
         if let Some(changed) = self.changed
             && !self.film.cut
@@ -112,7 +118,11 @@ impl Camera {
         }
         let mut changes = serde_json::Map::new();
         for (number, row) in now.iter().enumerate() {
-            let is_new = if is_key { row.as_array().is_some_and(|row| !row.is_empty()) } else { self.shown.get(number) != Some(row) };
+            let is_new = if is_key {
+                row.as_array().is_some_and(|row| !row.is_empty())
+            } else {
+                self.shown.get(number) != Some(row)
+            };
             if is_new {
                 changes.insert(number.to_string(), row.clone());
             }

@@ -16,6 +16,7 @@ mod story;
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -29,6 +30,7 @@ use sallyport_domain::ledger::bundle::{self, Contents, ListedEvent, Proof, archi
 use sallyport_domain::ledger::canonical::CanonicalError;
 use sallyport_domain::ledger::entry::{self, ENTRY};
 use sallyport_domain::ledger::manifest::{Manifest, RecordingSeal};
+use sallyport_domain::ledger::verify::SegmentFault;
 use serde_json::Value;
 
 use self::film::{Camera, Film};
@@ -38,7 +40,7 @@ use super::{App, audit};
 use crate::app::transcript::Transcript;
 use crate::store::blob::BlobError;
 use crate::store::db::events::{self, EventFilter};
-use crate::store::db::{self, DbError, Tx, grants, manifests, recordings, sessions};
+use crate::store::db::{DbError, Tx, grants, manifests, recordings, sessions};
 
 pub use spool::Bundle;
 
@@ -121,14 +123,14 @@ impl From<CanonicalError> for EvidenceError {
 
 /// What was recorded in a session, for the page.
 struct Played {
-    manifest: Manifest,
+    manifest: Arc<Manifest>,
     recordings: Vec<PlayedRecording>,
 }
 
 struct PlayedRecording {
     seal: RecordingSeal,
     film: Option<Film>,
-    transcript: Option<String>,
+    transcript: String,
     transcript_cut: bool,
 }
 
@@ -169,11 +171,13 @@ pub async fn make(app: &App, actor: &Actor, subject: Subject) -> Result<Bundle, 
     for session in sealed {
         let bytes = manifests::find(&mut app.db.read().await?, session).await?;
         let bytes = bytes.ok_or(EvidenceError::NotSealed(session))?;
-        let manifest = Manifest::decode(&bytes)?;
+        let manifest = Arc::new(Manifest::decode(&bytes)?);
         spool.add(&bundle::manifest_name(session), &bytes)?;
         let mut recordings = Vec::new();
         for seal in manifest.recordings.clone() {
-            recordings.push(record(app, &manifest, seal, &mut spool, &mut budget).await?);
+            let recording;
+            (recording, spool) = record(app, &manifest, seal, spool, &mut budget).await?;
+            recordings.push(recording);
         }
         played.push(Played { manifest, recordings });
     }
@@ -324,40 +328,33 @@ fn names_one(act: &Act, names: &BTreeSet<String>) -> bool {
 /// Adds a recording: its segments, its cast, its transcript; and gives what the page shows of it.
 async fn record(
     app: &App,
-    manifest: &Manifest,
+    manifest: &Arc<Manifest>,
     seal: RecordingSeal,
-    spool: &mut Spool,
+    spool: Spool,
     budget: &mut Budget,
-) -> Result<PlayedRecording, EvidenceError> {
+) -> Result<(PlayedRecording, Spool), EvidenceError> {
     let id = seal.recording;
-    let rows = db::recordings::segments(&mut app.db.read().await?, id, 0).await?;
-    let mut making = Making {
-        segments: Growing::new(&bundle::segments_name(id))?,
-        cast: Growing::new(&bundle::cast_name(id))?,
-        transcript: Growing::new(&bundle::transcript_name(id))?,
-        encoder: None,
-        transcriber: None,
-        camera: None,
-        text: String::new(),
-        text_cut: false,
-        film_budget: budget.film.min(ONE_FILM),
-        text_budget: budget.text.min(ONE_TEXT),
-    };
+    let rows = recordings::segments(&mut app.db.read().await?, id, 0).await?;
+    let mut making = Making::new(Arc::clone(manifest), seal, spool, budget)?;
     for (number, row) in rows.iter().enumerate() {
         let fetched = app.blobs.get(&row.object).await;
         let stored = fetched.map_err(|source| EvidenceError::Fetch { recording: id, number, source })?;
-        // One at a time: it gives way to the runtime in between, and takes some milliseconds of a core.
-        tokio::task::yield_now().await;
-        making.segment(manifest, &seal, number, &stored, spool)?;
+        let work = move || making.segment(number, &stored).map(|()| making);
+        making = tokio::task::spawn_blocking(work).await.map_err(EvidenceError::internal)??;
     }
-    let (film, transcript, transcript_cut) = making.finish(manifest, &seal, spool)?;
-    budget.film -= film.as_ref().map_or(0, |film| serde_json::to_string(film).map_or(0, |text| text.len())).min(budget.film);
-    budget.text -= transcript.len().min(budget.text);
-    Ok(PlayedRecording { seal, film, transcript: Some(transcript), transcript_cut })
+    let (played, spool) =
+        tokio::task::spawn_blocking(move || making.finish(rows.len())).await.map_err(EvidenceError::internal)??;
+    let film = played.film.as_ref().map_or(0, Film::bytes);
+    budget.film -= film.min(budget.film);
+    budget.text -= played.transcript.len().min(budget.text);
+    Ok((played, spool))
 }
 
-/// A recording that is being added.
+/// A recording that is being added. Its methods compute, and belong on a thread that may.
 struct Making {
+    manifest: Arc<Manifest>,
+    seal: RecordingSeal,
+    spool: Spool,
     segments: Growing,
     cast: Growing,
     transcript: Growing,
@@ -372,29 +369,47 @@ struct Making {
 }
 
 impl Making {
-    fn segment(
-        &mut self,
-        manifest: &Manifest,
-        seal: &RecordingSeal,
-        number: usize,
-        stored: &Bytes,
-        spool: &mut Spool,
-    ) -> Result<(), EvidenceError> {
-        let wrong = |source| EvidenceError::Recording { recording: seal.recording, source };
-        let mut verifier = sallyport_domain::ledger::verify::RecordingVerifier::new(seal);
-        let Some(segment) = seal.segments.get(number) else {
-            return Err(wrong(verifier.missing().into()));
+    fn new(manifest: Arc<Manifest>, seal: RecordingSeal, spool: Spool, budget: &Budget) -> Result<Self, EvidenceError> {
+        let id = seal.recording;
+        Ok(Self {
+            manifest,
+            seal,
+            spool,
+            segments: Growing::new(&bundle::segments_name(id))?,
+            cast: Growing::new(&bundle::cast_name(id))?,
+            transcript: Growing::new(&bundle::transcript_name(id))?,
+            encoder: None,
+            transcriber: None,
+            camera: None,
+            text: String::new(),
+            text_cut: false,
+            film_budget: budget.film.min(ONE_FILM),
+            text_budget: budget.text.min(ONE_TEXT),
+        })
+    }
+
+    fn wrong(&self, source: impl Into<RecordingFault>) -> EvidenceError {
+        EvidenceError::Recording { recording: self.seal.recording, source: source.into() }
+    }
+
+    fn segment(&mut self, number: usize, stored: &Bytes) -> Result<(), EvidenceError> {
+        let (recording, of) = (self.seal.recording, self.seal.segments.len());
+        let Some(segment) = self.seal.segments.get(number).copied() else {
+            return Err(self.wrong(SegmentFault::Extra { recording, number, of }));
         };
-        let (snapshot, frames) = recording::open(number, segment, stored).map_err(wrong)?;
-        spool.put(&mut self.segments, stored)?;
-        let mut lines = Vec::new();
-        let header = recording::header(manifest, seal, Some(&snapshot));
-        let size = header.size;
-        let encoder = self.encoder.get_or_insert_with(|| Encoder::new(Version::V3, &header, &mut lines));
-        let transcriber = self.transcriber.get_or_insert_with(|| Transcript::new(size));
-        if let (None, Some(size), 0) = (&self.camera, size, number) {
-            self.camera = Some(Camera::new(size, self.film_budget));
+        let (expected, found) = (segment.sha256, Hash::of(stored));
+        if expected != found {
+            return Err(self.wrong(SegmentFault::Altered { recording, number, expected, found }));
         }
+        let (snapshot, frames) = recording::open(number, &segment, stored).map_err(|fault| self.wrong(fault))?;
+        self.spool.put(&mut self.segments, stored)?;
+        let mut lines = Vec::new();
+        let header = recording::header(&self.manifest, &self.seal, Some(&snapshot));
+        if number == 0 {
+            self.camera = header.size.map(|size| Camera::new(size, self.film_budget));
+        }
+        let encoder = self.encoder.get_or_insert_with(|| Encoder::new(Version::V3, &header, &mut lines));
+        let transcriber = self.transcriber.get_or_insert_with(|| Transcript::new(header.size));
         let mut text = String::new();
         for frame in &frames {
             encoder.frame(frame, &mut lines);
@@ -403,38 +418,40 @@ impl Making {
                 camera.frame(frame);
             }
         }
-        spool.put(&mut self.cast, &lines)?;
-        self.put_text(&text, spool)
+        self.spool.put(&mut self.cast, &lines)?;
+        self.put_text(&text)
     }
 
-    fn put_text(&mut self, text: &str, spool: &mut Spool) -> Result<(), EvidenceError> {
+    fn put_text(&mut self, text: &str) -> Result<(), EvidenceError> {
         let room = self.text_budget - self.text.len().min(self.text_budget);
         let shown = text.floor_char_boundary(room);
-        self.text.push_str(&text[..shown]);
+        self.text.push_str(text.get(..shown).unwrap_or_default());
         self.text_cut |= shown < text.len();
-        Ok(spool.put(&mut self.transcript, text.as_bytes())?)
+        Ok(self.spool.put(&mut self.transcript, text.as_bytes())?)
     }
 
-    fn finish(
-        mut self,
-        manifest: &Manifest,
-        seal: &RecordingSeal,
-        spool: &mut Spool,
-    ) -> Result<(Option<Film>, String, bool), EvidenceError> {
+    /// All of the `segments` that there are were added.
+    fn finish(mut self, segments: usize) -> Result<(PlayedRecording, Spool), EvidenceError> {
+        let (recording, of) = (self.seal.recording, self.seal.segments.len());
+        if segments < of {
+            return Err(self.wrong(SegmentFault::Missing { recording, number: segments, of }));
+        }
         let (mut lines, mut text) = (Vec::new(), String::new());
-        let encoder = self.encoder.take();
-        let encoder = encoder
-            .unwrap_or_else(|| Encoder::new(Version::V3, &recording::header(manifest, seal, None), &mut lines));
+        let encoder = self.encoder.take().unwrap_or_else(|| {
+            Encoder::new(Version::V3, &recording::header(&self.manifest, &self.seal, None), &mut lines)
+        });
         encoder.finish(&mut lines);
         if let Some(transcriber) = self.transcriber.take() {
             transcriber.finish(&mut text);
         }
-        spool.put(&mut self.cast, &lines)?;
-        self.put_text(&text, spool)?;
-        spool.close(self.segments)?;
-        spool.close(self.cast)?;
-        spool.close(self.transcript)?;
-        Ok((self.camera.map(Camera::finish), self.text, self.text_cut))
+        self.spool.put(&mut self.cast, &lines)?;
+        self.put_text(&text)?;
+        self.spool.close(self.segments)?;
+        self.spool.close(self.cast)?;
+        self.spool.close(self.transcript)?;
+        let film = self.camera.map(Camera::finish);
+        let played = PlayedRecording { seal: self.seal, film, transcript: self.text, transcript_cut: self.text_cut };
+        Ok((played, self.spool))
     }
 }
 

@@ -140,10 +140,8 @@
         page.append(player(recording.film));
         if (recording.film.cut) page.append(note("This is its beginning; the whole is in " + recording.cast + "."));
       } else page.append(note("To play it: " + recording.cast + ", with asciinema."));
-      if (recording.transcript !== null) {
-        page.append(fold("Transcript", make("pre", recording.transcript)));
-        if (recording.transcript_cut) page.append(note("The whole is in " + recording.transcript_file + "."));
-      }
+      page.append(fold("Transcript", make("pre", recording.transcript)));
+      if (recording.transcript_cut) page.append(note("The whole transcript is in " + recording.transcript_file + "."));
     });
     if (session.files.length) page.append(make("h3", "Files"), table(["At", "What", "Result"], session.files));
   });

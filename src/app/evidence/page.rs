@@ -50,7 +50,9 @@ mod tests {
     #[test]
     fn nothing_in_the_page_leads_to_a_network() {
         for text in [SCRIPT, STYLE] {
-            for way in ["http:", "https:", "//cdn", "fetch(", "XMLHttp", "import(", "@import", "url(", "innerHTML", "eval("] {
+            for way in
+                ["http:", "https:", "//cdn", "fetch(", "XMLHttp", "import(", "@import", "url(", "innerHTML", "eval("]
+            {
                 assert!(!text.contains(way), "{way}");
             }
             assert!(!text.contains("</"), "it would end its element");

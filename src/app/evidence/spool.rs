@@ -119,7 +119,7 @@ pub struct Bundle {
 
 impl Bundle {
     /// The next bytes; `None` at the end. Blocks for one read of a file.
-    pub fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+    pub fn piece(&mut self) -> io::Result<Option<Vec<u8>>> {
         match self.parts.pop() {
             None => Ok(None),
             Some(Part::Memory(bytes)) => Ok(Some(bytes)),
@@ -158,7 +158,7 @@ mod tests {
         assert_eq!(spool.listed()[0].sha256, Hash::of(b"sidesideside"));
 
         let (mut bundle, mut bytes) = (spool.finish().unwrap(), vec![]);
-        while let Some(next) = bundle.next().unwrap() {
+        while let Some(next) = bundle.piece().unwrap() {
             bytes.extend(next);
         }
 

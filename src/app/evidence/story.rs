@@ -28,8 +28,13 @@ pub(super) fn tell(
         None => format!("Grant {}", grant.id),
     };
     let recordings: usize = played.iter().map(|played| played.recordings.len()).sum();
-    let gaps: usize = played.iter().flat_map(|played| &played.recordings).map(|recording| recording.seal.gaps.len()).sum();
-    let missing = if gaps == 0 { "nothing is missing in what was recorded".to_owned() } else { format!("{gaps} places are marked as missing") };
+    let gaps: usize =
+        played.iter().flat_map(|played| &played.recordings).map(|recording| recording.seal.gaps.len()).sum();
+    let missing = if gaps == 0 {
+        "nothing is missing in what was recorded".to_owned()
+    } else {
+        format!("{gaps} places are marked as missing")
+    };
     let summary = [
         format!("{what}, as of {}.", instant(made_at)),
         format!("The reason that was given: {}", visible(&grant.reason)),
@@ -43,7 +48,13 @@ pub(super) fn tell(
         ("targets", terms.targets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
         ("as", terms.logins.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
         ("may", serde_json::to_string(&terms.capabilities).unwrap_or_default()),
-        ("revoked", grant.revoked.as_ref().map_or("no".to_owned(), |revoked| format!("{}: {}", instant(revoked.at), visible(&revoked.reason)))),
+        (
+            "revoked",
+            grant
+                .revoked
+                .as_ref()
+                .map_or("no".to_owned(), |revoked| format!("{}: {}", instant(revoked.at), visible(&revoked.reason))),
+        ),
     ];
     let sessions: Vec<Value> = played.iter().map(|played| of_session(played, &events)).collect();
     Ok(json!({ "title": what, "summary": summary, "facts": facts, "sessions": sessions, "events": events }))

@@ -41,9 +41,7 @@ pub async fn known(tx: &mut Tx) -> Result<Vec<KnownKey>, LedgerError> {
 }
 
 /// The same of rows that were read already.
-pub(super) fn known_of(
-    keys: &[LedgerKey],
-) -> Result<Vec<KnownKey>, sallyport_domain::ledger::note::KeyError> {
+pub(super) fn known_of(keys: &[LedgerKey]) -> Result<Vec<KnownKey>, sallyport_domain::ledger::note::KeyError> {
     let known = |key: &LedgerKey| {
         Ok(KnownKey { key: key.vkey.parse()?, last_size: key.retired.map(|(_, last_size)| last_size) })
     };

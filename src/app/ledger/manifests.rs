@@ -58,7 +58,8 @@ impl SessionFacts {
 
     /// Keeps it, in the transaction that opens the session.
     pub(crate) async fn keep(&self, tx: &mut Tx, session: SessionId) -> Result<(), DbError> {
-        let facts = serde_json::to_string(self).map_err(|error| DbError::corrupt("open a session", error.to_string()))?;
+        let facts =
+            serde_json::to_string(self).map_err(|error| DbError::corrupt("open a session", error.to_string()))?;
         manifests::insert_facts(tx, session, &facts).await
     }
 }
@@ -202,11 +203,7 @@ async fn assemble(tx: &mut Tx, id: SessionId) -> Result<Option<Manifest>, DbErro
     }))
 }
 
-async fn seal_recording(
-    tx: &mut Tx,
-    found: RecordingRecord,
-    facts: RecordingFacts,
-) -> Result<RecordingSeal, DbError> {
+async fn seal_recording(tx: &mut Tx, found: RecordingRecord, facts: RecordingFacts) -> Result<RecordingSeal, DbError> {
     let RecordingRecord { recording, progress } = found;
     let segments = db::recordings::segments(tx, recording.id, 0).await?;
     let seal = |segment: db::recordings::SegmentRecord| SegmentSeal {

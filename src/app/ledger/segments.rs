@@ -16,7 +16,9 @@ use crate::store::db::{manifests, recordings};
 /// Verifies every segment of a session's recordings, what they hold, and that the books show the same.
 pub(super) async fn check(app: &App, manifest: &Manifest, report: &mut Report) -> Result<(), LedgerError> {
     let rows = recordings::of_session(&mut app.db.read().await?, manifest.session).await?;
-    if let Some(extra) = rows.iter().find(|row| manifest.recordings.iter().all(|seal| seal.recording != row.recording.id)) {
+    if let Some(extra) =
+        rows.iter().find(|row| manifest.recordings.iter().all(|seal| seal.recording != row.recording.id))
+    {
         report.fault(format!("recording {}", extra.recording.id), "its session's manifest does not know it");
     }
     for seal in &manifest.recordings {

@@ -247,11 +247,7 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     /// Walks to the last signed event; `false` if it had to stop.
-    async fn run(
-        &mut self,
-        report: &mut Report,
-        progress: &mut impl FnMut(Progress),
-    ) -> Result<bool, LedgerError> {
+    async fn run(&mut self, report: &mut Report, progress: &mut impl FnMut(Progress)) -> Result<bool, LedgerError> {
         loop {
             let next = self.verifier.edge().size();
             let left = report.of.saturating_sub(next);
@@ -314,7 +310,10 @@ impl Walk<'_> {
         };
         let hash = entry::hash(&event.entry);
         if hash == stored && placed.leaf != stored {
-            report.fault(format!("place of event {index}"), format!("its hash should be {stored}, and is {}", placed.leaf));
+            report.fault(
+                format!("place of event {index}"),
+                format!("its hash should be {stored}, and is {}", placed.leaf),
+            );
         }
         if let Some(what) = event.columns {
             report.fault(format!("event {index} ({})", event.id), what);

@@ -16,7 +16,8 @@ use super::{DbError, Tx, change_either, doing, from_json, on_either, to_count};
 
 /// PostgreSQL's advisory lock of whoever gives events their places: "sallyled".
 const LOCK: &str = "SELECT pg_try_advisory_xact_lock(8314045600252061028)";
-const WAITING: &str = "SELECT COUNT(*) AS count, MIN(e.at) AS oldest FROM ledger_pending p JOIN events e ON e.seq = p.seq";
+const WAITING: &str =
+    "SELECT COUNT(*) AS count, MIN(e.at) AS oldest FROM ledger_pending p JOIN events e ON e.seq = p.seq";
 const IS_WAITING: &str = "SELECT seq FROM ledger_pending LIMIT 1";
 const PENDING: &str = "SELECT e.seq, e.id, e.at, e.actor, e.act, e.kind, e.session_id, e.entry
                        FROM ledger_pending p JOIN events e ON e.seq = p.seq ORDER BY e.seq LIMIT $1";

@@ -11,8 +11,7 @@ const INSERT_FACTS: &str = "INSERT INTO session_facts (session_id, facts) VALUES
 const FACTS: &str = "SELECT facts FROM session_facts WHERE session_id = $1";
 const INSERT_HOST_KEY: &str = "INSERT INTO session_host_keys (session_id, target_id, host_key, at)
                                VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
-const HOST_KEYS: &str =
-    "SELECT target_id, host_key FROM session_host_keys WHERE session_id = $1 ORDER BY at, host_key";
+const HOST_KEYS: &str = "SELECT target_id, host_key FROM session_host_keys WHERE session_id = $1 ORDER BY at, host_key";
 const SET_SEAL: &str = "UPDATE recordings SET seal = $2 WHERE id = $1";
 const SEALS: &str = "SELECT id, seal FROM recordings WHERE session_id = $1 AND seal IS NOT NULL";
 const UNSEALED: &str = "SELECT id FROM sessions

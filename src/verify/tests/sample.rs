@@ -267,7 +267,8 @@ fn grant() -> Grant {
 }
 
 fn sallyport_terms() -> sallyport_domain::grant::Terms {
-    serde_json::from_str(r#"{"targets":["web-*"],"logins":["root"],"capabilities":{"shell":true,"exec":true}}"#).unwrap()
+    serde_json::from_str(r#"{"targets":["web-*"],"logins":["root"],"capabilities":{"shell":true,"exec":true}}"#)
+        .unwrap()
 }
 
 fn manifest(session: SessionId, grant: &Grant) -> Manifest {

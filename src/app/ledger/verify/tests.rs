@@ -15,7 +15,9 @@ async fn ledger_of(db: Db, events: u128) -> App {
     let mut sequencer = Sequencer::new(app.clone());
     for number in 0..events {
         let session = SessionId::from_uuid(Uuid::from_u128(number));
-        audit::record(&app, &Actor::Bastion, Act::SessionEnded { session, end: SessionEnd::ClientClosed }).await.unwrap();
+        audit::record(&app, &Actor::Bastion, Act::SessionEnded { session, end: SessionEnd::ClientClosed })
+            .await
+            .unwrap();
         if number % 61 == 0 {
             sequencer.catch_up().await.unwrap();
         }
@@ -35,9 +37,8 @@ async fn tamper(db: &Db, statements: &[&'static str]) {
         Db::Postgres(_) => vec!["SET LOCAL session_replication_role = replica".to_owned()],
         Db::Sqlite { .. } => {
             let tables = ["events", "ledger_order", "ledger_tiles", "ledger_checkpoints"];
-            let drop = |table: &&str| {
-                ["update", "delete"].map(|act| format!("DROP TRIGGER IF EXISTS {table}_stay_{act}"))
-            };
+            let drop =
+                |table: &&str| ["update", "delete"].map(|act| format!("DROP TRIGGER IF EXISTS {table}_stay_{act}"));
             tables.iter().flat_map(drop).collect()
         }
     };
@@ -60,10 +61,14 @@ async fn an_untouched_ledger_has_no_fault_and_goes_on_where_it_stopped() {
         assert!(report.checkpoints > 3);
 
         let earlier = report.verified().unwrap();
-        audit::record(&app, &Actor::Bastion, Act::PersonDisabled {
-            person: sallyport_domain::id::PrincipalId::from_uuid(Uuid::nil()),
-            name: "alice".parse().unwrap(),
-        })
+        audit::record(
+            &app,
+            &Actor::Bastion,
+            Act::PersonDisabled {
+                person: sallyport_domain::id::PrincipalId::from_uuid(Uuid::nil()),
+                name: "alice".parse().unwrap(),
+            },
+        )
         .await
         .unwrap();
         Sequencer::new(app.clone()).catch_up().await.unwrap();
@@ -91,7 +96,10 @@ async fn every_single_change_to_the_ledger_is_found_and_its_place_is_named() {
         ("UPDATE ledger_order SET leaf = zero_hash WHERE idx = 390", "event 390 "),
         ("UPDATE ledger_tiles SET root = zero_hash", "tile 0 of level 0"),
         ("DELETE FROM ledger_tiles", "tile 0 of level 0"),
-        ("UPDATE ledger_checkpoints SET note = replace(note, 'bastion.example', 'bastion.exempla') WHERE size = 401", "checkpoint of 401 events"),
+        (
+            "UPDATE ledger_checkpoints SET note = replace(note, 'bastion.example', 'bastion.exempla') WHERE size = 401",
+            "checkpoint of 401 events",
+        ),
         ("DELETE FROM ledger_checkpoints WHERE size = 401", "event 3"),
     ] {
         on_both(|db| async move {
@@ -119,11 +127,14 @@ async fn every_single_change_to_the_ledger_is_found_and_its_place_is_named() {
 async fn two_events_that_changed_places_are_found() {
     on_both(|db| async {
         let app = ledger_of(db, 300).await;
-        tamper(&app.db, &[
-            "UPDATE ledger_order SET seq = -1 WHERE idx = 20",
-            "UPDATE ledger_order SET seq = 21 WHERE idx = 30",
-            "UPDATE ledger_order SET seq = 31 WHERE idx = 20",
-        ])
+        tamper(
+            &app.db,
+            &[
+                "UPDATE ledger_order SET seq = -1 WHERE idx = 20",
+                "UPDATE ledger_order SET seq = 21 WHERE idx = 30",
+                "UPDATE ledger_order SET seq = 31 WHERE idx = 20",
+            ],
+        )
         .await;
         let report = look(&app, Wish::default()).await;
         assert!(report.faults[0].place.starts_with("event 20 "), "{:?}", report.faults);

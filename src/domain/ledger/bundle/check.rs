@@ -130,7 +130,9 @@ pub enum Wrong {
     NoEvent { act: &'static str, of: String },
     #[error("recording {recording} was begun, and the manifest of its session does not list it")]
     Unlisted { recording: String },
-    #[error("{events} events tell of file operations in recording {recording}, and its segments tell of {frames} others")]
+    #[error(
+        "{events} events tell of file operations in recording {recording}, and its segments tell of {frames} others"
+    )]
     FileOperations { recording: String, events: u64, frames: u64 },
     #[error(transparent)]
     Manifest(#[from] ManifestFault),
@@ -171,7 +173,9 @@ impl fmt::Display for Verdict {
         match self.faults.as_slice() {
             [] => writeln!(f, "This bundle is sound: everything in it is proved.")?,
             [_] => writeln!(f, "This bundle is NOT sound:")?,
-            faults => writeln!(f, "This bundle is NOT sound. {} things are wrong, what was changed first:", faults.len())?,
+            faults => {
+                writeln!(f, "This bundle is NOT sound. {} things are wrong, what was changed first:", faults.len())?
+            }
         }
         for fault in self.faults.iter().take(MOST_FAULTS) {
             writeln!(f, "  {fault}")?;
