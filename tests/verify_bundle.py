@@ -419,9 +419,12 @@ def verify(data, fingerprint):
     size, root = read_checkpoint(files["checkpoint"], *read_key(files["key"], fingerprint))
     try:
         contents = read_json(files["contents"], b"sallyport-evidence-v1\n")
-        if set(contents) != {"grant", "session", "made_at", "software", "events", "files"}:
+        shapes = [contents, *contents["events"], *contents["files"]]
+        members = [{"grant", "session", "made_at", "software", "events", "files"}]
+        members += [{"leaf", "number"}] * len(contents["events"]) + [{"bytes", "name", "sha256"}] * len(contents["files"])
+        if any(set(shape) != expected for shape, expected in zip(shapes, members)):
             raise ValueError
-    except ValueError:
+    except (ValueError, KeyError, TypeError):
         raise Wrong("contents") from None
     events = read_events(files, size, root, contents)
     last = events[-1][1]["act"]

@@ -354,3 +354,10 @@ fn an_act_of_a_newer_bastion_is_no_fault() {
     assert!(verdict.is_sound(), "{verdict}");
     assert!(entry::ENTRY.prefix.ends_with('\n'));
 }
+
+#[test]
+fn a_bundle_that_another_program_made_is_sound_and_stays_so() {
+    let bytes = include_bytes!("../../../tests/fuzz/corpus/bundle/grant");
+    let verdict = bundle::verify(bytes, signer(7).public().fingerprint());
+    assert!(verdict.is_sound() && verdict.proven.events == 2, "{verdict}");
+}
