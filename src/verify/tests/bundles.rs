@@ -8,7 +8,6 @@ use std::process::Command;
 use proptest::prelude::*;
 use sallyport_domain::hash::Hash;
 use sallyport_domain::ledger::bundle::{self, Verdict, archive};
-use sallyport_domain::ledger::entry;
 
 use sample::{Dice, Sample, sample, signer};
 
@@ -291,7 +290,7 @@ fn a_key_that_was_not_asked_for_proves_nothing() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(80))]
 
     #[test]
     fn any_byte_that_is_changed_is_found(seed in 0..4_u64, at: prop::sample::Index, flip in 1_u8..) {
@@ -352,7 +351,6 @@ fn an_act_of_a_newer_bastion_is_no_fault() {
     sample.tell(&br#"{"act":{"act":"moon_landed"},"actor":{"kind":"bastion"},"at":"2026-03-01T12:00:00Z","id":"e-01k9zq3b7m5e8v2x4c6n0t1y00"}"#[..]);
     let verdict = bundle::verify(&sample.bytes(), sample.fingerprint());
     assert!(verdict.is_sound(), "{verdict}");
-    assert!(entry::ENTRY.prefix.ends_with('\n'));
 }
 
 #[test]
