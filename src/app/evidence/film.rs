@@ -113,7 +113,7 @@ impl Camera {
         let terminal = &self.screen.terminal;
         let is_key = self.film.steps.len().is_multiple_of(KEY_EVERY);
         let mut now = Vec::new();
-        for line in terminal.active_screen().visible_lines() {
+        for line in terminal.screen().visible_lines() {
             now.push(row(line, &mut self.styles, &mut self.film.styles));
         }
         let mut changes = serde_json::Map::new();
