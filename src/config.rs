@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use toml::{Spanned, Table, Value};
 
 pub use crate::api::ApiSettings;
+use crate::app::ledger::anchors::LedgerSettings;
 use crate::app::recordings::RecordingSettings;
 use crate::app::recordings::journal::Durability;
 use crate::app::requests::RequestSettings;
@@ -50,6 +51,7 @@ pub struct Config {
     pub blobs: BlobSettings,
     pub recording: RecordingSettings,
     pub requests: RequestSettings,
+    pub ledger: LedgerSettings,
     pub master_key: MasterKeySettings,
     pub log: LogSettings,
 }
@@ -128,11 +130,12 @@ impl Config {
             blobs: section("blobs", &mut given, &mut faults),
             recording: section("recording", &mut given, &mut faults),
             requests: section("requests", &mut given, &mut faults),
+            ledger: section("ledger", &mut given, &mut faults),
             master_key: section("master_key", &mut given, &mut faults),
             log: section("log", &mut given, &mut faults),
         };
         for unknown in given {
-            let message = "there is no such section (one of server, ssh, api, database, blobs, recording, requests, master_key, log)";
+            let message = "there is no such section (one of server, ssh, api, database, blobs, recording, requests, ledger, master_key, log)";
             let key = format!("{}.{}", unknown.section, unknown.key);
             faults.push(ConfigFault { key, place: unknown.place, message: message.to_owned() });
         }
@@ -180,6 +183,7 @@ impl Config {
             ("recording.ship_interval", Some(self.recording.ship_interval)),
             ("recording.segment_time", Some(self.recording.segment_time)),
             ("requests.expire_after", Some(self.requests.expire_after)),
+            ("ledger.anchor_every", Some(self.ledger.anchor_every)),
         ] {
             if time.is_some_and(|time| time.is_zero()) {
                 fault(key, "must be longer than nothing");
@@ -198,6 +202,9 @@ impl Config {
         let MasterKeySettings { file, env, credential } = &self.master_key;
         if [file.is_some(), env.is_some(), credential.is_some()].into_iter().filter(|set| *set).count() > 1 {
             fault("master_key", "only one of `file`, `env` and `credential` may be set");
+        }
+        if let Err(message) = self.ledger.check() {
+            fault("ledger.anchor_syslog", message);
         }
         if self.blobs.access_key_id.is_some() != self.blobs.secret_access_key_file.is_some() {
             fault("blobs", "`access_key_id` and `secret_access_key_file` belong together");

@@ -44,6 +44,7 @@ impl From<LedgerError> for ApiError {
             LedgerError::Sealed(_) | LedgerError::NoRandomness | LedgerError::Key(_) | LedgerError::Sign { .. } => {
                 ApiError::internal(error)
             }
+            LedgerError::Blob(_) => ApiError::Unavailable(text),
             LedgerError::Db(error) => error.into(),
         }
     }

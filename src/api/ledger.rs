@@ -15,6 +15,7 @@ use super::ApiState;
 use super::access::{Known, Look, May};
 use super::error::{ApiError, Problem};
 use super::extract::{Path, Query};
+use crate::app::ledger::anchors::AnchorState;
 use crate::app::ledger::proofs::{self, Which};
 
 /// Where the ledger stands.
@@ -27,6 +28,24 @@ pub struct Ledger {
     /// Events that have no place yet, and since when the oldest waits.
     pub waiting: u64,
     pub waiting_since: Option<DateTime<Utc>>,
+    /// How each anchor of each node does.
+    pub anchors: Vec<Anchor>,
+}
+
+/// A place outside, and how far checkpoints have come there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Anchor {
+    pub node: String,
+    /// `file`, `blobs`, `syslog` or `webhook`.
+    pub name: String,
+    /// How many events the last checkpoint stands for that got there.
+    pub size: u64,
+    pub at: Option<DateTime<Utc>>,
+    /// Why the last try failed, and since when every try has.
+    pub error: Option<String>,
+    pub failing_since: Option<DateTime<Utc>>,
+    /// It has failed for longer than is borne.
+    pub late: bool,
 }
 
 /// A key that signs checkpoints, or did.
@@ -111,7 +130,13 @@ pub(super) async fn show(_may: May<Look>, State(state): State<ApiState>) -> Resu
         signed_at: standing.checkpoint.map(|checkpoint| checkpoint.at),
         waiting: standing.waiting,
         waiting_since: standing.waiting_since,
+        anchors: standing.anchors.into_iter().map(shape_anchor).collect(),
     }))
+}
+
+fn shape_anchor(state: AnchorState) -> Anchor {
+    let AnchorState { node, name, size, at, error, failing_since, late } = state;
+    Anchor { node, name, size, at, error, failing_since, late }
 }
 
 /// The public keys that sign checkpoints, the oldest first.

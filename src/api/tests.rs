@@ -431,6 +431,37 @@ async fn every_operation_answers_those_who_may_and_nobody_else() {
     assert_eq!(operations().len(), ACCESS.len(), "a row of the table belongs to no operation");
 }
 
+#[tokio::test]
+async fn whoever_has_the_public_key_can_verify_an_event_with_what_the_api_gives() {
+    use sallyport_domain::ledger::checkpoint::{Checkpoint, KnownKey};
+    use sallyport_domain::ledger::{entry, merkle};
+    let served = Served::start().await;
+    crate::app::ledger::keys::ensure(&served.app, &"bastion.example/ledger".parse().unwrap()).await.unwrap();
+    let client = served.operator();
+    client.post("/people", json!({"name": "alice"})).await;
+    crate::app::ledger::sequencer::Sequencer::new(served.app.clone()).catch_up().await.unwrap();
+    let events = client.get("/events").await;
+    let event = events["items"].as_array().unwrap().last().unwrap()["id"].as_str().unwrap().to_owned();
+
+    let proof = client.get(&format!("/ledger/proof/inclusion?event={event}")).await;
+    let keys = client.get("/ledger/keys").await;
+    let grown = client.get("/ledger/proof/consistency?from=1").await;
+    let standing = client.get("/ledger").await;
+
+    let key = KnownKey { key: keys[0]["vkey"].as_str().unwrap().parse().unwrap(), last_size: None };
+    let note = proof["checkpoint"].as_str().unwrap();
+    let checkpoint = Checkpoint::open(note.as_bytes(), "bastion.example/ledger", &[key]).unwrap();
+    let path = |proof: &Value| -> Vec<sallyport_domain::hash::Hash> {
+        proof["path"].as_array().unwrap().iter().map(|hash| hash.as_str().unwrap().parse().unwrap()).collect()
+    };
+    let leaf = entry::hash(proof["entry"].as_str().unwrap().as_bytes());
+    let index = proof["index"].as_u64().unwrap();
+    assert_eq!(merkle::verify_inclusion(leaf, index, &checkpoint.head(), &path(&proof)), Ok(()));
+    assert!(proof["entry"].as_str().unwrap().contains(&event));
+    assert!(!path(&grown).is_empty());
+    assert_eq!((&standing["size"], &standing["waiting"]), (&proof["size"], &json!(0)));
+}
+
 #[test]
 fn the_document_is_the_one_in_docs() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json");

@@ -8,6 +8,7 @@ pub mod access;
 pub mod audit;
 pub mod catalogue;
 pub mod clock;
+pub mod clock_watch;
 pub mod evidence;
 pub mod files;
 pub mod grants;

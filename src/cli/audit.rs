@@ -13,6 +13,8 @@ use crate::api::audit::Event;
 pub(crate) enum AuditCommand {
     /// List events, the oldest first
     Ls(LsArgs),
+    /// Verify all of it, and the recordings: the same as `sallyport verify`
+    Verify(super::verify::VerifyArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -52,9 +54,10 @@ const COLUMNS: &[Column<Event>] = &[
 ];
 
 pub(crate) async fn run(command: AuditCommand, global: &Global) -> Result<(), Failure> {
-    let client = global.client()?;
     match command {
+        AuditCommand::Verify(args) => super::verify::run(args, global).await,
         AuditCommand::Ls(args) => {
+            let client = global.client()?;
             let mut query = Vec::new();
             query.extend(args.act.map(|act| ("act", act)));
             query.extend(args.session.map(|session| ("session", session.to_string())));

@@ -60,7 +60,7 @@ pub(crate) fn run(command: ConfigCommand, global: &Global) -> Result<(), Failure
 /// Every setting under its key, as the file would write it; what is not set is left out. Taken apart field by field, so
 /// that a setting that is added here and forgotten there does not compile.
 fn settings(config: &Config) -> Value {
-    let Config { server, ssh, api, database, blobs, recording, requests, master_key, log } = config;
+    let Config { server, ssh, api, database, blobs, recording, requests, ledger, master_key, log } = config;
     let crate::config::ServerSettings { data_dir, node: _ } = server;
     let crate::config::SshSettings {
         listen,
@@ -91,6 +91,17 @@ fn settings(config: &Config) -> Value {
         stdin_budget,
         backlog_budget,
     } = recording;
+    let crate::app::ledger::anchors::LedgerSettings {
+        anchor_every,
+        anchor_late_after,
+        anchor_blobs,
+        anchor_file,
+        anchor_syslog,
+        anchor_syslog_ca_file,
+        anchor_webhook,
+        anchor_webhook_token_file,
+        verify_every,
+    } = ledger;
     let mut all = json!({
         "server": { "data_dir": data_dir, "node": config.node() },
         "ssh": {
@@ -115,6 +126,7 @@ fn settings(config: &Config) -> Value {
         "api": { "socket": api.socket, "listen": api.listen, "operators": api.operators },
         "database": {
             "url": without_password(&database.url),
+            "migrate_url": database.migrate_url.as_deref().map(without_password),
             "max_connections": database.max_connections,
             "acquire_timeout": span(&database.acquire_timeout),
         },
@@ -137,6 +149,17 @@ fn settings(config: &Config) -> Value {
             "backlog_budget": backlog_budget.to_string(),
         },
         "requests": { "expire_after": span(&requests.expire_after), "max_open": requests.max_open },
+        "ledger": {
+            "anchor_every": span(anchor_every),
+            "anchor_late_after": span(anchor_late_after),
+            "anchor_blobs": anchor_blobs,
+            "anchor_file": anchor_file,
+            "anchor_syslog": anchor_syslog,
+            "anchor_syslog_ca_file": anchor_syslog_ca_file,
+            "anchor_webhook": anchor_webhook.as_deref().map(without_password),
+            "anchor_webhook_token_file": anchor_webhook_token_file,
+            "verify_every": span(verify_every),
+        },
         "master_key": { "file": master_key.file, "env": master_key.env, "credential": master_key.credential },
         "log": { "level": log.level, "format": format!("{:?}", log.format).to_ascii_lowercase() },
     });

@@ -18,7 +18,8 @@ use crate::api::health::Health;
 use crate::api::page::Page;
 use crate::config::Config;
 use crate::store::blob::Blobs;
-use crate::store::db::{Db, policy_version};
+use crate::store::db::anchors::AnchorState;
+use crate::store::db::{Db, policy_version, roles};
 use crate::store::seal::MasterKey;
 
 #[derive(Debug, clap::Args)]
@@ -111,6 +112,8 @@ async fn checks(file: &Path) -> Vec<Check> {
         folder("data folder", &config.server.data_dir),
         master_key(&config),
         database(&config).await,
+        rights(&config).await,
+        anchors(&config).await,
         blobs(&config).await,
         journal(&config),
         space(&config.recording.journal_dir),
@@ -219,6 +222,63 @@ async fn database(config: &Config) -> Check {
             )
         }
         Err(_elapsed) => Check::failed(WHAT, "it does not answer", "start it, or mend `[database] url`"),
+    }
+}
+
+/// Whether the role that serves could change what must stay.
+async fn rights(config: &Config) -> Check {
+    const WHAT: &str = "database rights";
+    if sqlite_file(config).is_some() {
+        return Check::ok(WHAT, "SQLite has none; triggers keep events as they are");
+    }
+    let look = async {
+        let db = Db::connect(&config.database).await?;
+        let changeable = roles::changeable(&db).await;
+        db.close().await;
+        changeable
+    };
+    let advice =
+        "make the tables belong to another role, and set `[database] migrate_url` for the next start (docs/operate.md)";
+    match tokio::time::timeout(DEADLINE, look).await {
+        Ok(Ok(Some(tables))) if !tables.is_empty() => {
+            let found = format!("the bastion's role owns or may change {}; only triggers keep them", tables.join(", "));
+            Check::warning(WHAT, found, advice)
+        }
+        Ok(Ok(_)) => Check::ok(WHAT, "the bastion's role can read and add events, and not change them"),
+        Ok(Err(error)) => Check::failed(WHAT, format!("{:#}", anyhow::Error::new(error)), "look at the database first"),
+        Err(_elapsed) => Check::failed(WHAT, "it does not answer", "look at the database first"),
+    }
+}
+
+/// Whether signed checkpoints get out of the database.
+async fn anchors(config: &Config) -> Check {
+    const WHAT: &str = "anchors";
+    if sqlite_file(config).is_some_and(|file| !file.exists()) {
+        return Check::warning(WHAT, "there is no database yet", "`sallyport serve` creates it when it starts");
+    }
+    let look = async {
+        let db = Db::connect(&config.database).await?;
+        let states = crate::store::db::anchors::list(&mut db.read().await?).await;
+        db.close().await;
+        states
+    };
+    let states = match tokio::time::timeout(DEADLINE, look).await {
+        Ok(Ok(states)) => states,
+        Ok(Err(error)) => {
+            return Check::failed(WHAT, format!("{:#}", anyhow::Error::new(error)), "look at the database first");
+        }
+        Err(_elapsed) => return Check::failed(WHAT, "the database does not answer", "look at the database first"),
+    };
+    let text = |state: &AnchorState| {
+        let error = state.error.as_ref().map(|error| format!(", {error}")).unwrap_or_default();
+        format!("{} of {}: {} events{error}", state.name, state.node, state.size)
+    };
+    let advice = "mend the anchor, or `[ledger]`; until then who owns the database could put back an older one";
+    match states.iter().find(|state| state.late).or_else(|| states.iter().find(|state| state.error.is_some())) {
+        Some(late) if late.late => Check::failed(WHAT, format!("late: {}", text(late)), advice),
+        Some(failing) => Check::warning(WHAT, text(failing), advice),
+        None if states.is_empty() => Check::warning(WHAT, "nothing was brought out yet", advice),
+        None => Check::ok(WHAT, states.iter().map(text).collect::<Vec<_>>().join("; ")),
     }
 }
 

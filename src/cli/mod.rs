@@ -21,6 +21,7 @@ mod export;
 mod files;
 mod grant;
 mod known_hosts;
+mod ledger;
 mod person;
 mod play;
 mod recording;
@@ -31,6 +32,7 @@ mod session;
 mod target;
 mod token;
 mod totp;
+mod verify;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -158,6 +160,11 @@ enum Command {
     /// The audit log
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Signed checkpoints of the audit log, and proofs
+    #[command(subcommand)]
+    Ledger(ledger::LedgerCommand),
+    /// Verify that everything is as it was written: events, recordings, anchors
+    Verify(verify::VerifyArgs),
     /// Files that prove to outsiders what happened
     #[command(subcommand)]
     Evidence(evidence::EvidenceCommand),
@@ -225,6 +232,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Token(command) => block_on(token::run(command, &global)),
         Command::Evidence(command) => block_on(evidence::run(command, &global)),
         Command::Audit(command) => block_on(audit::run(command, &global)),
+        Command::Ledger(command) => block_on(ledger::run(command, &global)),
+        Command::Verify(args) => serve_on(verify::run(args, &global)),
     }
 }
 

@@ -12,15 +12,17 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::failure::{Failure, FailureKind};
 use crate::api::{self, ApiState, ScanError};
 use crate::app::App;
 use crate::app::clock::Clock;
+use crate::app::clock_watch;
 use crate::app::health::{self, Health};
 use crate::app::keys::{self, Purpose, TargetKeys};
 use crate::app::ledger;
+use crate::app::ledger::anchors::Anchors;
 use crate::app::ledger::sequencer::Sequencer;
 use crate::app::recordings::Recordings;
 use crate::app::requests;
@@ -42,13 +44,16 @@ pub(crate) struct ServeArgs {
     /// The configuration file
     #[arg(long, env = "SALLYPORT_CONFIG", value_name = "FILE", default_value = super::config::USUAL_FILE)]
     pub(crate) config: PathBuf,
+    /// Start although the database is older than, or another than, what an anchor has seen; it becomes an event
+    #[arg(long)]
+    pub(crate) accept_older_database: bool,
 }
 
 pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let config = super::config::load(&args.config)?;
     let serve = async {
         telemetry::start(&config.log)?;
-        let bastion = Bastion::start(config, Clock::system()).await?;
+        let bastion = Bastion::start_with(config, Clock::system(), args.accept_older_database).await?;
         wait_for_stop().await?;
         bastion.stop().await;
         anyhow::Ok(())
@@ -70,6 +75,7 @@ pub(super) async fn wait_for_stop() -> anyhow::Result<()> {
 pub struct Bastion {
     app: App,
     recordings: Recordings,
+    anchors: Anchors,
     door: Arc<Door>,
     ssh_address: SocketAddr,
     api_address: Option<SocketAddr>,
@@ -81,16 +87,25 @@ impl Bastion {
     /// Opens the stores, begins to recover what an earlier run left behind, and opens the doors. When this returns, people can
     /// log in.
     pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
+        Self::start_with(config, clock, false).await
+    }
+
+    /// The same; with `accept_older` even where an anchor has seen more than the database holds.
+    pub async fn start_with(config: Config, clock: Clock, accept_older: bool) -> anyhow::Result<Self> {
         let node = config.node();
         let data_dir = &config.server.data_dir;
         std::fs::create_dir_all(data_dir)
             .with_context(|| format!("cannot make the data folder `{}`", data_dir.display()))?;
         let master = load_master_key(&config)?;
         let db = Db::connect(&config.database).await?;
-        db.migrate().await?;
+        db.migrate_as(config.database.migrate_url.as_deref()).await?;
         let blobs = Blobs::open(&config.blobs)?;
         let app = App::new(db, blobs, clock, master).with_requests(config.requests.clone());
         let app = app.with_settings(config.in_force());
+        clock_watch::resume(&app, &node).await.context("cannot read the highest time that was seen")?;
+        let anchors = Anchors::open(&config.ledger, &app.blobs, &node)?;
+        look_at_anchors(&app, &anchors, accept_older).await?;
+        ledger::keys::ensure(&app, &config.ledger_name()).await?;
         let recordings = Recordings::new(app.clone(), config.recording.clone())
             .with_context(|| format!("cannot use the journal folder `{}`", config.recording.journal_dir.display()))?;
         let left =
@@ -103,7 +118,6 @@ impl Bastion {
             );
         }
         recordings.recover(left);
-        ledger::keys::ensure(&app, &config.ledger_name()).await?;
         let host_key = bastion_key(&app, Purpose::HostKey).await?;
         let user_ca = bastion_key(&app, Purpose::UserCa).await?;
         let host_ca = bastion_key(&app, Purpose::HostCa).await?;
@@ -154,16 +168,22 @@ impl Bastion {
             async move { health.sweep(app, stop).await }
         });
         tasks.spawn(health::listen(app.clone(), stop.clone()));
+        tasks.spawn(clock_watch::watch(app.clone(), config.node(), stop.clone()));
         tasks.spawn(requests::sweep(app.clone(), stop.clone()));
-        tasks.spawn(ledger::manifests::sweep(app.clone(), stop.clone(), || {}));
-        tasks.spawn(Sequencer::new(app.clone()).run(stop.clone()));
+        tasks.spawn({
+            let anchors = anchors.clone();
+            ledger::manifests::sweep(app.clone(), stop.clone(), move || anchors.wake())
+        });
+        tasks.spawn(Sequencer::new(app.clone()).halted_by(anchors.halted()).run(stop.clone()));
+        tasks.spawn(ledger::background::run(app.clone(), anchors.clone(), config.ledger.verify_every, stop.clone()));
+        tasks.spawn(anchors.clone().run(app.clone(), stop.clone()));
         tasks.spawn(apis.serve(state, stop.clone()));
         tasks.spawn({
             let door = door.clone();
             async move { door.serve(listener).await }
         });
         info!(address = %ssh_address, "The bastion is open.");
-        Ok(Self { app, recordings, door, ssh_address, api_address, stop, tasks })
+        Ok(Self { app, recordings, anchors, door, ssh_address, api_address, stop, tasks })
     }
 
     /// Where engineers connect.
@@ -203,8 +223,26 @@ impl Bastion {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+        ledger::finish(&self.app, &self.anchors).await;
         info!("The bastion has stopped.");
     }
+}
+
+/// A database that was put back to an older state, or forked, is not served from until somebody says that it is meant.
+async fn look_at_anchors(app: &App, anchors: &Anchors, accept_older: bool) -> anyhow::Result<()> {
+    let faults = anchors.compare(app).await.context("cannot compare the database with the anchors")?;
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let said: Vec<String> = faults.iter().map(|fault| format!("{}: {}", fault.place, fault.what)).collect();
+    anyhow::ensure!(
+        accept_older,
+        "the database is not what was anchored:\n  {}\nrestore the newer one; or, if this one is meant, start once with \
+         `sallyport serve --accept-older-database`, which is written down",
+        said.join("\n  ")
+    );
+    warn!("The database is older than what was anchored; it is taken on as it is.");
+    anchors.accept(app).await.context("cannot write down that an older database is taken on")
 }
 
 /// The master key; the usual file is made at the first start.

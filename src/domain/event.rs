@@ -238,6 +238,34 @@ pub enum Act {
         recording: RecordingId,
         reason: String,
     },
+    /// The wall clock was set, by more than clocks drift: it showed `before`, and then `after`. The node goes by the later.
+    ClockStepped {
+        node: String,
+        before: DateTime<Utc>,
+        after: DateTime<Utc>,
+    },
+    /// Checkpoints do not get to an anchor.
+    AnchorLate {
+        node: String,
+        anchor: String,
+        since: DateTime<Utc>,
+        error: String,
+    },
+    /// They get there again.
+    AnchorRecovered {
+        node: String,
+        anchor: String,
+    },
+    /// What the ledger or a recording holds is not what was written; `sallyport verify` tells all of it.
+    LedgerAlarm {
+        place: String,
+        what: String,
+    },
+    /// A database of `found` signed events was taken on, though an anchor had seen `anchored`.
+    RollbackAccepted {
+        found: u64,
+        anchored: u64,
+    },
     RecordingViewed {
         recording: RecordingId,
     },

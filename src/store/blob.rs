@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt as _;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt, RetryConfig};
+use object_store::{BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt, PutMode, RetryConfig};
 use secrecy::zeroize::Zeroizing;
 use serde::Deserialize;
 
@@ -57,6 +58,14 @@ pub enum BlobError {
 const DEADLINE: Duration = Duration::from_mins(1);
 /// The longest that one request may take: a segment is well under a megabyte.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(20);
+
+/// What became of an object that must not be written twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Created {
+    Fresh,
+    /// One was there already.
+    Existed,
+}
 
 /// The object store. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -161,6 +170,47 @@ impl Blobs {
             let _ = tokio::task::spawn_blocking(move || forget_pages(&file)).await;
         }
         Ok(())
+    }
+
+    /// Stores `bytes` under `key` if nothing is there yet; what is there is left as it is.
+    pub async fn create(&self, key: &str, bytes: Bytes) -> Result<Created, BlobError> {
+        let path = parse("store", key)?;
+        let put = async {
+            match self.store.put_opts(&path, bytes.into(), PutMode::Create.into()).await {
+                Ok(_) => Ok(Created::Fresh),
+                Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                    Ok(Created::Existed)
+                }
+                Err(error) => Err(error),
+            }
+        };
+        within("store", key, put).await
+    }
+
+    /// The first `most` keys, in their order, of those in the folder `folder` that start with `prefix`.
+    pub async fn first_keys(&self, folder: &str, prefix: &str, most: usize) -> Result<Vec<String>, BlobError> {
+        let path = parse("list", folder.trim_end_matches('/'))?;
+        // S3 lists in the order of keys; a folder does not, so all of it is looked at.
+        let sorted = self.folder.is_none();
+        let list = async {
+            let mut keys = Vec::new();
+            let mut found = self.store.list(Some(&path));
+            while let Some(object) = found.next().await {
+                let key = object?.location.to_string();
+                if key.starts_with(prefix) {
+                    keys.push(key);
+                } else if sorted && key.as_str() > prefix {
+                    break;
+                }
+                if sorted && keys.len() >= most {
+                    break;
+                }
+            }
+            keys.sort_unstable();
+            keys.truncate(most);
+            Ok(keys)
+        };
+        within("list", folder, list).await
     }
 
     /// The whole object under `key`.

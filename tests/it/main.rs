@@ -18,5 +18,6 @@ mod support;
 mod bastion;
 mod cli;
 mod fixtures;
+mod ledger;
 mod recordings;
 mod toy_target;

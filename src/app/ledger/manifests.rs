@@ -98,7 +98,11 @@ pub async fn sweep(app: App, stop: CancellationToken, sealed: impl Fn()) {
     let mut ticks = tokio::time::interval(SWEEP);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        match seal_all(&app).await {
+        let done = tokio::select! {
+            done = seal_all(&app) => done,
+            () = stop.cancelled() => return,
+        };
+        match done {
             Ok(0) => {}
             Ok(_) => sealed(),
             Err(error) if error.is_unreachable() => {
@@ -108,12 +112,8 @@ pub async fn sweep(app: App, stop: CancellationToken, sealed: impl Fn()) {
         }
         tokio::select! {
             _ = ticks.tick() => {}
-            () = stop.cancelled() => break,
+            () = stop.cancelled() => return,
         }
-    }
-    // What ended while the bastion stopped.
-    if let Err(error) = seal_all(&app).await {
-        debug!(%error, "Some sessions are sealed at the next start.");
     }
 }
 

@@ -4,6 +4,8 @@
 //! event, in the transaction of its change ──► sequencer ──► place, tiles, checkpoint: one transaction ──► proofs, anchors
 //! ```
 //!
+//! - [`anchors`]: checkpoints outside of the database, and the look whether it still fits them.
+//! - [`background`]: verification on a schedule.
 //! - [`keys`]: what checkpoints are signed with.
 //! - [`sequencer`]: gives events their places; one node at a time.
 //! - [`manifests`]: what sessions leave behind, in one text each.
@@ -12,6 +14,8 @@
 //!
 //! What is hashed and signed, and how it is verified, is in the package `sallyport_domain::ledger`.
 
+pub mod anchors;
+pub mod background;
 pub mod keys;
 pub mod manifests;
 pub mod proofs;
@@ -20,12 +24,19 @@ pub mod sequencer;
 pub mod verify;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use sallyport_domain::ledger::checkpoint::CheckpointError;
 use sallyport_domain::ledger::merkle::{Head, ProofError};
 use sallyport_domain::ledger::note::{KeyError, NoteError};
 use sallyport_domain::ledger::tile::{Edge, TileError, TileId, Tiles};
 
+use tracing::debug;
+
+use self::anchors::Anchors;
+use self::sequencer::Sequencer;
+use crate::app::App;
+use crate::store::blob::BlobError;
 use crate::store::db::{DbError, Tx, ledger};
 use crate::store::seal::SealError;
 
@@ -58,7 +69,28 @@ pub enum LedgerError {
     #[error("there is no checkpoint {0}")]
     NoCheckpoint(String),
     #[error(transparent)]
+    Blob(#[from] BlobError),
+    #[error(transparent)]
     Db(#[from] DbError),
+}
+
+/// How long the last words may take when the program ends.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// What ended while the bastion stopped is sealed, gets its place and is brought out; what does not come to that is left to the
+/// next start.
+pub async fn finish(app: &App, anchors: &Anchors) {
+    let words = async {
+        manifests::seal_all(app).await?;
+        Sequencer::new(app.clone()).halted_by(anchors.halted()).catch_up().await?;
+        anchors.round(app).await;
+        Ok::<(), LedgerError>(())
+    };
+    match tokio::time::timeout(LAST_WORDS, words).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!(%error, "The last events get their places at the next start."),
+        Err(_elapsed) => debug!("The last events get their places at the next start."),
+    }
 }
 
 /// Reads tiles; a partial one has as many hashes as there are by now.

@@ -9,6 +9,7 @@ use sallyport_domain::ledger::tile::{Plan, TileId};
 
 use super::{LedgerError, StoredCheckpoint};
 use crate::app::App;
+use crate::store::db::anchors::{self, AnchorState};
 use crate::store::db::{Tx, ledger};
 
 /// Which event is meant.
@@ -46,6 +47,7 @@ pub struct Standing {
     /// Events without a place yet, and how old the oldest is.
     pub waiting: u64,
     pub waiting_since: Option<DateTime<Utc>>,
+    pub anchors: Vec<AnchorState>,
 }
 
 /// The signed checkpoint of `size`, or the largest.
@@ -111,7 +113,8 @@ pub async fn standing(app: &App) -> Result<Standing, LedgerError> {
     let mut tx = app.db.read().await?;
     let checkpoint = ledger::latest_checkpoint(&mut tx).await?;
     let (waiting, waiting_since) = ledger::waiting(&mut tx).await?;
-    Ok(Standing { checkpoint, waiting, waiting_since })
+    let anchors = anchors::list(&mut tx).await?;
+    Ok(Standing { checkpoint, waiting, waiting_since, anchors })
 }
 
 /// Every key of the ledger, the oldest first.

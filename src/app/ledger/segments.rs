@@ -65,12 +65,7 @@ async fn check_objects(app: &App, seal: &RecordingSeal, report: &mut Report) -> 
                 tally = None;
                 continue;
             }
-            Err(error) => {
-                report.fault(place, format!("it cannot be fetched: {}", chain(&error)));
-                let _said = verifier.missing();
-                tally = None;
-                continue;
-            }
+            Err(error) => return Err(error.into()),
         };
         report.bytes += stored.len() as u64;
         report.segments += 1;
@@ -139,7 +134,8 @@ pub(super) async fn check_unsealed(app: &App, report: &mut Report) -> Result<(),
                 Ok((_, found)) => {
                     report.fault(place, format!("its SHA-256 should be {}, and is {found}", row.sha256));
                 }
-                Err(error) => report.fault(place, error.to_string()),
+                Err(error @ BlobError::NotFound { .. }) => report.fault(place, error.to_string()),
+                Err(error) => return Err(error.into()),
             }
         }
     }

@@ -8,6 +8,8 @@
 //! Before it signs, it looks whether the tree is the one that was signed last. If it is not, it signs no more: a second
 //! history under the same name would make every proof worthless.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sallyport_domain::hash::Hash;
@@ -30,9 +32,6 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// The most events that one transaction places.
 const BATCH: u32 = 2048;
 
-/// How long the last events may take when the program ends.
-const LAST_TURNS: Duration = Duration::from_secs(5);
-
 /// What came of one turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
@@ -50,15 +49,23 @@ pub struct Sequencer {
     signer: Option<(Uuid, SignerKey)>,
     /// The tree's edge as this node left it, while no other one has gone on.
     edge: Option<Edge>,
+    /// Set when an anchor has seen another history.
+    halted: Arc<AtomicBool>,
 }
 
 impl Sequencer {
     /// A sequencer; the ledger's key must be there ([`keys::ensure`]).
     pub fn new(app: App) -> Self {
-        Self { app, signer: None, edge: None }
+        Self { app, signer: None, edge: None, halted: Arc::default() }
     }
 
-    /// Takes turns until `stop`, and then until nothing is waiting.
+    /// The same, signing nothing while `halted` is set.
+    #[must_use]
+    pub fn halted_by(self, halted: Arc<AtomicBool>) -> Self {
+        Self { halted, ..self }
+    }
+
+    /// Takes turns until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -68,7 +75,11 @@ impl Sequencer {
                 _ = ticks.tick() => {}
                 () = stop.cancelled() => break,
             }
-            match self.catch_up().await {
+            let placed = tokio::select! {
+                placed = self.batches() => placed,
+                () = stop.cancelled() => break, // a transaction that is given up leaves nothing behind
+            };
+            match placed {
                 Ok(()) => said = None,
                 Err(LedgerError::Db(error)) if error.is_unreachable() => {
                     debug!(%error, "New events wait for their places: the database does not answer.");
@@ -82,9 +93,14 @@ impl Sequencer {
                 }
             }
         }
-        if !matches!(tokio::time::timeout(LAST_TURNS, self.catch_up()).await, Ok(Ok(()))) {
-            debug!("The last events get their places at the next start.");
-        }
+    }
+
+    /// Takes turns while they are full; what comes meanwhile waits for the next interval, so that checkpoints stay few.
+    async fn batches(&mut self) -> Result<(), LedgerError> {
+        while let Turn::Placed { events, .. } = self.turn().await?
+            && events == BATCH as usize
+        {}
+        Ok(())
     }
 
     /// Takes turns until nothing is waiting, or another node has the turn.
@@ -95,6 +111,9 @@ impl Sequencer {
 
     /// Gives places to what is waiting, at most one batch.
     pub async fn turn(&mut self) -> Result<Turn, LedgerError> {
+        if self.halted.load(Ordering::Acquire) {
+            return Err(LedgerError::Broken("an anchor has seen another history".to_owned()));
+        }
         if !ledger::is_anything_waiting(&mut self.app.db.read().await?).await? {
             return Ok(Turn::Idle);
         }

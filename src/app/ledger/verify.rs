@@ -13,7 +13,7 @@ use sallyport_domain::ledger::entry;
 use sallyport_domain::ledger::manifest::Manifest;
 use sallyport_domain::ledger::merkle::Head;
 use sallyport_domain::ledger::tile::{self, Edge, TILE_WIDTH, TileId, Tiles};
-use sallyport_domain::ledger::verify::LedgerVerifier;
+use sallyport_domain::ledger::verify::{LedgerFault, LedgerVerifier};
 use serde::{Deserialize, Serialize};
 
 use super::{LedgerError, keys, segments};
@@ -104,7 +104,7 @@ impl Report {
         Some(Verified { size: self.events, root })
     }
 
-    fn fault(&mut self, place: impl Into<String>, what: impl Into<String>) {
+    pub(super) fn fault(&mut self, place: impl Into<String>, what: impl Into<String>) {
         if self.faults.len() < MOST_FAULTS {
             self.faults.push(Fault::new(place, what));
         }
@@ -117,6 +117,8 @@ pub struct Progress {
     pub events: u64,
     pub of: u64,
     pub segments: u64,
+    /// Up to where everything is proved: what a later run may go on from.
+    pub verified: Option<Verified>,
 }
 
 /// Verifies everything. `progress` is called now and then. An error means that something could not be read; what is wrong
@@ -261,14 +263,20 @@ impl Walk<'_> {
             if some.is_empty() {
                 return Ok(true); // the end says what is missing
             }
-            for placed in some.into_iter().filter(|placed| placed.index < report.of) {
+            for placed in some {
                 if !self.step(placed, report).await? {
                     return Ok(false);
                 }
             }
             let proven = self.verifier.proven();
             (report.events, report.root) = (proven.size, Some(proven.root));
-            progress(Progress { events: self.verifier.edge().size(), of: report.of, segments: report.segments });
+            progress(Progress {
+                events: self.verifier.edge().size(),
+                of: report.of,
+                segments: report.segments,
+                // What a fault follows is looked at again.
+                verified: report.verified().filter(|_| report.is_sound()),
+            });
         }
     }
 
@@ -304,7 +312,7 @@ impl Walk<'_> {
             Err(fault) => {
                 let proven = self.verifier.proven();
                 (report.events, report.root) = (proven.size, Some(proven.root));
-                report.fault(format!("event {index} ({})", event.id), chain(&fault));
+                report.fault(place_of(&fault), chain(&fault));
                 return Ok(false);
             }
         };
@@ -372,7 +380,7 @@ impl Walk<'_> {
         let size = self.verifier.edge().size();
         match self.verifier.finish() {
             Ok(proven) => (report.events, report.root) = (proven.head.size, Some(proven.head.root)),
-            Err(fault) => report.fault(format!("event {size}"), chain(&fault)),
+            Err(fault) => report.fault(place_of(&fault), chain(&fault)),
         }
         let mut tx = self.app.db.read().await?;
         // The right edge, as the next proofs are made of it.
@@ -430,6 +438,21 @@ fn checked_manifest(
             report.fault(place(), format!("it cannot be read: {error}"));
             None
         }
+    }
+}
+
+/// The first place that a fault speaks of.
+fn place_of(fault: &LedgerFault) -> String {
+    match fault {
+        LedgerFault::Order { expected: index, .. }
+        | LedgerFault::Form { index, .. }
+        | LedgerFault::Event { index, .. }
+        | LedgerFault::Unsettled { index, .. }
+        | LedgerFault::Cut { found: index, .. } => format!("event {index}"),
+        LedgerFault::StoredHash { index, .. } => format!("stored hash of event {index}"),
+        LedgerFault::Signed { suspect: Some(index), .. } => format!("event {index}"),
+        LedgerFault::Signed { from, size, suspect: None, .. } => format!("events {from} to {}", size.saturating_sub(1)),
+        LedgerFault::Empty { size } => format!("checkpoint of {size} events"),
     }
 }
 

@@ -4,7 +4,9 @@
 //! of this module's children take `&mut Tx`, so the use case owns the transaction. Every call has a deadline: a
 //! database that does not answer is an error that says so ([`DbError::is_unreachable`]), never a wait without end.
 
+pub mod anchors;
 pub mod bastion_keys;
+pub mod clock_marks;
 pub mod events;
 pub mod grants;
 pub mod ledger;
@@ -13,6 +15,7 @@ pub mod policy_version;
 pub mod principals;
 pub mod recordings;
 pub mod requests;
+pub mod roles;
 pub mod second_factors;
 pub mod sessions;
 pub mod targets;
@@ -71,6 +74,9 @@ fn to_count<T: TryFrom<i64>>(what: &'static str, value: impl Into<i64>) -> Resul
 pub struct DatabaseSettings {
     /// `sqlite:/path/to/file.db` or `postgres://user@host/database`. Empty means `sallyport.db` in the data folder.
     pub url: String,
+    /// The same database as another role, which owns the tables and changes them: then the role of `url` can only read and
+    /// add events. PostgreSQL only; left out, the role of `url` does both.
+    pub migrate_url: Option<String>,
     /// Connections that this node opens at most.
     pub max_connections: u32,
     /// How long a caller waits for a free connection.
@@ -80,7 +86,7 @@ pub struct DatabaseSettings {
 
 impl Default for DatabaseSettings {
     fn default() -> Self {
-        Self { url: String::new(), max_connections: 16, acquire_timeout: Duration::from_secs(5) }
+        Self { url: String::new(), migrate_url: None, max_connections: 16, acquire_timeout: Duration::from_secs(5) }
     }
 }
 
@@ -297,8 +303,22 @@ impl Db {
 
     /// Brings the tables up to this version. Nodes that start at once take turns.
     pub async fn migrate(&self) -> Result<(), DbError> {
+        self.migrate_as(None).await
+    }
+
+    /// The same as the role of `migrate_url`, if there is one; it also gives the role of this connection the rights that it
+    /// needs. Where all is up to date nothing is asked of either.
+    pub async fn migrate_as(&self, migrate_url: Option<&str>) -> Result<(), DbError> {
         let migrated = match self {
-            Db::Postgres(pool) => sqlx::migrate!("migrations/postgres").run(pool).await,
+            Db::Postgres(pool) => match migrate_url {
+                Some(owner) => return roles::migrate(pool, owner).await,
+                None if roles::is_up_to_date(pool).await? => return Ok(()),
+                // On a connection of its own: one that failed half-way would go back with its lock on it.
+                None => match answer(pool.acquire()).await {
+                    Ok(connection) => roles::MIGRATIONS.run(&mut connection.detach()).await,
+                    Err(error) => return Err(doing("bring the database's tables up to this version")(error)),
+                },
+            },
             Db::Sqlite { pool, .. } => sqlx::migrate!("migrations/sqlite").run(pool).await,
         };
         migrated.map_err(sqlx::Error::from).map_err(doing("bring the database's tables up to this version"))

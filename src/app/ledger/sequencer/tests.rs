@@ -172,7 +172,7 @@ async fn rows_of_the_ledger_cannot_be_changed_or_removed() {
             "DELETE FROM ledger_order WHERE idx = 1",
             "DELETE FROM ledger_tiles",
             "UPDATE ledger_tiles SET level = 3",
-            "DELETE FROM ledger_checkpoints WHERE size = 1",
+            "DELETE FROM ledger_checkpoints WHERE size > 0",
             "UPDATE ledger_checkpoints SET note = ''",
         ] {
             let mut tx = app.db.write().await.unwrap();
@@ -216,4 +216,72 @@ async fn a_tree_that_is_not_the_one_that_was_signed_is_never_signed_again() {
         assert_eq!(head(&app, None).await, signed);
     })
     .await;
+}
+
+/// Run by hand: `cargo test --lib -- --ignored --nocapture events_a_second`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "it measures, for ten seconds and with all cores"]
+async fn events_a_second_and_how_long_they_wait_for_their_place() {
+    const WRITERS: u32 = 8;
+    const A_SECOND: u32 = 5000;
+    const IN_ONE: u32 = 5;
+    const SECONDS: u32 = 10;
+    let db = crate::store::db::testing::open(crate::support::postgres::Postgres::shared().database().await).await;
+    let (mut app, _) = ready(db).await;
+    app.clock = crate::app::clock::Clock::system();
+    let stop = CancellationToken::new();
+    let sequencer = tokio::spawn(Sequencer::new(app.clone()).run(stop.clone()));
+    let began = std::time::Instant::now();
+    let mut writers = JoinSet::new();
+    for writer in 0..u128::from(WRITERS) {
+        let app = app.clone();
+        writers.spawn(async move {
+            let mut ticks = tokio::time::interval(Duration::from_secs(1) * WRITERS * IN_ONE / A_SECOND);
+            for _ in 0..SECONDS * A_SECOND / WRITERS / IN_ONE {
+                ticks.tick().await;
+                let mut tx = app.db.write().await.unwrap();
+                for _ in 0..IN_ONE {
+                    audit::append(&mut tx, app.clock.now(), &Actor::Bastion, act(writer)).await.unwrap();
+                }
+                tx.commit().await.unwrap();
+            }
+        });
+    }
+    while let Some(ended) = writers.join_next().await {
+        ended.unwrap();
+    }
+    let took = began.elapsed();
+    while proofs::standing(&app).await.unwrap().waiting > 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let all = began.elapsed();
+    stop.cancel();
+    sequencer.await.unwrap();
+
+    let mut tx = app.db.read().await.unwrap();
+    let (mut lags, mut at) = (Vec::new(), 0);
+    let signed = ledger::checkpoints(&mut tx, None, 10_000).await.unwrap();
+    for checkpoint in &signed {
+        for placed in ledger::placed(&mut tx, at, u32::try_from(checkpoint.size - at).unwrap()).await.unwrap() {
+            let event = entry::decode(&placed.event.unwrap().entry).unwrap();
+            lags.push((checkpoint.at - event.at).num_milliseconds());
+        }
+        at = checkpoint.size;
+    }
+    lags.remove(0); // the key's own event has the time of a manual clock
+    lags.sort_unstable();
+    let share = |percent: usize| lags[(lags.len() - 1) * percent / 100];
+    println!(
+        "{} events written in {took:?}, all in their places after {all:?}, {} checkpoints; waited ms p50 {} p99 {} max {}",
+        lags.len(),
+        signed.len(),
+        share(50),
+        share(99),
+        share(100)
+    );
+    let asked = std::time::Instant::now();
+    for index in (0..at).step_by(1000) {
+        proofs::inclusion(&app, Which::Index(index), None).await.unwrap();
+    }
+    println!("an inclusion proof took {:?}", asked.elapsed() / u32::try_from(at / 1000 + 1).unwrap());
 }
