@@ -207,7 +207,8 @@ impl From<EvidenceError> for ApiError {
         match error {
             EvidenceError::NoGrant(_) | EvidenceError::NoSession(_) => ApiError::NotFound(text),
             EvidenceError::NotSealed(_) | EvidenceError::TooLarge(_) => ApiError::Conflict(text),
-            EvidenceError::Fetch { source: BlobError::NotFound { .. }, .. } | EvidenceError::Recording { .. } => {
+            EvidenceError::Recording { .. } => ApiError::Damaged(text),
+            EvidenceError::Fetch { source, .. } if matches!(*source, BlobError::NotFound { .. }) => {
                 ApiError::Damaged(text)
             }
             EvidenceError::Fetch { recording, number, source } => {

@@ -94,9 +94,9 @@ pub enum EvidenceError {
     #[error("a bundle cannot be as large as that: make one for each session")]
     TooLarge(#[source] archive::TooLarge),
     #[error("segment {number} of recording {recording} cannot be fetched")]
-    Fetch { recording: RecordingId, number: usize, source: BlobError },
+    Fetch { recording: RecordingId, number: usize, source: Box<BlobError> },
     #[error("recording {recording} is not what its session's manifest says")]
-    Recording { recording: RecordingId, source: RecordingFault },
+    Recording { recording: RecordingId, source: Box<RecordingFault> },
     #[error("the event that tells of the bundle got no place in the ledger in time")]
     NotSequenced,
     #[error(transparent)]
@@ -338,7 +338,8 @@ async fn record(
     let mut making = Making::new(Arc::clone(manifest), seal, spool, budget)?;
     for (number, row) in rows.iter().enumerate() {
         let fetched = app.blobs.get(&row.object).await;
-        let stored = fetched.map_err(|source| EvidenceError::Fetch { recording: id, number, source })?;
+        let stored =
+            fetched.map_err(|source| EvidenceError::Fetch { recording: id, number, source: Box::new(source) })?;
         let work = move || making.segment(number, &stored).map(|()| making);
         making = tokio::task::spawn_blocking(work).await.map_err(EvidenceError::internal)??;
     }
@@ -389,7 +390,7 @@ impl Making {
     }
 
     fn wrong(&self, source: impl Into<RecordingFault>) -> EvidenceError {
-        EvidenceError::Recording { recording: self.seal.recording, source: source.into() }
+        EvidenceError::Recording { recording: self.seal.recording, source: Box::new(source.into()) }
     }
 
     fn segment(&mut self, number: usize, stored: &Bytes) -> Result<(), EvidenceError> {
