@@ -1,5 +1,7 @@
 //! Bundles, good and bad: what the verifier finds, that a verifier in another language finds the same, and the program itself.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod sample;
 
 use std::path::{Path, PathBuf};
