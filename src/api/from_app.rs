@@ -3,6 +3,7 @@
 
 use super::error::ApiError;
 use crate::app::DbError;
+use crate::app::evidence::EvidenceError;
 use crate::app::grants::GrantError;
 use crate::app::ledger::LedgerError;
 use crate::app::passwords::PasswordError;
@@ -13,6 +14,7 @@ use crate::app::second_factor::SecondFactorError;
 use crate::app::sessions::SessionError;
 use crate::app::targets::TargetError;
 use crate::app::tokens::TokenError;
+use crate::store::blob::BlobError;
 
 impl From<DbError> for ApiError {
     fn from(error: DbError) -> Self {
@@ -194,6 +196,31 @@ impl From<ReadError> for ApiError {
                 ApiError::Unavailable(format!("segment {number} cannot be fetched from the object store now"))
             }
             ReadError::Db(error) => error.into(),
+        }
+    }
+}
+
+impl From<EvidenceError> for ApiError {
+    fn from(error: EvidenceError) -> Self {
+        let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+        let text = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+        match error {
+            EvidenceError::NoGrant(_) | EvidenceError::NoSession(_) => ApiError::NotFound(text),
+            EvidenceError::NotSealed(_) | EvidenceError::TooLarge(_) => ApiError::Conflict(text),
+            EvidenceError::Recording { .. } => ApiError::Damaged(text),
+            EvidenceError::Fetch { source, .. } if matches!(*source, BlobError::NotFound { .. }) => {
+                ApiError::Damaged(text)
+            }
+            EvidenceError::Fetch { recording, number, source } => {
+                tracing::warn!(error = %source, "The object store cannot be read");
+                ApiError::Unavailable(format!(
+                    "segment {number} of recording {recording} cannot be fetched from the object store now"
+                ))
+            }
+            EvidenceError::NotSequenced => ApiError::Unavailable(text),
+            EvidenceError::Ledger(error) => error.into(),
+            EvidenceError::Spool(_) | EvidenceError::Internal(_) => ApiError::internal(error),
+            EvidenceError::Db(error) => error.into(),
         }
     }
 }

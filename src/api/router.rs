@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 use super::error::ApiError;
 use super::extract::MOST_BODY_BYTES;
 use super::{
-    ApiState, audit, bastion, error, files, grants, health, ledger, people, recordings, replay, requests,
+    ApiState, audit, bastion, error, evidence, files, grants, health, ledger, people, recordings, replay, requests,
     second_factors, sessions, targets, tokens,
 };
 use crate::app::replay::Looks;
@@ -75,6 +75,8 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(replay::index))
         .routes(routes!(replay::segment))
         .routes(routes!(replay::frames))
+        .routes(routes!(evidence::of_grant))
+        .routes(routes!(evidence::of_session))
         .routes(routes!(audit::list))
         .routes(routes!(ledger::show))
         .routes(routes!(ledger::keys))

@@ -364,6 +364,8 @@ const ACCESS: &[(&str, [bool; 6])] = &[
     ("recordings_index", REPLAY),
     ("recordings_segment", REPLAY),
     ("recordings_frames", REPLAY),
+    ("evidence_of_grant", REPLAY),
+    ("evidence_of_session", REPLAY),
     ("events_list", LOOK),
     ("ledger_show", LOOK),
     ("ledger_keys", KNOWN),

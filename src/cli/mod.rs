@@ -16,6 +16,7 @@ mod completions;
 mod config;
 mod demo;
 mod doctor;
+mod evidence;
 mod export;
 mod files;
 mod grant;
@@ -164,6 +165,9 @@ enum Command {
     Ledger(ledger::LedgerCommand),
     /// Verify that everything is as it was written: events, recordings, anchors
     Verify(verify::VerifyArgs),
+    /// Files that prove to outsiders what happened
+    #[command(subcommand)]
+    Evidence(evidence::EvidenceCommand),
     /// The configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -226,6 +230,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Ca(command) => block_on(ca::run(&command, &global)),
         Command::KnownHosts(args) => block_on(known_hosts::run(&args, &global)),
         Command::Token(command) => block_on(token::run(command, &global)),
+        Command::Evidence(command) => block_on(evidence::run(command, &global)),
         Command::Audit(command) => block_on(audit::run(command, &global)),
         Command::Ledger(command) => block_on(ledger::run(command, &global)),
         Command::Verify(args) => serve_on(verify::run(args, &global)),

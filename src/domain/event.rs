@@ -273,6 +273,14 @@ pub enum Act {
         recording: RecordingId,
         format: String,
     },
+    /// Everything about a grant, or one session under it, was put into a bundle for somebody outside; `contents` is the SHA-256 of
+    /// its list of contents (see [`crate::ledger::bundle`]).
+    EvidenceMade {
+        grant: GrantId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session: Option<SessionId>,
+        contents: Hash,
+    },
 }
 
 /// Why the bastion ended a session.

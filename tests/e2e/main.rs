@@ -22,6 +22,7 @@ mod bastion;
 mod clients;
 mod credentials;
 mod denials;
+mod evidence;
 mod files;
 mod forwards;
 mod front;

@@ -6,6 +6,7 @@
 //!                                        └──tile::Plan──► inclusion and consistency proofs
 //! ```
 //!
+//! - [`bundle`]: everything about a grant or a session in one file, with its proofs, and its verifier.
 //! - [`canonical`]: JSON with one spelling (RFC 8785), behind a line that names its kind.
 //! - [`entry`]: events as the bytes that are hashed.
 //! - [`manifest`]: what a session left behind, bound to the ledger by its hash.
@@ -14,6 +15,7 @@
 //! - [`note`], [`checkpoint`]: signed tree heads (C2SP signed-note, tlog-checkpoint).
 //! - [`verify`]: the steps of a verifier over all of it, event by event and segment by segment.
 
+pub mod bundle;
 pub mod canonical;
 pub mod checkpoint;
 pub mod entry;
