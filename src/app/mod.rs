@@ -8,6 +8,7 @@ pub mod access;
 pub mod audit;
 pub mod catalogue;
 pub mod clock;
+pub mod commands;
 pub mod files;
 pub mod grants;
 pub mod health;

@@ -238,6 +238,13 @@ pub enum Act {
         recording: RecordingId,
         reason: String,
     },
+    /// A command that the session's grant flags was seen. `number` counts the recording's commands from 0.
+    CommandFlagged {
+        session: SessionId,
+        recording: RecordingId,
+        number: u32,
+        pattern: String,
+    },
     RecordingViewed {
         recording: RecordingId,
     },

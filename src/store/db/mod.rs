@@ -5,6 +5,7 @@
 //! database that does not answer is an error that says so ([`DbError::is_unreachable`]), never a wait without end.
 
 pub mod bastion_keys;
+pub mod commands;
 pub mod events;
 pub mod grants;
 pub mod policy_version;
