@@ -88,7 +88,7 @@ impl Keys {
     /// Takes the next byte. `brackets`: the program has asked for pastes in brackets.
     pub fn take(&mut self, byte: u8, brackets: bool) -> Stroke {
         self.state = match (self.state, byte) {
-            (State::Ground, 0x1b) => State::Escape,
+            (State::Ground | State::Escape, 0x1b) => State::Escape,
             (State::Ground, byte) => return self.take_plain(byte),
             (State::Escape, b'[') => {
                 self.number = 0;
@@ -96,7 +96,6 @@ impl Keys {
             }
             (State::Escape, b'O') => State::Single,
             (State::Escape, b']' | b'P' | b'_') => State::Answer,
-            (State::Escape, 0x1b) => State::Escape,
             (State::Escape, byte) if is_enter(byte) || is_drop(byte) => {
                 self.state = State::Ground;
                 return self.take_plain(byte);

@@ -94,8 +94,8 @@ impl Scanner {
 
     fn step(&mut self, byte: u8) -> Option<Mark> {
         self.state = match (self.state, byte) {
-            (_, 0x18 | 0x1a) => State::Ground, // CAN, SUB
-            (State::Ground | State::Escape | State::Control, 0x1b) => State::Escape,
+            (_, 0x18 | 0x1a) | (State::Other, 0x07) => State::Ground, // CAN, SUB
+            (State::Ground | State::Escape | State::Control, 0x1b) | (State::Escape, 0x20..=0x2f) => State::Escape,
             (State::Command, 0x1b) => State::StringEscape { mark: true },
             (State::Other, 0x1b) => State::StringEscape { mark: false },
             (State::Escape | State::StringEscape { .. }, b'[') => {
@@ -106,13 +106,11 @@ impl Scanner {
                 self.text.clear();
                 State::Command
             }
-            (State::Escape | State::StringEscape { .. }, b'P' | b'X' | b'^' | b'_') => State::Other,
             (State::Command, 0x07) | (State::StringEscape { mark: true }, b'\\') => {
                 self.state = State::Ground;
                 return parse(&std::mem::take(&mut self.text));
             }
-            (State::Other, 0x07) => State::Ground,
-            (State::Other, _) => State::Other,
+            (State::Other, _) | (State::Escape | State::StringEscape { .. }, b'P' | b'X' | b'^' | b'_') => State::Other,
             (State::Command, byte) => {
                 if self.text.len() < MOST_MARK {
                     self.text.push(byte);
@@ -138,7 +136,6 @@ impl Scanner {
                 }
                 State::Control
             }
-            (State::Escape, 0x20..=0x2f) => State::Escape, // intermediates
             (State::Ground | State::Escape | State::StringEscape { .. }, _) => State::Ground,
         };
         None

@@ -75,8 +75,9 @@ fn kept(text: &str) -> (String, bool) {
         match character {
             '\n' => kept.push('\n'),
             '\t' => kept.push(' '),
-            // Writing to a string does not fail.
-            control if control.is_control() => drop(write!(kept, "\\x{:02x}", u32::from(control))),
+            control if control.is_control() => {
+                let _ = write!(kept, "\\x{:02x}", u32::from(control)); // writing to a string does not fail
+            }
             character => kept.push(character),
         }
         if kept.len() > MOST_TEXT {
@@ -94,7 +95,9 @@ fn kept_bytes(bytes: &[u8]) -> (String, bool) {
     let mut text = String::new();
     for chunk in some.utf8_chunks() {
         text.push_str(chunk.valid());
-        chunk.invalid().iter().for_each(|byte| drop(write!(text, "\\x{byte:02x}")));
+        for byte in chunk.invalid() {
+            let _ = write!(text, "\\x{byte:02x}"); // as above
+        }
     }
     let (text, is_cut) = kept(&text);
     (text, is_cut || bytes.len() > some.len())

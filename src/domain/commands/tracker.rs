@@ -533,14 +533,11 @@ impl Verdict {
     fn take(&mut self, byte: u8) {
         self.escape = match (self.escape, byte) {
             (_, 0x1b) => 1,
-            (1, b'[' | b'O') => 2,
-            (2, 0x20..=0x3f) => 2,
-            (1 | 2, _) => 0,
-            (_, 0x20..=0x7e | 0x80..) => {
-                self.echoed += 1;
+            (1, b'[' | b'O') | (2, 0x20..=0x3f) => 2,
+            (before, byte) => {
+                self.echoed += u64::from(before == 0 && byte >= 0x20 && byte != 0x7f);
                 0
             }
-            (_, _) => 0,
         };
     }
 
