@@ -106,6 +106,7 @@ impl From<GrantError> for ApiError {
             | GrantError::TooMany { .. }
             | GrantError::NothingAllowed
             | GrantError::NoSessions
+            | GrantError::PatternsAndShell
             | GrantError::Destination
             | GrantError::NotInFuture { .. }
             | GrantError::EmptyWindow(_)

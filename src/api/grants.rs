@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 use ipnet::IpNet;
+use sallyport_domain::commands::rules::{CommandRules, ExecPattern, FlagPattern};
 use sallyport_domain::files::{FileRules, PathGlob, WayRules};
 use sallyport_domain::grant::{self, Approval, Capabilities, TargetSelector, Terms, Window};
 use sallyport_domain::hash::Hash;
@@ -49,6 +50,7 @@ pub struct Grant {
     #[schema(schema_with = schemas::approval)]
     pub approval: Approval,
     pub files: Files,
+    pub commands: Commands,
     pub not_before: DateTime<Utc>,
     /// The first instant at which the grant no longer holds.
     pub not_after: DateTime<Utc>,
@@ -104,6 +106,11 @@ impl Allow {
     pub fn usual() -> Self {
         Self { shell: true, exec: true, ..Self::default() }
     }
+
+    /// The same, where patterns may leave no shell.
+    pub fn usual_with(commands: &Commands) -> Self {
+        Self { shell: commands.exec.is_empty(), ..Self::usual() }
+    }
 }
 
 impl From<Capabilities> for Allow {
@@ -143,6 +150,32 @@ pub struct Files {
     pub upload_sha256: Option<Vec<Hash>>,
     /// Bytes that may leave through terminals and the output of commands in one session.
     pub terminal_bytes: Option<u64>,
+}
+
+/// What is said of commands; what is left out says nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Commands {
+    /// Where there are any, only single commands that match one as a whole may run, and no shell: `systemctl restart app-*`.
+    #[schema(value_type = Vec<String>)]
+    pub exec: Vec<ExecPattern>,
+    /// Commands that match one are flagged in the timeline, with an event: `*rm -rf*`.
+    #[schema(value_type = Vec<String>)]
+    pub flag: Vec<FlagPattern>,
+}
+
+impl From<CommandRules> for Commands {
+    fn from(rules: CommandRules) -> Self {
+        let CommandRules { exec, flag } = rules;
+        Self { exec, flag }
+    }
+}
+
+impl From<Commands> for CommandRules {
+    fn from(commands: Commands) -> Self {
+        let Commands { exec, flag } = commands;
+        Self { exec, flag }
+    }
 }
 
 /// What limits files in one direction; what is left out limits nothing.
@@ -207,7 +240,7 @@ pub struct MakeGrant {
     #[serde(default)]
     #[schema(value_type = Vec<String>)]
     pub logins: Vec<Login>,
-    /// A shell and single commands where it is left out.
+    /// A shell and single commands where it is left out; with patterns of commands no shell.
     #[serde(default)]
     pub allow: Option<Allow>,
     #[serde(default)]
@@ -223,6 +256,8 @@ pub struct MakeGrant {
     pub approval: Approval,
     #[serde(default)]
     pub files: Files,
+    #[serde(default)]
+    pub commands: Commands,
     /// Now, where it is left out.
     #[serde(default)]
     pub not_before: Option<DateTime<Utc>>,
@@ -331,8 +366,17 @@ fn shape(grant: grant::Grant, names: &HashMap<PrincipalId, PrincipalName>, now: 
     // People are never removed, so every id has its name.
     let person = |id: PrincipalId| names.get(&id).map(|name| PersonRef { id, name: name.clone() });
     let state = state_of(&grant, now);
-    let Terms { targets, logins, capabilities, source_networks, max_sessions, second_factor, approval, files } =
-        grant.terms;
+    let Terms {
+        targets,
+        logins,
+        capabilities,
+        source_networks,
+        max_sessions,
+        second_factor,
+        approval,
+        files,
+        commands,
+    } = grant.terms;
     Grant {
         id: grant.id,
         state,
@@ -345,6 +389,7 @@ fn shape(grant: grant::Grant, names: &HashMap<PrincipalId, PrincipalName>, now: 
         second_factor,
         approval,
         files: files.into(),
+        commands: commands.into(),
         not_before: grant.window.not_before(),
         not_after: grant.window.not_after(),
         reason: grant.reason,
@@ -371,12 +416,13 @@ impl MakeGrant {
         let terms = Terms {
             targets: self.targets,
             logins: self.logins,
-            capabilities: self.allow.unwrap_or_else(Allow::usual).into(),
+            capabilities: self.allow.unwrap_or_else(|| Allow::usual_with(&self.commands)).into(),
             source_networks: self.source_networks,
             max_sessions: self.max_sessions,
             second_factor: self.second_factor,
             approval: self.approval,
             files: self.files.into(),
+            commands: self.commands.into(),
         };
         Ok(NewGrant { people: self.people, terms, window, reason: self.reason, ticket: self.ticket })
     }

@@ -18,6 +18,7 @@ mod schemas;
 
 pub mod audit;
 pub mod bastion;
+pub mod commands;
 pub mod evidence;
 pub mod files;
 pub mod grants;

@@ -18,7 +18,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::access::{Administer, Known, Look, May};
 use super::error::{ApiError, Problem};
 use super::extract::{Body, Path, Query};
-use super::grants::{Allow, Files, Reason, names};
+use super::grants::{Allow, Commands, Files, Reason, names};
 use super::page::{Page, PageQuery, cursor};
 use super::people::PersonRef;
 use super::{ApiState, schemas};
@@ -138,6 +138,7 @@ pub struct ApproveRequest {
     #[schema(schema_with = schemas::approval)]
     pub approval: Approval,
     pub files: Files,
+    pub commands: Commands,
 }
 
 /// Which requests.
@@ -329,6 +330,7 @@ pub(super) async fn approve(
         second_factor: body.second_factor,
         approval: body.approval,
         files: body.files.into(),
+        commands: body.commands.into(),
     };
     let (request, _grant) = requests::approve(&state.app, &may.actor(), id, changes).await?;
     shape_one(&state, request).await

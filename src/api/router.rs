@@ -14,8 +14,8 @@ use utoipa_axum::routes;
 use super::error::ApiError;
 use super::extract::MOST_BODY_BYTES;
 use super::{
-    ApiState, audit, bastion, error, evidence, files, grants, health, ledger, people, recordings, replay, requests,
-    second_factors, sessions, targets, tokens,
+    ApiState, audit, bastion, commands, error, evidence, files, grants, health, ledger, people, recordings, replay,
+    requests, second_factors, sessions, targets, tokens,
 };
 use crate::app::replay::Looks;
 
@@ -71,6 +71,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(sessions::show))
         .routes(routes!(sessions::cut))
         .routes(routes!(files::list))
+        .routes(routes!(commands::list))
         .routes(routes!(recordings::show))
         .routes(routes!(replay::index))
         .routes(routes!(replay::segment))

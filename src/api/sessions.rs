@@ -12,6 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::ApiState;
 use super::access::{Administer, Look, May};
+use super::commands::{self, CommandCounts};
 use super::error::{ApiError, Problem};
 use super::extract::{Body, Path, Query};
 use super::grants::Reason;
@@ -54,6 +55,7 @@ pub struct SessionDetail {
     pub session: Session,
     /// What each of its channels did.
     pub recordings: Vec<Recording>,
+    pub commands: CommandCounts,
 }
 
 /// Whether a session goes on.
@@ -179,7 +181,8 @@ pub(super) async fn show(
     Path(id): Path<SessionId>,
 ) -> Result<Json<SessionDetail>, ApiError> {
     let session = shape(sessions::find(&state.app, id).await?)?;
-    Ok(Json(SessionDetail { session, recordings: recordings::of_session(&state, id).await? }))
+    let commands = commands::counts(&state, id).await?;
+    Ok(Json(SessionDetail { session, recordings: recordings::of_session(&state, id).await?, commands }))
 }
 
 /// Ends a live session. The node that serves it does so within a second.

@@ -360,6 +360,7 @@ const ACCESS: &[(&str, [bool; 6])] = &[
     ("sessions_show", LOOK),
     ("sessions_cut", ADMINISTER),
     ("sessions_files", LOOK),
+    ("sessions_commands", LOOK),
     ("recordings_show", LOOK),
     ("recordings_index", REPLAY),
     ("recordings_segment", REPLAY),

@@ -1,6 +1,7 @@
 //! Grants: given for a window and a reason, moved, taken back.
 
 use chrono::{DateTime, Utc};
+use sallyport_domain::commands::rules::CommandRules;
 use sallyport_domain::event::{Act, Actor};
 use sallyport_domain::files::{FileRules, WayRules};
 use sallyport_domain::grant::{Capabilities, Destination, EmptyWindow, Grant, TargetSelector, Terms, Window};
@@ -69,6 +70,8 @@ pub enum GrantError {
         "a forward's destination needs a host name of 1 to 253 usual characters and a port, or a Unix socket's path"
     )]
     Destination,
+    #[error("patterns of commands leave no shell: allow single commands (exec) and no shell with them")]
+    PatternsAndShell,
     #[error("the end {not_after} is not in the future; to end a grant now, revoke it")]
     NotInFuture { not_after: DateTime<Utc> },
     #[error(transparent)]
@@ -88,6 +91,9 @@ pub(crate) const MOST: usize = 100;
 
 /// Contents that a grant may list; they are written out in its event.
 const MOST_HASHES: usize = 4096;
+
+/// Patterns of commands that a grant may have, of each kind.
+const MOST_PATTERNS: usize = 64;
 
 /// Makes a grant.
 pub async fn make(app: &App, actor: &Actor, new: NewGrant) -> Result<Grant, GrantError> {
@@ -262,8 +268,17 @@ fn some_but_not_too_many(many: &'static str, one: &'static str, count: usize) ->
 }
 
 fn check_terms(terms: &Terms) -> Result<(), GrantError> {
-    let Terms { targets, logins, capabilities, source_networks, max_sessions, second_factor: _, approval: _, files } =
-        terms;
+    let Terms {
+        targets,
+        logins,
+        capabilities,
+        source_networks,
+        max_sessions,
+        second_factor: _,
+        approval: _,
+        files,
+        commands,
+    } = terms;
     some_but_not_too_many("logins", "login", logins.len())?;
     if source_networks.len() > MOST {
         return Err(GrantError::TooMany { what: "source networks", most: MOST });
@@ -272,6 +287,7 @@ fn check_terms(terms: &Terms) -> Result<(), GrantError> {
         return Err(GrantError::NoSessions);
     }
     check_files(files)?;
+    check_commands(commands, capabilities)?;
     check_capabilities(capabilities)?;
     check_selectors(targets)
 }
@@ -286,6 +302,18 @@ fn check_files(files: &FileRules) -> Result<(), GrantError> {
     }
     if upload_sha256.as_ref().is_some_and(|list| list.len() > MOST_HASHES) {
         return Err(GrantError::TooMany { what: "SHA-256", most: MOST_HASHES });
+    }
+    Ok(())
+}
+
+/// Whether the rules for commands fit the capabilities, and the event that tells of them.
+fn check_commands(rules: &CommandRules, capabilities: &Capabilities) -> Result<(), GrantError> {
+    let CommandRules { exec, flag } = rules;
+    if exec.len() > MOST_PATTERNS || flag.len() > MOST_PATTERNS {
+        return Err(GrantError::TooMany { what: "patterns of commands", most: MOST_PATTERNS });
+    }
+    if rules.is_restricted() && (capabilities.shell || !capabilities.exec) {
+        return Err(GrantError::PatternsAndShell);
     }
     Ok(())
 }
@@ -344,6 +372,7 @@ mod tests {
             second_factor: false,
             approval: Approval::None,
             files: FileRules::default(),
+            commands: CommandRules::default(),
         }
     }
 

@@ -9,6 +9,7 @@ pub mod audit;
 pub mod catalogue;
 pub mod clock;
 pub mod clock_watch;
+pub mod commands;
 pub mod evidence;
 pub mod files;
 pub mod grants;

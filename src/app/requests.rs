@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use ipnet::IpNet;
+use sallyport_domain::commands::rules::CommandRules;
 use sallyport_domain::event::{Act, Actor};
 use sallyport_domain::files::FileRules;
 use sallyport_domain::grant::{Approval, Capabilities, Grant, Terms, Window};
@@ -63,6 +64,7 @@ pub struct Changes {
     pub second_factor: bool,
     pub approval: Approval,
     pub files: FileRules,
+    pub commands: CommandRules,
 }
 
 /// Which requests to list; what is `None` does not limit.
@@ -272,6 +274,7 @@ async fn give(
         second_factor: changes.second_factor,
         approval: changes.approval,
         files: changes.files,
+        commands: changes.commands,
     };
     let as_asked = Terms {
         targets: selectors.clone(),
@@ -282,6 +285,7 @@ async fn give(
         second_factor: false,
         approval: Approval::None,
         files: FileRules::default(),
+        commands: CommandRules::default(),
     };
     let changed = terms != as_asked || not_before > now || not_after - not_before != length(*lasting);
     let new = NewGrant {

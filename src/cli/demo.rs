@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use russh::keys::ssh_key::LineEnding;
 use russh::keys::{Algorithm, HashAlg, PrivateKey, PublicKey};
+use sallyport_domain::commands::rules::CommandRules;
 use sallyport_domain::event::Actor;
 use sallyport_domain::files::FileRules;
 use sallyport_domain::grant::{Approval, Capabilities, Terms, Window};
@@ -129,6 +130,7 @@ async fn furnish(app: &App, place: &Path, toy: &ToyTarget, login: &Login, lastin
         second_factor: false,
         approval: Approval::None,
         files: FileRules::default(),
+        commands: CommandRules::default(),
     };
     let window = Window::new(now, now + lasting)?;
     let grant = grants::NewGrant {

@@ -12,6 +12,7 @@ use sallyport_domain::id::GrantId;
 use sallyport_domain::name::{Login, NameError, PrincipalName, TargetName};
 
 use super::client::Client;
+use super::commands::{self, CommandArgs};
 use super::failure::{Failure, FailureKind};
 use super::files::{self, FileArgs};
 use super::output::{self, Column, Format, column};
@@ -67,8 +68,9 @@ pub(crate) struct NewArgs {
     /// The number of a ticket elsewhere
     #[arg(long)]
     ticket: Option<String>,
-    /// What may be done: shell, exec, upload, download, forward=host:port, forward=/path/of/socket
-    #[arg(long, value_name = "WHAT", value_delimiter = ',', default_value = "shell,exec")]
+    /// What may be done: shell, exec, upload, download, forward=host:port, forward=/path/of/socket; shell and exec where it is
+    /// left out, and only exec with `--exec-pattern`
+    #[arg(long, value_name = "WHAT", value_delimiter = ',')]
     allow: Vec<AllowArg>,
     /// A network from which the person may come; anywhere where it is left out
     #[arg(long = "from-network", value_name = "CIDR", value_delimiter = ',')]
@@ -80,6 +82,8 @@ pub(crate) struct NewArgs {
     strict: Strict,
     #[command(flatten)]
     files: FileArgs,
+    #[command(flatten)]
+    commands: CommandArgs,
     /// Show what would be given, and give nothing
     #[arg(long)]
     dry_run: bool,
@@ -284,6 +288,7 @@ fn rows(grant: &Grant) -> Vec<(&'static str, String)> {
         ("Logins", joined(&grant.logins)),
         ("Allow", allowed(&grant.allow)),
         ("Files", files::rules(&grant.files)),
+        ("Commands", commands::rules(&grant.commands)),
         ("Coming from", networks),
         ("Sessions", grant.max_sessions.map_or("any number".to_owned(), |most| format!("at most {most} at once"))),
         ("Takes", takes_row(grant.second_factor, grant.approval)),
@@ -347,16 +352,19 @@ async fn new(client: &Client, args: NewArgs, global: &Global) -> Result<(), Fail
         Some(until) => until,
         None => end_after(start, args.lasting)?,
     };
+    let commands = args.commands.read();
+    let allowed_here = if args.allow.is_empty() { Allow::usual_with(&commands) } else { allow(args.allow) };
     let mut body = MakeGrant {
         people: args.people.0,
         targets: args.targets,
         logins: args.logins,
-        allow: Some(allow(args.allow)),
+        allow: Some(allowed_here),
         source_networks: args.networks,
         max_sessions: args.max_sessions,
         second_factor: args.strict.second_factor,
         approval: args.strict.approval(),
         files: args.files.read()?,
+        commands,
         not_before: args.from,
         not_after,
         reason: args.reason,
@@ -399,6 +407,7 @@ fn show_preview(global: &Global, body: &MakeGrant, preview: &GrantPreview, conne
             ("Logins", joined(&body.logins)),
             ("Allow", body.allow.as_ref().map(allowed).unwrap_or_default()),
             ("Files", files::rules(&body.files)),
+            ("Commands", commands::rules(&body.commands)),
             ("Takes", takes_row(body.second_factor, body.approval)),
             ("From", when::local(preview.not_before)),
             ("Until", when::local(preview.not_after)),
@@ -486,6 +495,7 @@ mod tests {
             second_factor: false,
             approval: Approval::None,
             files: crate::api::grants::Files::default(),
+            commands: crate::api::grants::Commands::default(),
             not_before: None,
             not_after: now().to_utc(),
             reason: String::new(),

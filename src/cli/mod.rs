@@ -12,6 +12,7 @@ mod when;
 
 mod audit;
 mod ca;
+mod commands;
 mod completions;
 mod config;
 mod demo;

@@ -12,6 +12,7 @@ use sallyport_domain::id::{GrantId, RequestId};
 use sallyport_domain::name::{Login, PrincipalName};
 
 use super::client::Client;
+use super::commands::CommandArgs;
 use super::failure::{Failure, FailureKind};
 use super::files::FileArgs;
 use super::grant::{AllowArg, Strict, allow, allowed, joined, time};
@@ -115,6 +116,8 @@ pub(crate) struct ApproveArgs {
     strict: Strict,
     #[command(flatten)]
     files: FileArgs,
+    #[command(flatten)]
+    commands: CommandArgs,
 }
 
 const COLUMNS: &[Column<Request>] = &[
@@ -249,6 +252,7 @@ async fn approve(client: &Client, args: ApproveArgs, global: &Global) -> Result<
         second_factor: args.strict.second_factor,
         approval: args.strict.approval(),
         files: args.files.read()?,
+        commands: args.commands.read(),
     };
     changed(global, &client.post(&["requests", &id, "approve"], &body).await?)
 }

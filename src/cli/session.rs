@@ -5,10 +5,11 @@ use sallyport_domain::id::{GrantId, SessionId};
 use sallyport_domain::name::{PrincipalName, TargetName};
 
 use super::failure::Failure;
-use super::files;
 use super::output::{self, Column, Format, column};
 use super::recording::{self, ExportArgs, PlayArgs, WatchArgs};
 use super::{Global, now, when};
+use super::{commands, files};
+use crate::api::commands::CommandCounts;
 use crate::api::grants::Reason;
 use crate::api::recordings::Recording;
 use crate::api::sessions::{Session, SessionDetail, SessionState};
@@ -24,6 +25,13 @@ pub(crate) enum SessionCommand {
         id: SessionId,
         /// At most this many
         #[arg(long, value_name = "N", default_value_t = 1000)]
+        limit: usize,
+    },
+    /// List what was run, as far as can be told, with how sure that is
+    Commands {
+        id: SessionId,
+        /// At most this many
+        #[arg(long, value_name = "N", default_value_t = 10_000)]
         limit: usize,
     },
     /// Replay what was done, in this terminal
@@ -102,6 +110,15 @@ pub(crate) async fn run(command: SessionCommand, global: &Global) -> Result<(), 
             }
             Ok(())
         }
+        SessionCommand::Commands { id, limit } => {
+            let path = ["sessions", &id.to_string(), "commands"];
+            let page = client.list(&path, &[], limit).await?;
+            output::list(global.format(), &page, commands::COLUMNS)?;
+            if page.next.is_some() && global.format() == Format::Table {
+                output::note(format!("the first {} are shown; more with `--limit`", page.items.len()));
+            }
+            Ok(())
+        }
         SessionCommand::Cut { id, reason } => {
             let session: Session = client.post(&["sessions", &id.to_string(), "cut"], &Reason { reason }).await?;
             output::note(match session.state {
@@ -127,8 +144,15 @@ fn rows(detail: &SessionDetail) -> Vec<(&'static str, String)> {
         ("From", output::printable(&session.client_address)),
         ("Client", output::printable(&session.client_version)),
         ("Node", session.node.clone()),
+        ("Commands", command_counts(detail.commands)),
         ("Recordings", detail.recordings.iter().map(recording_line).collect::<Vec<_>>().join("\n")),
     ]
+}
+
+fn command_counts(CommandCounts { seen, kept, flagged }: CommandCounts) -> String {
+    let beyond = if seen > kept { format!(", of which {kept} are kept") } else { String::new() };
+    let flags = if flagged > 0 { format!(", {flagged} flagged") } else { String::new() };
+    format!("{seen}{beyond}{flags}")
 }
 
 fn recording_line(recording: &Recording) -> String {

@@ -266,6 +266,13 @@ pub enum Act {
         found: u64,
         anchored: u64,
     },
+    /// A command that the session's grant flags was seen. `number` counts the recording's commands from 0.
+    CommandFlagged {
+        session: SessionId,
+        recording: RecordingId,
+        number: u32,
+        pattern: String,
+    },
     RecordingViewed {
         recording: RecordingId,
     },

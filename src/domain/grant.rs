@@ -10,6 +10,7 @@ use globset::{GlobBuilder, GlobMatcher};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::commands::rules::CommandRules;
 use crate::files::FileRules;
 use crate::id::{GrantId, PrincipalId};
 use crate::name::Login;
@@ -123,6 +124,9 @@ pub struct Terms {
     /// What limits files, beside whether they may go in and out at all.
     #[serde(default, skip_serializing_if = "FileRules::is_default")]
     pub files: FileRules,
+    /// Which commands may run without a shell, and which are flagged.
+    #[serde(default, skip_serializing_if = "CommandRules::is_default")]
+    pub commands: CommandRules,
 }
 
 /// Whose yes a session takes besides the grant's.
@@ -368,6 +372,7 @@ mod tests {
             second_factor: false,
             approval: Approval::None,
             files: FileRules::default(),
+            commands: CommandRules::default(),
         };
         assert!(terms.admits("::ffff:203.0.113.9".parse().unwrap()));
         assert!(!terms.admits("198.51.100.1".parse().unwrap()));

@@ -16,7 +16,9 @@ pub mod request;
 pub mod target;
 
 pub mod channel;
+pub mod commands;
 pub mod login_name;
+pub mod screen;
 pub mod terminal;
 
 pub mod files;

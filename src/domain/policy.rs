@@ -119,8 +119,15 @@ impl Permit {
     /// Whether `program` may run under this permit.
     pub fn allows(&self, program: &Program) -> Result<(), Denial> {
         let Capabilities { shell, exec, upload, download, forwards } = &self.terms.capabilities;
+        let rules = &self.terms.commands;
         let (allowed, capability) = match program {
-            Program::Shell => (*shell, Capability::Shell),
+            // With patterns there is no way to run anything else.
+            Program::Shell => (*shell && !rules.is_restricted(), Capability::Shell),
+            Program::Exec { command }
+                if *exec && !rules.allow(command) && !is_transfer(command, *upload || *download) =>
+            {
+                (false, Capability::ThisCommand)
+            }
             Program::Exec { command } => match recognise(command) {
                 // A transfer is no more than its protocol can do, so it needs no leave to run commands. Which way it goes is
                 // the gate's question.
@@ -130,7 +137,7 @@ impl Permit {
             },
             // Which way the files go is the file rules' question; here at least one way must be open.
             Program::Subsystem { name } if name == "sftp" => (*upload || *download, Capability::Files),
-            Program::Subsystem { .. } => (*exec, Capability::Exec),
+            Program::Subsystem { .. } => (*exec && !rules.is_restricted(), Capability::Exec),
             Program::Forward { destination } => {
                 (forwards.iter().any(|granted| granted.covers(destination)), Capability::Forward)
             }
@@ -139,12 +146,19 @@ impl Permit {
     }
 }
 
+/// Whether the command carries files by a protocol that is followed, and files may go at all.
+fn is_transfer(command: &[u8], files: bool) -> bool {
+    files && matches!(recognise(command), Recognised::Scp(_) | Recognised::Rsync(_) | Recognised::SftpServer)
+}
+
 /// Something that a grant may or may not allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Capability {
     Shell,
     Exec,
+    /// The grant allows some commands, and not this one.
+    ThisCommand,
     Files,
     Forward,
 }
@@ -155,6 +169,7 @@ impl Capability {
         match self {
             Capability::Shell => "a shell",
             Capability::Exec => "running commands",
+            Capability::ThisCommand => "this command",
             Capability::Files => "file transfer",
             Capability::Forward => "forwarding to there",
         }
@@ -340,6 +355,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::commands::rules::CommandRules;
     use crate::files::FileRules;
     use crate::grant::{Revocation, Window};
     use crate::principal::Role;
@@ -390,6 +406,7 @@ mod tests {
                 second_factor: false,
                 approval: Approval::None,
                 files: FileRules::default(),
+                commands: CommandRules::default(),
             },
             window: Window::new(at(from), at(until)).unwrap(),
             reason: "INC-7".to_owned(),
@@ -398,6 +415,43 @@ mod tests {
             created_at: at(0),
             revoked: None,
         }
+    }
+
+    #[test]
+    fn with_patterns_only_what_matches_runs_and_files_keep_their_own_rules() {
+        let grant = |capabilities: Capabilities, patterns: &[&str]| {
+            let mut grant = grant(1, 0, 100);
+            grant.terms.capabilities = capabilities;
+            grant.terms.commands.exec = patterns.iter().map(|pattern| pattern.parse().unwrap()).collect();
+            ask(&[grant], 5).unwrap()
+        };
+        let exec = |command: &str| Program::Exec { command: command.as_bytes().to_vec() };
+        let subsystem = |name: &str| Program::Subsystem { name: name.to_owned() };
+
+        // The grant's own word does not bring a shell back.
+        let permit =
+            grant(Capabilities { shell: true, exec: true, ..Capabilities::default() }, &["ls *", "scp -f /srv/*"]);
+        for program in [exec("ls a"), exec("scp -f /srv/a")] {
+            assert_eq!(permit.allows(&program), Ok(()));
+        }
+        for program in [exec("ls a;id"), exec("id"), exec("scp -t /srv/a"), exec("rsync --server . /"), exec("")] {
+            let denial = permit.allows(&program).unwrap_err();
+            assert!(matches!(denial, Denial::NotInGrant { capability: Capability::ThisCommand, .. }), "{program:?}");
+        }
+        for program in [Program::Shell, subsystem("sftp"), subsystem("netconf"), exec("/usr/lib/openssh/sftp-server")] {
+            assert!(permit.allows(&program).is_err(), "{program:?}");
+        }
+        let permit = grant(Capabilities { exec: true, upload: true, ..Capabilities::default() }, &["ls *"]);
+        for program in [exec("ls a"), exec("scp -t /srv/a"), subsystem("sftp")] {
+            assert_eq!(permit.allows(&program), Ok(()));
+        }
+        for program in [exec("id"), exec("scp -t /srv/a; id"), subsystem("netconf"), Program::Shell] {
+            assert!(permit.allows(&program).is_err(), "{program:?}");
+        }
+        // Patterns give nothing to whom the grant gives no commands.
+        assert!(
+            grant(Capabilities { upload: true, ..Capabilities::default() }, &["ls *"]).allows(&exec("ls a")).is_err()
+        );
     }
 
     fn ask(grants: &[Grant], now: i64) -> Result<Permit, Denial> {

@@ -34,13 +34,8 @@ const KEX: &[kex::Name] = &[
 ];
 
 /// ChaCha20-Poly1305 comes last, for clients without GCM, such as Dropbear's.
-const CIPHERS: &[cipher::Name] = &[
-    cipher::AES_128_GCM,
-    cipher::AES_256_GCM,
-    cipher::AES_256_CTR,
-    cipher::AES_128_CTR,
-    cipher::CHACHA20_POLY1305,
-];
+const CIPHERS: &[cipher::Name] =
+    &[cipher::AES_128_GCM, cipher::AES_256_GCM, cipher::AES_256_CTR, cipher::AES_128_CTR, cipher::CHACHA20_POLY1305];
 
 /// Encrypt-then-MAC only.
 const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM];

@@ -20,6 +20,7 @@ mod support;
 mod audits;
 mod bastion;
 mod clients;
+mod commands;
 mod credentials;
 mod denials;
 mod evidence;

@@ -24,6 +24,7 @@ use sallyport::store::db::sessions::{SessionFilter, SessionRecord};
 use sallyport::store::db::{self, Db};
 use sallyport::store::seal::MasterKey;
 use sallyport::toy_target::{self, ToyTarget};
+use sallyport_domain::commands::rules::CommandRules;
 use sallyport_domain::event::Actor;
 use sallyport_domain::files::FileRules;
 use sallyport_domain::grant::{Approval, Capabilities, Grant, Terms, Window};
@@ -330,6 +331,7 @@ pub async fn give(app: &App, person: &str, target: &str, login: &str, window: Wi
         second_factor: false,
         approval: Approval::None,
         files: FileRules::default(),
+        commands: CommandRules::default(),
     };
     let reason = "a test".to_owned();
     let people = vec![person.parse().unwrap()];

@@ -12,6 +12,7 @@ use sallyport::app::sessions::{SessionFilter, SessionRecord};
 use sallyport::app::{App, catalogue, grants, people, sessions, targets};
 use sallyport::config::Config;
 use sallyport::toy_target::{self, ToyTarget};
+use sallyport_domain::commands::rules::CommandRules;
 use sallyport_domain::event::{Act, Actor};
 use sallyport_domain::files::FileRules;
 use sallyport_domain::grant::{Approval, Capabilities, Grant, Terms, Window};
@@ -164,6 +165,7 @@ impl Bastion {
             second_factor: false,
             approval: Approval::None,
             files: FileRules::default(),
+            commands: CommandRules::default(),
         };
         let new = grants::NewGrant {
             people: vec![person.name.parse().expect("a person's name")],

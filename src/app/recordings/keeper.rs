@@ -10,13 +10,15 @@
 //! it, the row before the live tail and the journal go. Whatever is away is tried again, for as long as it takes.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt, TryStreamExt};
+use sallyport_domain::commands::Command;
+use sallyport_domain::commands::rules::CommandRules;
 use sallyport_domain::event::Act;
 use sallyport_domain::id::{RecordingId, SessionId};
 use sallyport_domain::ledger::manifest::{Counter, Counters};
@@ -29,7 +31,7 @@ use super::seal::{Resume, SealSettings, Sealed, Sealer};
 use super::{Ending, NewRecording, Recordings, Shared, event};
 use crate::app::ledger::manifests::RecordingFacts;
 use crate::store::blob::{BlobError, Blobs};
-use crate::store::db::{self, DbError};
+use crate::store::db::{self, DbError, Tx};
 
 /// Journal bytes that one turn of sealing takes, so that turns are short.
 const TURN_BYTES: u64 = 8 << 20;
@@ -60,6 +62,8 @@ pub(super) struct Keeper {
     /// Counts the runs of the live tail.
     tails: u64,
     exit: Option<String>,
+    /// What the session's grant says about commands, once it was asked.
+    rules: OnceLock<CommandRules>,
 }
 
 /// Where the frames come from.
@@ -84,6 +88,8 @@ struct Work {
 struct Turn {
     sealed: Vec<Sealed>,
     tail: Option<Bytes>,
+    /// Commands that are new or known better.
+    commands: Vec<Command>,
     /// The last "exit-status" or "exit-signal", as JSON.
     exit: Option<String>,
     /// Nothing more will come: how it ended.
@@ -119,7 +125,7 @@ impl Keeper {
         started_at: DateTime<Utc>,
         shared: Arc<Shared>,
     ) -> Self {
-        let resume = Resume::start(new.pty.as_ref().map(|pty| pty.size));
+        let resume = Resume::start_of(&new.program, new.pty.as_ref().map(|pty| pty.size));
         let dir = shared.journal.dir().to_owned();
         Self::with(recordings, new.id, new.session, started_at, Source::Live(shared), dir, resume)
     }
@@ -167,7 +173,7 @@ impl Keeper {
         };
         let reader = JournalReader::new(dir, resume.position);
         let work = Some(Work { reader, sealer: Sealer::new(settings, resume), frames: Vec::new() });
-        Self { recordings, recording, session, started_at, source, work, tails: 0, exit: None }
+        Self { recordings, recording, session, started_at, source, work, tails: 0, exit: None, rules: OnceLock::new() }
     }
 
     /// Runs until the recording is at rest, or the program ends. Gives back the last instant in the recording, in
@@ -266,7 +272,7 @@ impl Keeper {
     }
 
     async fn bring_to_rest(&mut self, turn: &Turn) -> Result<(), KeepError> {
-        if turn.sealed.is_empty() && turn.tail.is_none() && !turn.done {
+        if turn.sealed.is_empty() && turn.tail.is_none() && turn.commands.is_empty() && !turn.done {
             return Ok(());
         }
         let inner = self.recordings.0.clone();
@@ -333,11 +339,13 @@ impl Keeper {
                 bytes_in: counters.bytes_in,
                 bytes_out: counters.bytes_out,
                 gaps: counters.gaps,
+                commands: work.sealer.commands(),
                 exit: self.exit.clone(),
                 // A resume point is where a segment ended; one without a new segment would tell lies about the rest.
                 resume: turn.sealed.last().and_then(|last| serde_json::to_string(&last.resume).ok()),
                 ended_at,
             };
+            self.note_commands(&mut tx, turn).await?;
             // After a commit whose answer was lost the second try finds the end written, and its event with it.
             let fresh = db::recordings::update(&mut tx, self.recording, &progress).await?;
             if turn.done && fresh {
@@ -372,6 +380,59 @@ impl Keeper {
             std::array::from_fn(|stream| Counter { seen: seen[stream], recorded: recorded[stream] });
         let counters = Counters { input, masked: tally.masked, output, error_output };
         RecordingFacts { how, reason, counters, gaps: resume.holes.clone() }
+    }
+
+    /// Writes what is known of commands, and an event for each that the grant flags. To do it again changes nothing.
+    async fn note_commands(&self, tx: &mut Tx, turn: &Turn) -> Result<(), DbError> {
+        let mut room = None;
+        for command in &turn.commands {
+            let flag = self.rules(tx).await?.flag(&command.text).map(|pattern| pattern.as_str().to_owned());
+            let at = self.started_at + TimeDelta::microseconds(command.at.cast_signed());
+            let number = command.number;
+            let fresh = match &flag {
+                Some(pattern) => {
+                    (db::commands::flag(tx, self.recording, number).await?.as_ref() != Some(pattern)).then_some(pattern)
+                }
+                None => None,
+            };
+            let record = db::commands::CommandRecord {
+                recording: self.recording,
+                at,
+                command: command.clone(),
+                flag: flag.clone(),
+            };
+            if !db::commands::update(tx, &record).await? {
+                let left = match room {
+                    Some(left) => left,
+                    None => {
+                        let kept = db::commands::counts(tx, self.session).await?.kept;
+                        u64::from(db::commands::MOST_KEPT).saturating_sub(kept)
+                    }
+                };
+                room = Some(left.saturating_sub(1));
+                if left > 0 {
+                    db::commands::insert(tx, self.session, &record).await?;
+                }
+            }
+            if let Some(pattern) = fresh {
+                let (session, recording) = (self.session, self.recording);
+                let act = Act::CommandFlagged { session, recording, number, pattern: pattern.clone() };
+                db::events::append(tx, &event(self.recordings.0.app.clock.now(), act)).await?;
+            }
+        }
+        // What an earlier run may have told of and this one, from the same frames, has not.
+        if let (true, Source::Left { .. } | Source::Lost { .. }, Some(work)) = (turn.done, &self.source, &self.work) {
+            db::commands::delete_from(tx, self.recording, work.sealer.next_command()).await?;
+        }
+        Ok(())
+    }
+
+    async fn rules(&self, tx: &mut Tx) -> Result<&CommandRules, DbError> {
+        if let Some(rules) = self.rules.get() {
+            return Ok(rules);
+        }
+        let found = db::sessions::find(tx, self.session).await?;
+        Ok(self.rules.get_or_init(|| found.map(|found| found.session.terms.commands).unwrap_or_default()))
     }
 
     fn dir(&self) -> &Path {
@@ -455,7 +516,8 @@ impl Work {
                     }
                 }
             }
-            Feed::Lost { frames } => {
+            Feed::Lost { mut frames } => {
+                frames.sort_by_key(|frame| frame.at); // input that had waited for its echo came late
                 frames.into_iter().for_each(|frame| self.sealer.push_masked(frame)); // before they were shipped
                 let last_us = self.sealer.progress().1;
                 let gap = "the journal is gone: what had not been shipped by then is missing";
@@ -487,6 +549,7 @@ impl Work {
                 }
             }
         }
+        turn.commands = self.sealer.take_commands();
         turn
     }
 

@@ -222,7 +222,7 @@ pub(super) async fn set_aside(dir: &Path, why: &str) {
 fn resume_point(row: &RecordingRecord) -> Resume {
     let size = row.recording.cols.zip(row.recording.rows).map(|(cols, rows)| TerminalSize { cols, rows });
     let resume = row.progress.resume.as_deref().and_then(|resume| serde_json::from_str(resume).ok());
-    resume.unwrap_or_else(|| Resume::start(size))
+    resume.unwrap_or_else(|| Resume::start_of(&row.recording.program, size))
 }
 
 /// Whether the machine has run on since the journal was written, as far as the header of its first file that is left

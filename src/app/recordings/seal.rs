@@ -1,18 +1,20 @@
 //! Sealing: a journal's frames become segments.
 //!
 //! A [`Sealer`] is fed every frame in journal order. It masks what the terminal did not echo, keeps a terminal going so
-//! that each segment starts with a snapshot, and cuts a segment when it is large or old enough, only where time strictly
-//! increases. It computes; reading the journal, storing segments and telling the database are `keeper`'s.
+//! that each segment starts with a snapshot, notes which commands were run, and cuts a segment when it is large or old
+//! enough, only where time strictly increases. It computes; reading the journal, storing segments and telling the database are `keeper`'s.
 
-use avt::Terminal;
 use bytes::Bytes;
 use sallyport_domain::cast::utf8::incomplete_tail;
-use sallyport_domain::channel::TerminalSize;
+use sallyport_domain::channel::{Program, TerminalSize};
+use sallyport_domain::commands::Command;
+use sallyport_domain::commands::tracker::Tracker;
 use sallyport_domain::ledger::manifest::Gap;
 use sallyport_domain::ledger::verify::Tally;
 use sallyport_domain::recording::frame::{Body, Frame};
 use sallyport_domain::recording::mask::Masker;
 use sallyport_domain::recording::segment::{self, Hash, Snapshot};
+use sallyport_domain::screen::Screen;
 use serde::{Deserialize, Serialize};
 use tracing::error;
 
@@ -71,6 +73,9 @@ pub struct Resume {
     /// Where something is missing in them.
     #[serde(default)]
     pub holes: Vec<Gap>,
+    /// What is known of commands so far.
+    #[serde(default)]
+    pub commands: Tracker,
 }
 
 impl Resume {
@@ -86,7 +91,13 @@ impl Resume {
             last_us: 0,
             tally: Tally::default(),
             holes: Vec::new(),
+            commands: Tracker::default(),
         }
+    }
+
+    /// The start of a recording of `program`, whose commands are told.
+    pub fn start_of(program: &Program, terminal: Option<TerminalSize>) -> Self {
+        Self { commands: Tracker::new(program, terminal.is_some()), ..Self::start(terminal) }
     }
 }
 
@@ -186,9 +197,11 @@ impl Sealer {
 
     /// Time passes without frames: what has waited for an echo is decided, and an old segment is cut.
     pub fn tick(&mut self, now_us: u64, sealed: &mut Vec<Sealed>) {
+        let before = self.pending.len();
         if let Some(masker) = &mut self.masker {
             masker.tick(now_us, &mut self.pending);
         }
+        self.judge(before, now_us);
         if self.is_due(now_us) {
             self.cut(sealed);
         }
@@ -216,6 +229,21 @@ impl Sealer {
         self.pending.get(self.tailed).map(|frame| frame.at)
     }
 
+    /// Commands that are new or known better since the last call.
+    pub fn take_commands(&mut self) -> Vec<Command> {
+        self.resume.commands.take()
+    }
+
+    /// The number of the next command.
+    pub fn next_command(&self) -> u32 {
+        self.resume.commands.next_number()
+    }
+
+    /// How many commands there were.
+    pub fn commands(&self) -> u64 {
+        self.resume.commands.count()
+    }
+
     /// Counters and time up to the last frame that came in, sealed or not.
     pub fn progress(&self) -> (Counters, u64) {
         (self.resume.counters, self.resume.last_us)
@@ -238,16 +266,23 @@ impl Sealer {
             Body::Gap(_) => counters.gaps += 1,
             _ => {}
         }
-        if let Some(screen) = &mut self.screen
-            && !screen.show(&frame.body)
-        {
+        if !self.resume.commands.see(&frame, self.screen.as_mut()) {
             error!("The terminal that makes snapshots failed; the recording goes on without them.");
             self.screen = None;
         }
+        let (at, before) = (frame.at, self.pending.len());
         match &mut self.masker {
             Some(masker) => masker.push(frame, &mut self.pending),
             None => self.pending.push(frame),
         }
+        self.judge(before, at);
+    }
+
+    /// Tells the tracker what has become of the input among the pending frames from number `from` on.
+    fn judge(&mut self, from: usize, now_us: u64) {
+        let commands = &mut self.resume.commands;
+        self.pending.iter().skip(from).for_each(|frame| commands.judge(&frame.body));
+        commands.settle(now_us);
     }
 
     fn is_due(&self, now_us: u64) -> bool {
@@ -261,9 +296,12 @@ impl Sealer {
     }
 
     fn cut(&mut self, sealed: &mut Vec<Sealed>) {
+        let before = self.pending.len();
         if let Some(masker) = &mut self.masker {
             masker.flush(&mut self.pending);
         }
+        self.judge(before, self.resume.last_us);
+        self.resume.commands.prepare_to_rest();
         if self.pending.is_empty() {
             return;
         }
@@ -337,75 +375,10 @@ pub fn decompress(stored: &[u8], most: usize) -> std::io::Result<Vec<u8>> {
     zstd::bulk::decompress(stored, most)
 }
 
-/// A terminal that is kept going beside a recording, so that each segment can start with what it showed.
-struct Screen {
-    terminal: Terminal,
-    /// The first bytes of a character whose rest is in the next packet.
-    partial: Vec<u8>,
-}
-
-impl Screen {
-    fn restore(size: TerminalSize, init: &str) -> Option<Self> {
-        let mut terminal = Terminal::new(size.cols.into(), size.rows.into()).ok()?;
-        terminal.feed(init);
-        Some(Self { terminal, partial: Vec::new() })
-    }
-
-    /// Shows a frame. False if the terminal could not stand it: its input is hostile, and it is not our code.
-    fn show(&mut self, body: &Body) -> bool {
-        let terminal = &mut self.terminal;
-        let partial = &mut self.partial;
-        let shown = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match body {
-            Body::Output(bytes) | Body::ErrorOutput(bytes) | Body::Notice(bytes) => feed(terminal, partial, bytes),
-            Body::Resize(size) => {
-                let size = size.drawable();
-                terminal.resize(size.cols.into(), size.rows.into());
-            }
-            _ => {}
-        }));
-        shown.is_ok()
-    }
-
-    fn snapshot(&self) -> Snapshot {
-        let (cols, rows) = self.terminal.size();
-        // Both came from a TerminalSize.
-        let size = TerminalSize { cols: cols as u16, rows: rows as u16 };
-        Snapshot { size: Some(size), init: self.terminal.dump() }
-    }
-}
-
-/// Feeds bytes as UTF-8, holding back a character that is not complete yet.
-fn feed(terminal: &mut Terminal, partial: &mut Vec<u8>, bytes: &[u8]) {
-    let joined;
-    let mut rest = if partial.is_empty() {
-        bytes
-    } else {
-        partial.extend_from_slice(bytes);
-        joined = std::mem::take(partial);
-        &joined[..]
-    };
-    while !rest.is_empty() {
-        match std::str::from_utf8(rest) {
-            Ok(text) => {
-                terminal.feed(text);
-                return;
-            }
-            Err(error) => {
-                let (valid, bad) = rest.split_at(error.valid_up_to());
-                terminal.feed(std::str::from_utf8(valid).unwrap_or_default());
-                let Some(length) = error.error_len() else {
-                    partial.extend_from_slice(bad);
-                    return;
-                };
-                terminal.feed("\u{fffd}");
-                rest = &bad[length..];
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use avt::Terminal;
+
     use super::*;
 
     const SETTINGS: SealSettings = SealSettings { segment_bytes: 4096, segment_us: 120_000_000 };
@@ -487,6 +460,41 @@ mod tests {
         assert!(sealed.is_empty());
         sealer.tick(121_000_000, &mut sealed);
         assert_eq!(sealed.len(), 1);
+    }
+
+    #[test]
+    fn a_sealer_that_resumes_tells_the_same_commands() {
+        let typed = |at: u64, text: &str| Frame { at, body: Body::Input(Bytes::copy_from_slice(text.as_bytes())) };
+        let lines = (0..300_u64).flat_map(|number| {
+            let (at, line) = (number * 10_000, format!("echo {number}"));
+            [
+                output(at, "\x1b]133;A\x07$ \x1b]133;B\x07"),
+                typed(at + 1, &line),
+                output(at + 2, &line),
+                typed(at + 3, "\r"),
+                output(at + 4, "\r\n\x1b]133;C\x07"),
+                output(at + 5, &format!("{number}\r\n\x1b]133;D;{number}\x07")),
+            ]
+        });
+        let frames: Vec<Frame> = lines.collect();
+        let start = Resume::start_of(&Program::Shell, Some(TerminalSize { cols: 80, rows: 24 }));
+        let mut straight = seal(start.clone(), &frames).0;
+
+        let (mut first, sealed) = seal(start, &frames[..1000]);
+        let resume = sealed.last().unwrap().resume.clone();
+        let sealed_frames: usize = sealed.iter().map(|segment| open(segment).1.len()).sum();
+        let resume = serde_json::from_str(&serde_json::to_string(&resume).unwrap()).unwrap();
+        let mut second = seal(resume, &frames[sealed_frames..]).0;
+
+        let all = straight.take_commands();
+        let mut told = first.take_commands();
+        let rest = second.take_commands();
+        told.retain(|command| rest.first().is_some_and(|first| command.number < first.number));
+        assert!(sealed_frames < 1000 && !told.is_empty());
+        assert_eq!([told, rest].concat(), all);
+        let ends: Vec<_> = all.iter().map(|command| (command.text.clone(), command.exit_status)).collect();
+        assert_eq!(ends, (0..300).map(|number| (format!("echo {number}"), Some(number))).collect::<Vec<_>>());
+        assert_eq!(second.commands(), 300);
     }
 
     fn bytes(at: u64, bytes: &'static [u8]) -> Frame {

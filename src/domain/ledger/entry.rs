@@ -84,6 +84,7 @@ pub(crate) mod tests {
 
     use super::super::tile::Edge;
     use super::*;
+    use crate::commands::rules::CommandRules;
     use crate::event::{Act, Actor, CutReason, SessionEnd};
     use crate::files::{
         Digest, Direction, FileAct, FileDenial, FileOperation, FilePath, FileResult, FileRules, Moved, WayRules,
@@ -136,6 +137,15 @@ pub(crate) mod tests {
             },
         );
         prop_oneof![Just(FileRules::default()), limited]
+    }
+
+    fn any_command_rules() -> impl Strategy<Value = CommandRules> {
+        let exec = prop::collection::vec(select(&["uptime", "systemctl restart app-*", "cat /srv/**"]), 0..3);
+        let flag = prop::collection::vec(select(&["*rm -rf*", "curl ?"]), 0..3);
+        (exec, flag).prop_map(|(exec, flag)| CommandRules {
+            exec: exec.into_iter().map(|pattern| pattern.parse().unwrap()).collect(),
+            flag: flag.into_iter().map(|pattern| pattern.parse().unwrap()).collect(),
+        })
     }
 
     fn any_path() -> impl Strategy<Value = FilePath> {
@@ -200,6 +210,7 @@ pub(crate) mod tests {
             any::<bool>(),
             select(&Approval::ALL),
             any_file_rules(),
+            any_command_rules(),
         )
             .prop_map(
                 |(
@@ -212,6 +223,7 @@ pub(crate) mod tests {
                     second_factor,
                     approval,
                     files,
+                    commands,
                 )| Terms {
                     targets: targets.into_iter().map(|text| text.parse().unwrap()).collect(),
                     logins: logins.into_iter().map(|text| text.parse().unwrap()).collect(),
@@ -227,6 +239,7 @@ pub(crate) mod tests {
                     second_factor,
                     approval,
                     files,
+                    commands,
                 },
             )
             .boxed()
@@ -313,6 +326,16 @@ pub(crate) mod tests {
                 recording: RecordingId::from_uuid(recording),
                 reason,
             }),
+            (any_uuid(), any_uuid(), any::<u32>(), any::<String>()).prop_map(
+                |(session, recording, number, pattern)| {
+                    Act::CommandFlagged {
+                        session: SessionId::from_uuid(session),
+                        recording: RecordingId::from_uuid(recording),
+                        number,
+                        pattern,
+                    }
+                }
+            ),
             ended.prop_map(|(session, recording, segments, chain, gaps)| Act::RecordingEnded {
                 session: SessionId::from_uuid(session),
                 recording: RecordingId::from_uuid(recording),

@@ -7,6 +7,7 @@
 pub mod anchors;
 pub mod bastion_keys;
 pub mod clock_marks;
+pub mod commands;
 pub mod events;
 pub mod grants;
 pub mod ledger;

@@ -12,23 +12,23 @@ const INSERT: &str = "INSERT INTO recordings (id, session_id, channel, program, 
                       VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 const UPDATE: &str = "UPDATE recordings SET ended_at = $2, duration_us = $3, segments = $4, chain = $5, bytes_in = $6,
                                             bytes_out = $7, gaps = $8, exit = COALESCE($9, exit),
-                                            resume = COALESCE($10, resume)
+                                            resume = COALESCE($10, resume), commands = $11
                       WHERE id = $1 AND ended_at IS NULL";
 const FIND: &str =
     "SELECT id, session_id, channel, program, term, cols, rows, started_at, ended_at, duration_us, segments,
-                           chain, bytes_in, bytes_out, gaps, exit, resume
+                           chain, bytes_in, bytes_out, gaps, commands, exit, resume
                     FROM recordings WHERE id = $1";
 const OF_SESSION: &str =
     "SELECT id, session_id, channel, program, term, cols, rows, started_at, ended_at, duration_us, segments,
-                                 chain, bytes_in, bytes_out, gaps, exit, resume
+                                 chain, bytes_in, bytes_out, gaps, commands, exit, resume
                           FROM recordings WHERE session_id = $1 ORDER BY channel";
 /// `$1` is the last id of the page before.
 const LIST: &str =
     "SELECT id, session_id, channel, program, term, cols, rows, started_at, ended_at, duration_us, segments,
-                           chain, bytes_in, bytes_out, gaps, exit, resume
+                           chain, bytes_in, bytes_out, gaps, commands, exit, resume
                     FROM recordings WHERE ($1 IS NULL OR id < $1) ORDER BY id DESC LIMIT $2";
 const UNFINISHED_ON: &str = "SELECT r.id, r.session_id, r.channel, r.program, r.term, r.cols, r.rows, r.started_at, r.ended_at,
-                                    r.duration_us, r.segments, r.chain, r.bytes_in, r.bytes_out, r.gaps, r.exit, r.resume
+                                    r.duration_us, r.segments, r.chain, r.bytes_in, r.bytes_out, r.gaps, r.commands, r.exit, r.resume
                              FROM recordings r JOIN sessions s ON s.id = r.session_id
                              WHERE s.node = $1 AND r.ended_at IS NULL ORDER BY r.id";
 const INSERT_SEGMENT: &str = "INSERT INTO segments (recording_id, number, start_us, end_us, bytes, stored_bytes, sha256, chain, object)
@@ -69,6 +69,8 @@ pub struct Progress {
     /// stdout and stderr
     pub bytes_out: u64,
     pub gaps: u32,
+    /// Commands, those that are not kept too.
+    pub commands: u64,
     /// JSON: status or signal.
     pub exit: Option<String>,
     /// JSON: where the journal is sealed up to, for a restart.
@@ -85,6 +87,7 @@ impl Default for Progress {
             bytes_in: 0,
             bytes_out: 0,
             gaps: 0,
+            commands: 0,
             exit: None,
             resume: None,
         }
@@ -144,6 +147,7 @@ struct RecordingRow {
     bytes_in: i64,
     bytes_out: i64,
     gaps: i32,
+    commands: i64,
     exit: Option<String>,
     resume: Option<String>,
 }
@@ -204,6 +208,7 @@ impl TryFrom<RecordingRow> for RecordingRecord {
             bytes_in: to_count(READ, row.bytes_in)?,
             bytes_out: to_count(READ, row.bytes_out)?,
             gaps: to_count(READ, row.gaps)?,
+            commands: to_count(READ, row.commands)?,
             exit: row.exit,
             resume: row.resume,
         };
@@ -258,7 +263,8 @@ pub async fn update(tx: &mut Tx, id: RecordingId, progress: &Progress) -> Result
         .bind(big(progress.bytes_out))
         .bind(small(progress.gaps))
         .bind(progress.exit.as_deref())
-        .bind(progress.resume.as_deref()));
+        .bind(progress.resume.as_deref())
+        .bind(big(progress.commands)));
     Ok(updated.map_err(doing("note a recording's progress"))? == 1)
 }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sallyport_domain::channel::Program;
+use sallyport_domain::commands::rules::CommandRules;
+use sallyport_domain::commands::{Certainty, Command};
 use sallyport_domain::event::{CutReason, SessionEnd};
 use sallyport_domain::files::FileRules;
 use sallyport_domain::grant::{Approval, Capabilities, Grant, Terms, Window};
@@ -14,6 +16,7 @@ use sallyport_domain::recording::segment::Hash;
 use sallyport_domain::target::{CredentialKind, HostKey, HostKeyTrust, Target, TargetLogin};
 use uuid::Uuid;
 
+use super::commands::{self, CommandCounts, CommandRecord};
 use super::recordings::{NewRecording, Progress, RecordingRecord, SegmentRecord, TailRun};
 use super::sessions::{NewSession, SessionFilter, SessionRecord};
 use super::testing::on_both;
@@ -62,6 +65,7 @@ fn grant(number: u128) -> Grant {
             second_factor: false,
             approval: Approval::None,
             files: FileRules::default(),
+            commands: CommandRules::default(),
         },
         window: Window::new(at(0), at(3600)).unwrap(),
         reason: "INC-7".to_owned(),
@@ -243,6 +247,7 @@ async fn a_recording_its_segments_and_its_tail_read_back_and_repeats_change_noth
             bytes_in: 3,
             bytes_out: u64::from(u32::MAX) + 1,
             gaps: 1,
+            commands: 1 << 33,
             exit: Some("{}".to_owned()),
             resume: None,
         };
@@ -273,6 +278,70 @@ async fn a_recording_its_segments_and_its_tail_read_back_and_repeats_change_noth
         let run = TailRun { number: 2, segment: 1, frames: vec![7; 9] };
         assert_eq!(recordings::tail(&mut tx, id, 0, 10).await.unwrap(), [run]);
         assert_eq!(recordings::unfinished_on(&mut tx, "node-a").await.unwrap(), []);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_sessions_commands_come_in_their_order_page_by_page_and_change_by_their_number() {
+    on_both(|db| async move {
+        let grant = furnish(&db).await;
+        let session = session(101, &grant).id;
+        let recording = |number: u128| RecordingId::from_uuid(Uuid::from_u128(number));
+        let mut tx = db.write().await.unwrap();
+        for (number, channel) in [(201, 1), (202, 2)] {
+            let new = NewRecording {
+                id: recording(number),
+                session,
+                channel,
+                program: Program::Shell,
+                term: None,
+                cols: None,
+                rows: None,
+                started_at: at(0),
+            };
+            recordings::insert(&mut tx, &new).await.unwrap();
+            let progress = Progress { commands: 5, ..Progress::default() };
+            recordings::update(&mut tx, recording(number), &progress).await.unwrap();
+        }
+        let record = |of: u128, number: u32, seconds: i64| CommandRecord {
+            recording: recording(of),
+            at: at(seconds),
+            command: Command {
+                number,
+                at: 0,
+                text: "echo 界\n> done".to_owned(),
+                is_cut: false,
+                certainty: Certainty::ALL[number as usize],
+                exit_status: None,
+                duration: None,
+            },
+            flag: None,
+        };
+        let all = [record(201, 0, 1), record(202, 0, 1), record(202, 1, 1), record(201, 1, 2), record(202, 2, 3)];
+        for record in &all {
+            assert!(!commands::update(&mut tx, record).await.unwrap());
+            commands::insert(&mut tx, session, record).await.unwrap();
+        }
+        let mut better = all[3].clone();
+        better.flag = Some("*".to_owned());
+        (better.command.exit_status, better.command.duration) = (Some(u32::MAX), Some(1 << 40));
+        assert!(commands::update(&mut tx, &better).await.unwrap());
+        tx.commit().await.unwrap();
+
+        let mut tx = db.read().await.unwrap();
+        let (mut pages, mut after) = (Vec::new(), None);
+        while let [records @ .., last] = commands::list(&mut tx, session, after, 2).await.unwrap().as_slice() {
+            after = Some((last.at, last.recording, last.command.number));
+            pages.extend(records.iter().chain([last]).cloned());
+        }
+        let [first, second, third, _, fifth] = all;
+        assert_eq!(pages, [first, second, third, better.clone(), fifth]);
+        assert_eq!(commands::counts(&mut tx, session).await.unwrap(), CommandCounts { seen: 10, kept: 5, flagged: 1 });
+        assert_eq!(commands::flag(&mut tx, better.recording, 1).await.unwrap(), better.flag);
+        drop(tx);
+        let mut tx = db.write().await.unwrap();
+        assert_eq!(commands::delete_from(&mut tx, recording(202), 1).await.unwrap(), 2);
     })
     .await;
 }
