@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use toml::{Spanned, Table, Value};
 
 pub use crate::api::ApiSettings;
+use crate::app::consents::ConsentSettings;
 use crate::app::recordings::RecordingSettings;
 use crate::app::requests::RequestSettings;
 pub use crate::ssh::{Failures, SshSettings};
@@ -47,6 +48,7 @@ pub struct Config {
     pub blobs: BlobSettings,
     pub recording: RecordingSettings,
     pub requests: RequestSettings,
+    pub consent: ConsentSettings,
     pub master_key: MasterKeySettings,
     pub log: LogSettings,
 }
@@ -125,11 +127,12 @@ impl Config {
             blobs: section("blobs", &mut given, &mut faults),
             recording: section("recording", &mut given, &mut faults),
             requests: section("requests", &mut given, &mut faults),
+            consent: section("consent", &mut given, &mut faults),
             master_key: section("master_key", &mut given, &mut faults),
             log: section("log", &mut given, &mut faults),
         };
         for unknown in given {
-            let message = "there is no such section (one of server, ssh, api, database, blobs, recording, requests, master_key, log)";
+            let message = "there is no such section (one of server, ssh, api, database, blobs, recording, requests, consent, master_key, log)";
             let key = format!("{}.{}", unknown.section, unknown.key);
             faults.push(ConfigFault { key, place: unknown.place, message: message.to_owned() });
         }
@@ -177,6 +180,8 @@ impl Config {
             ("recording.ship_interval", Some(self.recording.ship_interval)),
             ("recording.segment_time", Some(self.recording.segment_time)),
             ("requests.expire_after", Some(self.requests.expire_after)),
+            ("consent.wait", Some(self.consent.wait)),
+            ("consent.unwatched", Some(self.consent.unwatched)),
         ] {
             if time.is_some_and(|time| time.is_zero()) {
                 fault(key, "must be longer than nothing");

@@ -8,6 +8,7 @@ pub mod access;
 pub mod audit;
 pub mod catalogue;
 pub mod clock;
+pub mod consents;
 pub mod files;
 pub mod grants;
 pub mod health;
@@ -25,12 +26,14 @@ pub mod targets;
 pub mod text;
 pub mod tokens;
 pub mod transcript;
+pub mod watching;
 
 use std::sync::Arc;
 
 use tokio::sync::{Semaphore, watch};
 
 use crate::app::clock::Clock;
+use crate::app::consents::ConsentSettings;
 use crate::app::requests::RequestSettings;
 use crate::store::blob::Blobs;
 use crate::store::db::Db;
@@ -47,6 +50,7 @@ pub struct App {
     pub master: MasterKey,
     pub changes: Changes,
     pub requests: RequestSettings,
+    pub consent: ConsentSettings,
     /// Turns at hashing passwords: each takes 19 MiB and some 20 ms of a core, and strangers can ask for it.
     pub(crate) password_turns: Arc<Semaphore>,
 }
@@ -56,14 +60,20 @@ impl App {
     pub fn new(db: Db, blobs: Blobs, clock: Clock, master: MasterKey) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let password_turns = Arc::new(Semaphore::new(cores.min(4)));
-        let requests = RequestSettings::default();
-        Self { db, blobs, clock, master, changes: Changes::new(), requests, password_turns }
+        let (requests, consent) = (RequestSettings::default(), ConsentSettings::default());
+        Self { db, blobs, clock, master, changes: Changes::new(), requests, consent, password_turns }
     }
 
     /// The same with requests for access kept otherwise.
     #[must_use]
     pub fn with_requests(self, requests: RequestSettings) -> Self {
         Self { requests, ..self }
+    }
+
+    /// The same with sessions that wait for others otherwise.
+    #[must_use]
+    pub fn with_consent(self, consent: ConsentSettings) -> Self {
+        Self { consent, ..self }
     }
 }
 

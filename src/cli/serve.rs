@@ -87,7 +87,9 @@ impl Bastion {
         let db = Db::connect(&config.database).await?;
         db.migrate().await?;
         let blobs = Blobs::open(&config.blobs)?;
-        let app = App::new(db, blobs, clock, master).with_requests(config.requests.clone());
+        let app = App::new(db, blobs, clock, master)
+            .with_requests(config.requests.clone())
+            .with_consent(config.consent.clone());
         let recordings = Recordings::new(app.clone(), config.recording.clone())
             .with_context(|| format!("cannot use the journal folder `{}`", config.recording.journal_dir.display()))?;
         let left =
@@ -122,11 +124,13 @@ impl Bastion {
         };
         let (host_key_line, host_ca_line) = (shown.host_key.clone(), shown.host_ca.clone());
         let place = ssh::Place { host: shown.ssh_host.clone(), port: shown.ssh_port };
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let state = ApiState {
             app: app.clone(),
             scan: Arc::new(|address| Box::pin(scan(address))),
             bastion: Arc::new(shown),
             target_keys: target_keys.clone(),
+            watches: tasks.clone(),
         };
         let parts = DoorParts {
             app: app.clone(),
@@ -144,7 +148,6 @@ impl Bastion {
             health: health.clone(),
         };
         let door = Door::new(parts);
-        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn({
             let (app, stop) = (app.clone(), stop.clone());
             async move { health.sweep(app, stop).await }
