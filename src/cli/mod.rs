@@ -30,6 +30,7 @@ mod session;
 mod target;
 mod token;
 mod totp;
+mod watch;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
