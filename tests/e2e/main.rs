@@ -20,6 +20,7 @@ mod support;
 mod audits;
 mod bastion;
 mod clients;
+mod consents;
 mod credentials;
 mod denials;
 mod files;
