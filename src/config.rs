@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use toml::{Spanned, Table, Value};
 
 pub use crate::api::ApiSettings;
+use crate::app::consents::ConsentSettings;
 use crate::app::ledger::anchors::LedgerSettings;
 use crate::app::recordings::RecordingSettings;
 use crate::app::recordings::journal::Durability;
@@ -51,6 +52,7 @@ pub struct Config {
     pub blobs: BlobSettings,
     pub recording: RecordingSettings,
     pub requests: RequestSettings,
+    pub consent: ConsentSettings,
     pub ledger: LedgerSettings,
     pub master_key: MasterKeySettings,
     pub log: LogSettings,
@@ -130,12 +132,13 @@ impl Config {
             blobs: section("blobs", &mut given, &mut faults),
             recording: section("recording", &mut given, &mut faults),
             requests: section("requests", &mut given, &mut faults),
+            consent: section("consent", &mut given, &mut faults),
             ledger: section("ledger", &mut given, &mut faults),
             master_key: section("master_key", &mut given, &mut faults),
             log: section("log", &mut given, &mut faults),
         };
         for unknown in given {
-            let message = "there is no such section (one of server, ssh, api, database, blobs, recording, requests, ledger, master_key, log)";
+            let message = "there is no such section (one of server, ssh, api, database, blobs, recording, requests, consent, ledger, master_key, log)";
             let key = format!("{}.{}", unknown.section, unknown.key);
             faults.push(ConfigFault { key, place: unknown.place, message: message.to_owned() });
         }
@@ -184,6 +187,8 @@ impl Config {
             ("recording.segment_time", Some(self.recording.segment_time)),
             ("requests.expire_after", Some(self.requests.expire_after)),
             ("ledger.anchor_every", Some(self.ledger.anchor_every)),
+            ("consent.wait", Some(self.consent.wait)),
+            ("consent.unwatched", Some(self.consent.unwatched)),
         ] {
             if time.is_some_and(|time| time.is_zero()) {
                 fault(key, "must be longer than nothing");

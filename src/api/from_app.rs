@@ -14,6 +14,7 @@ use crate::app::second_factor::SecondFactorError;
 use crate::app::sessions::SessionError;
 use crate::app::targets::TargetError;
 use crate::app::tokens::TokenError;
+use crate::app::watching::WatchError;
 use crate::store::blob::BlobError;
 
 impl From<DbError> for ApiError {
@@ -125,8 +126,11 @@ impl From<RequestError> for ApiError {
             | RequestError::TooManyToday { .. }
             | RequestError::Answered { .. }
             | RequestError::NoTarget { .. } => ApiError::Conflict(text),
-            RequestError::Own => ApiError::Forbidden(text),
+            RequestError::Own | RequestError::UnderGrant => ApiError::Forbidden(text),
+            RequestError::TakesWatcher { .. } => ApiError::Conflict(text),
             RequestError::Lasting
+            | RequestError::OnlyYes
+            | RequestError::ByLogin
             | RequestError::WhichLogin { .. }
             | RequestError::OnlyTheEnd
             | RequestError::Text(_) => ApiError::BadRequest(text),
@@ -158,9 +162,23 @@ impl From<SessionError> for ApiError {
         let text = error.to_string();
         match error {
             SessionError::Unknown { .. } => ApiError::NotFound(text),
-            SessionError::Ended { .. } => ApiError::Conflict(text),
+            SessionError::Ended { .. } | SessionError::NotHeld { .. } | SessionError::TooManyMessages { .. } => {
+                ApiError::Conflict(text)
+            }
             SessionError::Text(_) => ApiError::BadRequest(text),
             SessionError::Db(error) => error.into(),
+        }
+    }
+}
+
+impl From<WatchError> for ApiError {
+    fn from(error: WatchError) -> Self {
+        let text = error.to_string();
+        match error {
+            WatchError::Unknown { .. } => ApiError::NotFound(text),
+            WatchError::Ended { .. } => ApiError::Conflict(text),
+            WatchError::UnderGrant => ApiError::Forbidden(text),
+            WatchError::Db(error) => error.into(),
         }
     }
 }

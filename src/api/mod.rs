@@ -32,6 +32,7 @@ pub mod second_factors;
 pub mod sessions;
 pub mod targets;
 pub mod tokens;
+pub mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use sallyport_domain::target::{Address, HostKey};
+use tokio_util::task::TaskTracker;
 
 use crate::app::App;
 use crate::app::keys::TargetKeys;
@@ -69,4 +71,6 @@ pub struct ApiState {
     pub bastion: Arc<bastion::Bastion>,
     /// What targets show through the bastion.
     pub target_keys: Arc<TargetKeys>,
+    /// Those who follow sessions: each ends with its connection.
+    pub watches: TaskTracker,
 }

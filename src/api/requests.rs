@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 use ipnet::IpNet;
 use sallyport_domain::grant::{Approval, TargetSelector};
-use sallyport_domain::id::{GrantId, PrincipalId, RequestId};
+use sallyport_domain::id::{GrantId, PrincipalId, RequestId, SessionId};
 use sallyport_domain::name::{Login, PrincipalName};
 use sallyport_domain::request::{self, Wish};
 use serde::{Deserialize, Serialize};
@@ -33,16 +33,22 @@ pub struct Request {
     pub state: RequestState,
     /// Who asked.
     pub person: PersonRef,
-    /// The grant that is to last longer; absent where a new one is asked for.
+    /// The grant that is to last longer, or under which a session is to start; absent where a new one is asked for.
     #[schema(value_type = Option<String>)]
     pub grant: Option<GrantId>,
+    /// The session that waits for its start under `grant`, if that is what is asked for.
+    #[schema(value_type = Option<String>)]
+    pub session: Option<SessionId>,
+    /// Whose consent that session waits for.
+    #[schema(schema_with = schemas::approval)]
+    pub approval: Approval,
     /// Names, patterns such as `web-*`, and labels such as `env=prod`.
     #[schema(value_type = Vec<String>)]
     pub targets: Vec<TargetSelector>,
     /// Empty means the only account there is.
     #[schema(value_type = Vec<String>)]
     pub logins: Vec<Login>,
-    /// Absent where more time is asked for.
+    /// Absent where a new grant is not asked for.
     pub allow: Option<Allow>,
     /// For how long, or how much longer.
     pub lasting_seconds: u64,
@@ -184,17 +190,26 @@ fn shape(request: request::Request, names: &HashMap<PrincipalId, PrincipalName>)
         request::RequestState::Expired { at } => (RequestState::Expired, Some(nothing(at))),
     };
     let lasting_seconds = request.wish.lasting().as_secs();
+    let (session, approval) = match &request.wish {
+        Wish::Session { session, approval, .. } => (Some(*session), *approval),
+        Wish::Access { .. } | Wish::MoreTime { .. } => (None, Approval::None),
+    };
     let (grant, targets, logins, allow) = match request.wish {
         Wish::Access { targets, logins, capabilities, lasting: _ } => {
             (None, targets, logins, Some(Allow::from(capabilities)))
         }
         Wish::MoreTime { grant, lasting: _ } => (Some(grant), Vec::new(), Vec::new(), None),
+        Wish::Session { grant, target, login, .. } => {
+            (Some(grant), vec![TargetSelector::Name(target.to_string())], vec![login], None)
+        }
     };
     Some(Request {
         id: request.id,
         state,
         person: person(request.person)?, // people are never removed
         grant,
+        session,
+        approval,
         targets,
         logins,
         allow,
@@ -308,7 +323,8 @@ pub(super) async fn show(
     }
 }
 
-/// Says yes: makes the grant, or makes it last longer. Nobody answers their own request.
+/// Says yes: makes the grant, or makes it last longer, or lets the session start. Nobody answers their own request, nor for a session
+/// under a grant that names them.
 #[utoipa::path(post, path = "/requests/{id}/approve", operation_id = "requests_approve", tag = "requests",
     params(("id" = String, Path)), request_body = ApproveRequest, responses(
     (status = OK, body = Request),

@@ -15,7 +15,7 @@ use super::error::ApiError;
 use super::extract::MOST_BODY_BYTES;
 use super::{
     ApiState, audit, bastion, commands, error, evidence, files, grants, health, ledger, people, recordings, replay,
-    requests, second_factors, sessions, targets, tokens,
+    requests, second_factors, sessions, targets, tokens, watch,
 };
 use crate::app::replay::Looks;
 
@@ -70,6 +70,10 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(sessions::list))
         .routes(routes!(sessions::show))
         .routes(routes!(sessions::cut))
+        .routes(routes!(sessions::hold))
+        .routes(routes!(sessions::release))
+        .routes(routes!(sessions::message))
+        .routes(routes!(watch::watch, watch::beat))
         .routes(routes!(files::list))
         .routes(routes!(commands::list))
         .routes(routes!(recordings::show))

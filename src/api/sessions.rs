@@ -40,6 +40,8 @@ pub struct Session {
     /// What the client said of itself; not to be trusted.
     pub client_version: String,
     pub started_at: DateTime<Utc>,
+    /// Why an admin lets it stand still; absent where none does.
+    pub held: Option<String>,
     pub ended_at: Option<DateTime<Utc>>,
     /// How it ended: an object with `how`, and more that depends on it.
     #[schema(value_type = Option<Object>)]
@@ -106,7 +108,7 @@ pub struct SessionQuery {
 }
 
 fn shape(record: SessionRecord) -> Result<Session, ApiError> {
-    let SessionRecord { session, ended, cut_requested } = record;
+    let SessionRecord { session, ended, cut_requested, held } = record;
     let state = match (&ended, &cut_requested) {
         (Some(_), _) => SessionState::Ended,
         (None, Some(_)) => SessionState::Ending,
@@ -124,6 +126,7 @@ fn shape(record: SessionRecord) -> Result<Session, ApiError> {
         client_address: session.client_address.to_string(),
         client_version: session.client_version,
         started_at: session.started_at,
+        held,
         ended_at,
         ending_text: ending.as_ref().map(ending_text),
         ending: ending.map(serde_json::to_value).transpose().map_err(ApiError::internal)?,
@@ -198,5 +201,60 @@ pub(super) async fn cut(
     Body(body): Body<Reason>,
 ) -> Result<(StatusCode, Json<Session>), ApiError> {
     sessions::request_cut(&state.app, &may.actor(), id, &body.reason).await?;
+    Ok((StatusCode::ACCEPTED, Json(shape(sessions::find(&state.app, id).await?)?)))
+}
+
+/// What an admin has to say.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Message {
+    /// One line, at most 160 characters.
+    pub text: String,
+}
+
+/// Lets a live session stand still: nothing goes through either way until it is released.
+#[utoipa::path(post, path = "/sessions/{id}/hold", operation_id = "sessions_hold", tag = "sessions",
+    params(("id" = String, Path)), request_body = Reason, responses(
+    (status = ACCEPTED, body = Session),
+    (status = "default", body = Problem),
+))]
+pub(super) async fn hold(
+    may: May<Administer>,
+    State(state): State<ApiState>,
+    Path(id): Path<SessionId>,
+    Body(body): Body<Reason>,
+) -> Result<(StatusCode, Json<Session>), ApiError> {
+    sessions::hold(&state.app, &may.actor(), id, &body.reason).await?;
+    Ok((StatusCode::ACCEPTED, Json(shape(sessions::find(&state.app, id).await?)?)))
+}
+
+/// Lets a held session go on.
+#[utoipa::path(post, path = "/sessions/{id}/release", operation_id = "sessions_release", tag = "sessions",
+    params(("id" = String, Path)), responses(
+    (status = ACCEPTED, body = Session),
+    (status = "default", body = Problem),
+))]
+pub(super) async fn release(
+    may: May<Administer>,
+    State(state): State<ApiState>,
+    Path(id): Path<SessionId>,
+) -> Result<(StatusCode, Json<Session>), ApiError> {
+    sessions::release(&state.app, &may.actor(), id).await?;
+    Ok((StatusCode::ACCEPTED, Json(shape(sessions::find(&state.app, id).await?)?)))
+}
+
+/// Says something to whoever is at the session's terminals; programs without one are not told.
+#[utoipa::path(post, path = "/sessions/{id}/message", operation_id = "sessions_message", tag = "sessions",
+    params(("id" = String, Path)), request_body = Message, responses(
+    (status = ACCEPTED, body = Session),
+    (status = "default", body = Problem),
+))]
+pub(super) async fn message(
+    may: May<Administer>,
+    State(state): State<ApiState>,
+    Path(id): Path<SessionId>,
+    Body(body): Body<Message>,
+) -> Result<(StatusCode, Json<Session>), ApiError> {
+    sessions::send(&state.app, &may.actor(), id, &body.text).await?;
     Ok((StatusCode::ACCEPTED, Json(shape(sessions::find(&state.app, id).await?)?)))
 }

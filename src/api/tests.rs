@@ -62,7 +62,7 @@ impl Served {
         let stop = CancellationToken::new();
         let keys = keys::bastion_key(&app, keys::Purpose::TargetKeys).await.unwrap();
         let target_keys = Arc::new(keys::TargetKeys::new(&keys));
-        let state = ApiState { app: app.clone(), scan, bastion, target_keys };
+        let state = ApiState { app: app.clone(), scan, bastion, target_keys, watches: TaskTracker::new() };
         let task = tokio::spawn(listeners.serve(state, stop.clone()));
         Self { app, socket, tcp, stop, task, _folder: folder }
     }
@@ -359,6 +359,11 @@ const ACCESS: &[(&str, [bool; 6])] = &[
     ("sessions_list", LOOK),
     ("sessions_show", LOOK),
     ("sessions_cut", ADMINISTER),
+    ("sessions_hold", ADMINISTER),
+    ("sessions_release", ADMINISTER),
+    ("sessions_message", ADMINISTER),
+    ("sessions_watch", REPLAY),
+    ("sessions_beat", REPLAY),
     ("sessions_files", LOOK),
     ("sessions_commands", LOOK),
     ("recordings_show", LOOK),

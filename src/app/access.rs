@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sallyport_domain::channel::Program;
+use sallyport_domain::consent::{Consent, Stage};
 use sallyport_domain::event::{Act, Actor, CutReason, Event, SessionEnd};
 use sallyport_domain::grant::{Approval, Destination as Forward, Grant};
 use sallyport_domain::id::{EventId, GrantId, SessionId};
@@ -16,10 +17,12 @@ use sallyport_domain::login_name::Destination;
 use sallyport_domain::name::{Login, TargetName};
 use sallyport_domain::policy::{self, Denial, Factors, Permit, Question};
 use sallyport_domain::principal::Principal;
+use sallyport_domain::request::RequestState;
 use sallyport_domain::target::Target;
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::app::consents::{self, Waiting};
 use crate::app::ledger::manifests::SessionFacts;
 use crate::store::db::{self, DbError, Tx};
 
@@ -50,6 +53,12 @@ pub enum OpenError {
     /// Several grants would do; which one is meant depends on the program.
     #[error("it depends on the program which grant is meant")]
     Undecided,
+    /// Somebody else's consent is missing, and was asked for.
+    #[error("the session waits for {}", waiting.approval.as_str())]
+    Awaited { waiting: Box<Waiting> },
+    /// So many sessions and requests of the person wait for others already.
+    #[error("{most} of your sessions and requests wait for somebody's answer already")]
+    TooManyWait { most: u32 },
     /// A target's jump hosts lead in a circle, or one is missing.
     #[error("the way to target `{target}` is not complete: check its jump hosts")]
     NoWay { target: TargetName },
@@ -110,13 +119,15 @@ const REMEMBERED: TimeDelta = TimeDelta::days(30);
 const MOST_JUMPS: usize = 4;
 
 /// Opens a session to `destination` on `node`, if the rule says yes. Where several grants would do, it depends on the
-/// `program` which one is meant: without it the answer is [`OpenError::Undecided`].
+/// `program` which one is meant: without it the answer is [`OpenError::Undecided`]. Where only others' consent is missing, it is asked
+/// for; once it may be there, ask again with what was `waiting`.
 pub async fn open(
     app: &App,
     node: &str,
     arrival: &Arrival,
     destination: &Destination,
     program: Option<&Program>,
+    waiting: Option<&Waiting>,
 ) -> Result<OpenSession, OpenError> {
     let now = app.clock.now();
     let mut tx = app.db.write().await?;
@@ -126,7 +137,11 @@ pub async fn open(
         return refuse(tx, arrival, destination, Denial::PrincipalDisabled, now).await;
     };
     let arrival = &Arrival { principal, ..arrival.clone() };
-    let facts = Facts::load(&mut tx, arrival, now).await?;
+    let mut facts = Facts::load(&mut tx, arrival, now).await?;
+    if let Some(waiting) = waiting {
+        facts.grants.retain(|grant| grant.id == waiting.grant);
+        facts.consent = Some(consents::load(&mut tx, waiting.session, Stage::Asked, now).await?.0);
+    }
     let (target, login) = match facts.resolve(&mut tx, destination).await? {
         Resolved::Account(target, login) => (*target, login),
         Resolved::Unknown(denial) => return refuse(tx, arrival, destination, denial, now).await,
@@ -136,20 +151,34 @@ pub async fn open(
         db::grants::hold(&mut tx, grant.id).await?;
     }
     let open_sessions = db::sessions::open_counts(&mut tx, arrival.principal.id, None).await?;
-    if program.is_none() && facts.permits(&target, &login, &open_sessions) > 1 {
+    if program.is_none() && facts.candidates(&target, &login, &open_sessions) > 1 {
         return Err(OpenError::Undecided);
     }
-    let permit = match facts.decide_for(program, &target, &login, &open_sessions) {
-        Ok(permit) => permit,
-        Err(denial) => return refuse(tx, arrival, destination, denial, now).await,
+    let permit = match (facts.decide_for(program, &target, &login, &open_sessions), waiting) {
+        (Ok(permit), _) => permit,
+        (Err(Denial::NotApproved { grant, approval }), None) => {
+            find_jumps(&mut tx, &target).await?; // nobody is asked for what cannot be
+            let (reason, place) = (facts.reason(grant), (target.name, login));
+            let asked = consents::ask(app, tx, &arrival.principal, (grant, approval), place, reason, now).await?;
+            return Err(match asked {
+                Ok(waiting) => OpenError::Awaited { waiting: Box::new(waiting) },
+                Err(most) => OpenError::TooManyWait { most },
+            });
+        }
+        (Err(Denial::NotApproved { .. }), Some(waiting)) => {
+            return Err(OpenError::Awaited { waiting: Box::new(waiting.clone()) });
+        }
+        (Err(denial), _) => return refuse(tx, arrival, destination, denial, now).await,
     };
-    let approval = permit.terms().approval;
-    if approval != Approval::None {
-        // Nobody can say yes to a session yet, so there is none.
-        return refuse(tx, arrival, destination, Denial::NotApproved { grant: permit.grant(), approval }, now).await;
-    }
     let jumps = find_jumps(&mut tx, &target).await?;
-    let id = SessionId::from_uuid(Uuid::now_v7());
+    if let (Some(waiting), Approval::Watcher, Some(consent)) = (waiting, permit.terms().approval, &facts.consent)
+        && !consents::note_watched(&mut tx, waiting, &consent.watchers, now).await?
+    {
+        let denial = Denial::NotApproved { grant: waiting.grant, approval: waiting.approval };
+        return refuse(tx, arrival, destination, denial, now).await;
+    }
+    // An id that was asked for starts one session: a second of that id is refused by the database.
+    let id = waiting.map_or_else(|| SessionId::from_uuid(Uuid::now_v7()), |waiting| waiting.session);
     let session = db::sessions::NewSession {
         id,
         principal: arrival.principal.id,
@@ -173,7 +202,7 @@ pub async fn open(
     let actor = Actor::Principal { id: arrival.principal.id, name: arrival.principal.name.clone() };
     db::events::append(&mut tx, &event(now, actor, act)).await?;
     tx.commit().await?;
-    let reason = facts.grants.iter().find(|grant| grant.id == permit.grant()).map(|grant| grant.reason.clone());
+    let reason = facts.reason(permit.grant());
     Ok(OpenSession {
         id,
         permit,
@@ -182,7 +211,51 @@ pub async fn open(
         jumps,
         factors: arrival.factors,
         source: arrival.source,
-        reason: reason.unwrap_or_default(),
+        reason,
+    })
+}
+
+/// What has become of a session that waits for its start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Look {
+    Waits,
+    /// What was missing is there: [`open`] it.
+    Ready,
+    /// It will not start; `state` is what has become of its request.
+    Refused {
+        denial: Denial,
+        state: Option<RequestState>,
+    },
+}
+
+/// Asks the rule for a session that waits: whether it still may start, and by now can.
+pub async fn look(app: &App, arrival: &Arrival, waiting: &Waiting) -> Result<Look, DbError> {
+    let now = app.clock.now();
+    let mut tx = app.db.read().await?;
+    let (consent, state) = consents::load(&mut tx, waiting.session, Stage::Asked, now).await?;
+    let denial = Denial::NotApproved { grant: waiting.grant, approval: waiting.approval };
+    match &state {
+        Some(RequestState::Open | RequestState::Approved { .. }) => {}
+        None | Some(RequestState::Denied { .. } | RequestState::Withdrawn { .. } | RequestState::Expired { .. }) => {
+            return Ok(Look::Refused { denial, state });
+        }
+    }
+    let Some(record) = db::principals::find_by_id(&mut tx, arrival.principal.id).await? else {
+        return Ok(Look::Refused { denial: Denial::PrincipalDisabled, state });
+    };
+    let arrival = &Arrival { principal: record.principal, ..arrival.clone() };
+    let Some(target) = db::targets::find(&mut tx, &waiting.target).await? else {
+        return Ok(Look::Refused { denial: Denial::UnknownTarget, state });
+    };
+    let mut facts = Facts::load(&mut tx, arrival, now).await?;
+    facts.grants.retain(|grant| grant.id == waiting.grant);
+    facts.consent = Some(consent);
+    let open_sessions = db::sessions::open_counts(&mut tx, arrival.principal.id, None).await?;
+    let is_open = matches!(state, Some(RequestState::Open));
+    Ok(match facts.decide(&target, &waiting.login, &open_sessions) {
+        Ok(_permit) => Look::Ready, // `open` asks once more, in the transaction that writes
+        Err(Denial::NotApproved { .. }) if is_open => Look::Waits,
+        Err(denial) => Look::Refused { denial, state },
     })
 }
 
@@ -190,19 +263,33 @@ pub async fn open(
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// It may go on, until the permit's end.
-    Stay(Box<Permit>),
+    Stay(Box<Standing>),
     Cut(CutReason),
 }
 
-/// Asks the rule again for a live session. An error means that it cannot be asked; the caller decides how long that is
-/// borne.
-pub async fn review(app: &App, session: &OpenSession) -> Result<Verdict, DbError> {
+/// How a live session stands that may go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    pub permit: Permit,
+    /// Until when somebody who counts is known to watch it; looked at only where the grant takes a watcher.
+    pub watched_until: Option<DateTime<Utc>>,
+    /// Why an admin wants it to stand still.
+    pub held: Option<String>,
+    /// Whether an admin has left words for its terminals.
+    pub has_messages: bool,
+}
+
+/// Asks the rule again for a live session that was last watched, if it must be, at `last_watched`. An error means that it cannot be
+/// asked; the caller decides how long that is borne.
+pub async fn review(app: &App, session: &OpenSession, last_watched: DateTime<Utc>) -> Result<Verdict, DbError> {
     let now = app.clock.now();
     let mut tx = app.db.read().await?;
     let record = db::sessions::find(&mut tx, session.id).await?;
-    if let Some(reason) = record.and_then(|record| record.cut_requested) {
+    let (cut_requested, held) = record.map_or((None, None), |record| (record.cut_requested, record.held));
+    if let Some(reason) = cut_requested {
         return Ok(Verdict::Cut(reason));
     }
+    let has_messages = !db::sessions::messages(&mut tx, session.id).await?.is_empty();
     let cut = |denial| Ok(Verdict::Cut(CutReason::Denied { denial }));
     let Some(principal) = db::principals::find_by_id(&mut tx, session.principal.id).await? else {
         return cut(Denial::PrincipalDisabled);
@@ -216,11 +303,38 @@ pub async fn review(app: &App, session: &OpenSession) -> Result<Verdict, DbError
     let mut facts = Facts::load(&mut tx, &arrival, now).await?;
     // A session lives and dies with the grant that it was opened under; who has another one may come in again.
     facts.grants.retain(|grant| grant.id == session.permit.grant());
+    let mut watched_until = None;
+    if session.permit.terms().approval != Approval::None {
+        let stage = Stage::Live { last_watched, patience: patience(app) };
+        let consent = consents::load(&mut tx, session.id, stage, now).await?.0;
+        watched_until = facts.grants.iter().find_map(|grant| consent.watched_until(grant, now));
+        facts.consent = Some(consent);
+    }
     let others = db::sessions::open_counts(&mut tx, session.principal.id, Some(session.id)).await?;
     match facts.decide(&target, session.permit.login(), &others) {
-        Ok(permit) => Ok(Verdict::Stay(Box::new(permit))),
+        Ok(permit) => Ok(Verdict::Stay(Box::new(Standing { permit, watched_until, held, has_messages }))),
         Err(denial) => cut(denial),
     }
+}
+
+/// How long a session stands still without its watcher.
+pub fn patience(app: &App) -> TimeDelta {
+    TimeDelta::from_std(app.consent.unwatched).unwrap_or(TimeDelta::MAX)
+}
+
+/// Takes what admins have left for the session's terminals, the oldest first.
+pub async fn take_messages(app: &App, session: SessionId) -> Result<Vec<String>, DbError> {
+    let mut tx = app.db.write().await?;
+    let texts = db::sessions::messages(&mut tx, session).await?;
+    db::sessions::take_messages(&mut tx, session).await?;
+    tx.commit().await?;
+    Ok(texts)
+}
+
+/// Writes that a session stands still for want of its watcher, or goes on.
+pub async fn note_frozen(app: &App, session: SessionId, frozen: bool) -> Result<(), DbError> {
+    let act = if frozen { Act::SessionFrozen { session } } else { Act::SessionThawed { session } };
+    crate::app::audit::record(app, &Actor::Bastion, act).await.map(drop)
 }
 
 /// The target whose SSH server is at `host` and `port`, as a client that asks for a connection there names it: by name,
@@ -377,6 +491,8 @@ struct Facts<'a> {
     arrival: &'a Arrival,
     grants: Vec<Grant>,
     now: DateTime<Utc>,
+    /// What others have said of the session in question, once there is one.
+    consent: Option<Consent>,
 }
 
 enum Resolved {
@@ -388,7 +504,7 @@ enum Resolved {
 impl<'a> Facts<'a> {
     async fn load(tx: &mut Tx, arrival: &'a Arrival, now: DateTime<Utc>) -> Result<Self, DbError> {
         let grants = db::grants::of_principal(tx, arrival.principal.id, now - REMEMBERED).await?;
-        Ok(Self { arrival, grants, now })
+        Ok(Self { arrival, grants, now, consent: None })
     }
 
     fn question<'q>(
@@ -398,7 +514,8 @@ impl<'a> Facts<'a> {
         open_sessions: &'q HashMap<GrantId, u32>,
     ) -> Question<'q> {
         let Arrival { principal, factors, source, client_version: _ } = self.arrival;
-        Question { principal, target, login, factors: *factors, source: source.ip(), open_sessions }
+        let consent = self.consent.as_ref();
+        Question { principal, target, login, factors: *factors, source: source.ip(), open_sessions, consent }
     }
 
     fn decide(&self, target: &Target, login: &Login, open_sessions: &HashMap<GrantId, u32>) -> Result<Permit, Denial> {
@@ -406,14 +523,24 @@ impl<'a> Facts<'a> {
         policy::decide(&question, &self.grants, self.now)
     }
 
-    /// How many grants say yes, each asked alone.
-    fn permits(&self, target: &Target, login: &Login, open_sessions: &HashMap<GrantId, u32>) -> usize {
-        let question = self.question(target, login, open_sessions);
-        let alone = |grant: &&Grant| policy::decide(&question, std::slice::from_ref(*grant), self.now).is_ok();
-        self.grants.iter().filter(alone).count()
+    /// Whether a grant, asked alone, says yes, or would with others' consent.
+    fn is_candidate(&self, question: &Question<'_>, grant: &Grant) -> bool {
+        let alone = policy::decide(question, std::slice::from_ref(grant), self.now);
+        matches!(alone, Ok(_) | Err(Denial::NotApproved { .. }))
     }
 
-    /// As [`Facts::decide`]; of several grants that say yes, those that allow `program` come first.
+    /// How many grants say yes, or would with others' consent.
+    fn candidates(&self, target: &Target, login: &Login, open_sessions: &HashMap<GrantId, u32>) -> usize {
+        let question = self.question(target, login, open_sessions);
+        self.grants.iter().filter(|grant| self.is_candidate(&question, grant)).count()
+    }
+
+    /// Why a grant was given.
+    fn reason(&self, grant: GrantId) -> String {
+        self.grants.iter().find(|known| known.id == grant).map(|grant| grant.reason.clone()).unwrap_or_default()
+    }
+
+    /// As [`Facts::decide`]; of several grants that say yes, or would, those that allow `program` come first.
     fn decide_for(
         &self,
         program: Option<&Program>,
@@ -423,8 +550,8 @@ impl<'a> Facts<'a> {
     ) -> Result<Permit, Denial> {
         let question = self.question(target, login, open_sessions);
         let allows = |grant: &&Grant| {
-            let alone = policy::decide(&question, std::slice::from_ref(*grant), self.now);
-            alone.is_ok_and(|permit| program.is_none_or(|program| permit.allows(program).is_ok()))
+            let fits = |program| Permit::would_allow(grant.id, &grant.terms, program).is_ok();
+            self.is_candidate(&question, grant) && program.is_none_or(fits)
         };
         let fitting: Vec<Grant> = self.grants.iter().filter(allows).cloned().collect();
         policy::decide(&question, if fitting.is_empty() { &self.grants } else { &fitting }, self.now)
@@ -473,16 +600,20 @@ impl<'a> Facts<'a> {
         let mut choices = Vec::new();
         for target in targets {
             for account in &target.logins {
-                if let Ok(permit) = self.decide(target, &account.login, &nobody) {
-                    let (login, target) = (account.login.clone(), target.name.clone());
-                    let grant = self.grants.iter().find(|grant| grant.id == permit.grant());
+                let grant = match self.decide(target, &account.login, &nobody) {
+                    Ok(permit) => permit.grant(),
+                    // Whose consent is missing is asked when they go there.
+                    Err(Denial::NotApproved { grant, .. }) => grant,
+                    Err(_) => continue,
+                };
+                if let Some(grant) = self.grants.iter().find(|known| known.id == grant) {
                     choices.push(Choice {
-                        login,
-                        target,
-                        not_after: permit.not_after(),
-                        grant: permit.grant(),
-                        reason: grant.map(|grant| grant.reason.clone()).unwrap_or_default(),
-                        ticket: grant.and_then(|grant| grant.ticket.clone()),
+                        login: account.login.clone(),
+                        target: target.name.clone(),
+                        not_after: grant.window.not_after(),
+                        grant: grant.id,
+                        reason: grant.reason.clone(),
+                        ticket: grant.ticket.clone(),
                     });
                 }
             }

@@ -10,6 +10,7 @@ pub mod catalogue;
 pub mod clock;
 pub mod clock_watch;
 pub mod commands;
+pub mod consents;
 pub mod evidence;
 pub mod files;
 pub mod grants;
@@ -29,6 +30,7 @@ pub mod targets;
 pub mod text;
 pub mod tokens;
 pub mod transcript;
+pub mod watching;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,6 +38,7 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
 
 use crate::app::clock::Clock;
+use crate::app::consents::ConsentSettings;
 use crate::app::requests::RequestSettings;
 use crate::store::blob::Blobs;
 use crate::store::db::Db;
@@ -54,6 +57,7 @@ pub struct App {
     pub requests: RequestSettings,
     /// The settings that decide what is recorded and what ends a session, by name, for manifests.
     pub(crate) in_force: Arc<BTreeMap<String, String>>,
+    pub consent: ConsentSettings,
     /// Turns at hashing passwords: each takes 19 MiB and some 20 ms of a core, and strangers can ask for it.
     pub(crate) password_turns: Arc<Semaphore>,
 }
@@ -63,9 +67,9 @@ impl App {
     pub fn new(db: Db, blobs: Blobs, clock: Clock, master: MasterKey) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let password_turns = Arc::new(Semaphore::new(cores.min(4)));
-        let requests = RequestSettings::default();
+        let (requests, consent) = (RequestSettings::default(), ConsentSettings::default());
         let in_force = Arc::default();
-        Self { db, blobs, clock, master, changes: Changes::new(), requests, in_force, password_turns }
+        Self { db, blobs, clock, master, changes: Changes::new(), requests, consent, in_force, password_turns }
     }
 
     /// The same with requests for access kept otherwise.
@@ -78,6 +82,12 @@ impl App {
     #[must_use]
     pub fn with_settings(self, settings: BTreeMap<String, String>) -> Self {
         Self { in_force: Arc::new(settings), ..self }
+    }
+
+    /// The same with sessions that wait for others otherwise.
+    #[must_use]
+    pub fn with_consent(self, consent: ConsentSettings) -> Self {
+        Self { consent, ..self }
     }
 }
 

@@ -10,7 +10,7 @@ use sallyport_domain::commands::rules::CommandRules;
 use sallyport_domain::event::{Act, Actor};
 use sallyport_domain::files::FileRules;
 use sallyport_domain::grant::{Approval, Capabilities, Grant, Terms, Window};
-use sallyport_domain::id::{PrincipalId, RequestId};
+use sallyport_domain::id::{GrantId, PrincipalId, RequestId, SessionId};
 use sallyport_domain::name::{Login, PrincipalName};
 use sallyport_domain::principal::Principal;
 use sallyport_domain::request::{Request, RequestState, Wish};
@@ -98,6 +98,14 @@ pub enum RequestError {
     WhichLogin { logins: Vec<Login> },
     #[error("a request for more time can be given another end, and nothing else can be changed of it")]
     OnlyTheEnd,
+    #[error("nobody answers for sessions under a grant that names them; ask another admin")]
+    UnderGrant,
+    #[error("a session is approved or denied as it is: nothing can be changed of it")]
+    OnlyYes,
+    #[error("the grant takes a watcher: a reviewer starts the session with `sallyport session watch {session}`")]
+    TakesWatcher { session: SessionId },
+    #[error("the bastion itself asks for the start of a session, when somebody logs in")]
+    ByLogin,
     #[error(transparent)]
     Grant(#[from] GrantError),
     #[error(transparent)]
@@ -160,7 +168,9 @@ pub async fn ask(app: &App, person: &Principal, new: NewRequest) -> Result<Reque
 
 /// A wish in the whole seconds in which it is stored, if its length is sound.
 fn whole_seconds(mut wish: Wish) -> Result<Wish, RequestError> {
-    let (Wish::Access { lasting, .. } | Wish::MoreTime { lasting, .. }) = &mut wish;
+    let (Wish::Access { lasting, .. } | Wish::MoreTime { lasting, .. }) = &mut wish else {
+        return Err(RequestError::ByLogin);
+    };
     *lasting = Duration::from_secs(lasting.as_secs());
     if (SHORTEST..=LONGEST).contains(lasting) { Ok(wish) } else { Err(RequestError::Lasting) }
 }
@@ -185,6 +195,7 @@ async fn check_wish(tx: &mut Tx, person: PrincipalId, wish: &Wish, now: DateTime
                 return Err(GrantError::Ended { id: *id, at: grant.window.not_after() }.into());
             }
         }
+        Wish::Session { .. } => return Err(RequestError::ByLogin),
     }
     Ok(())
 }
@@ -224,6 +235,11 @@ pub async fn approve(
     let (grant, changed) = match &request.wish {
         Wish::Access { .. } => give(&mut tx, now, actor, &request, changes).await?,
         Wish::MoreTime { .. } => give_more_time(&mut tx, now, actor, &request, changes).await?,
+        Wish::Session { session, approval: Approval::Watcher, .. } => {
+            return Err(RequestError::TakesWatcher { session: *session });
+        }
+        Wish::Session { .. } if changes != Changes::default() => return Err(RequestError::OnlyYes),
+        Wish::Session { grant, .. } => (let_start(&mut tx, actor, *grant).await?, false),
     };
     let state = RequestState::Approved { grant: grant.id, changed, at: now, by: audit::person(actor) };
     let act = Act::RequestApproved { request: id, grant: grant.id, changed };
@@ -317,6 +333,16 @@ async fn give_more_time(
     let not_after = end.unwrap_or(asked);
     let grant = grants::extend_in(tx, now, actor, *id, not_after, &request.reason).await?;
     Ok((grant, not_after != asked))
+}
+
+/// The grant that a session is to start under, if `actor` may answer for it. Whether it still stands is the rule's question, when
+/// the session starts.
+async fn let_start(tx: &mut Tx, actor: &Actor, id: GrantId) -> Result<Grant, RequestError> {
+    let grant = db::grants::find(tx, id).await?.ok_or(GrantError::Unknown { id })?;
+    match audit::person(actor) {
+        Some(person) if grant.people.contains(&person) => Err(RequestError::UnderGrant),
+        _ => Ok(grant),
+    }
 }
 
 fn length(lasting: Duration) -> TimeDelta {
@@ -684,8 +710,9 @@ mod tests {
                 new
             };
             let lasting = |wish: &mut Wish, time| {
-                let (Wish::Access { lasting, .. } | Wish::MoreTime { lasting, .. }) = wish;
-                *lasting = time;
+                if let Wish::Access { lasting, .. } | Wish::MoreTime { lasting, .. } = wish {
+                    *lasting = time;
+                }
             };
 
             assert!(matches!(refuse(NewRequest { reason: " ".to_owned(), ..access() }).await, E::Text(_)));

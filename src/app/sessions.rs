@@ -2,10 +2,11 @@
 
 use sallyport_domain::event::{Act, Actor, CutReason};
 use sallyport_domain::id::SessionId;
+use uuid::Uuid;
 
 use crate::app::text::{self, TextError};
 use crate::app::{App, audit};
-use crate::store::db::{DbError, policy_version, sessions};
+use crate::store::db::{DbError, Tx, policy_version, sessions};
 
 pub use crate::store::db::sessions::{SessionFilter, SessionRecord};
 
@@ -19,6 +20,10 @@ pub enum SessionError {
     Unknown { id: SessionId },
     #[error("session {id} has ended")]
     Ended { id: SessionId },
+    #[error("session {id} is not held")]
+    NotHeld { id: SessionId },
+    #[error("messages to session {id} wait for its node already")]
+    TooManyMessages { id: SessionId },
     #[error(transparent)]
     Text(#[from] TextError),
     #[error(transparent)]
@@ -47,6 +52,56 @@ pub async fn request_cut(app: &App, actor: &Actor, id: SessionId, reason: &str) 
     }
     audit::append(&mut tx, app.clock.now(), actor, Act::CutRequested { session: id, reason }).await?;
     policy_version::raise(&mut tx).await?; // other nodes find the wish at their sweep, should they miss the telling
+    tx.commit().await?;
+    app.changes.notify();
+    Ok(())
+}
+
+/// Asks the node that serves the session to let it stand still: nothing of the client's goes to the target, and nothing of the target's
+/// to the client, until [`release`]. To ask again is no error, and the first reason stays.
+pub async fn hold(app: &App, actor: &Actor, id: SessionId, reason: &str) -> Result<(), SessionError> {
+    let reason = text::check("reason", reason, text::MOST_REASON)?;
+    let mut tx = app.db.write().await?;
+    policy_version::raise(&mut tx).await?;
+    if !sessions::hold(&mut tx, id, &reason).await? {
+        return live(&mut tx, id).await;
+    }
+    tell(app, tx, actor, Act::SessionHeld { session: id, reason }).await
+}
+
+/// Lets a held session go on. One that lacks its watcher stands still all the same.
+pub async fn release(app: &App, actor: &Actor, id: SessionId) -> Result<(), SessionError> {
+    let mut tx = app.db.write().await?;
+    policy_version::raise(&mut tx).await?;
+    if !sessions::release(&mut tx, id).await? {
+        live(&mut tx, id).await?;
+        return Err(SessionError::NotHeld { id });
+    }
+    tell(app, tx, actor, Act::SessionReleased { session: id }).await
+}
+
+/// Says something to whoever is at the session's terminals.
+pub async fn send(app: &App, actor: &Actor, id: SessionId, words: &str) -> Result<(), SessionError> {
+    let words = text::check("message", words, MOST_MESSAGE)?;
+    let mut tx = app.db.write().await?;
+    policy_version::raise(&mut tx).await?;
+    if !sessions::send(&mut tx, id, Uuid::now_v7(), &format!("{}: {words}", audit::name_of(actor))).await? {
+        live(&mut tx, id).await?;
+        return Err(SessionError::TooManyMessages { id });
+    }
+    tell(app, tx, actor, Act::MessageSent { session: id, text: words }).await
+}
+
+/// The most characters of a message: it is one line on a terminal.
+const MOST_MESSAGE: usize = 160;
+
+async fn live(tx: &mut Tx, id: SessionId) -> Result<(), SessionError> {
+    let record = sessions::find(tx, id).await?.ok_or(SessionError::Unknown { id })?;
+    if record.ended.is_some() { Err(SessionError::Ended { id }) } else { Ok(()) }
+}
+
+async fn tell(app: &App, mut tx: Tx, actor: &Actor, act: Act) -> Result<(), SessionError> {
+    audit::append(&mut tx, app.clock.now(), actor, act).await?;
     tx.commit().await?;
     app.changes.notify();
     Ok(())

@@ -60,7 +60,7 @@ pub(crate) fn run(command: ConfigCommand, global: &Global) -> Result<(), Failure
 /// Every setting under its key, as the file would write it; what is not set is left out. Taken apart field by field, so
 /// that a setting that is added here and forgotten there does not compile.
 fn settings(config: &Config) -> Value {
-    let Config { server, ssh, api, database, blobs, recording, requests, ledger, master_key, log } = config;
+    let Config { server, ssh, api, database, blobs, recording, requests, consent, ledger, master_key, log } = config;
     let crate::config::ServerSettings { data_dir, node: _ } = server;
     let crate::config::SshSettings {
         listen,
@@ -160,6 +160,7 @@ fn settings(config: &Config) -> Value {
             "anchor_webhook_token_file": anchor_webhook_token_file,
             "verify_every": span(verify_every),
         },
+        "consent": { "wait": span(&consent.wait), "unwatched": span(&consent.unwatched) },
         "master_key": { "file": master_key.file, "env": master_key.env, "credential": master_key.credential },
         "log": { "level": log.level, "format": format!("{:?}", log.format).to_ascii_lowercase() },
     });

@@ -38,9 +38,10 @@ pub(crate) async fn open(
     Ok(decode(body.map(|chunk| chunk.map_err(|error| FramesError::Broken(error.without_url())))))
 }
 
-struct Reading<S> {
+/// An answer's body as it comes in.
+pub(crate) struct Reading<S> {
     body: Pin<Box<S>>,
-    bytes: Bytes,
+    pub(crate) bytes: Bytes,
 }
 
 /// Frames from the pieces of an answer's body, however they are cut.
@@ -48,25 +49,42 @@ fn decode<S>(body: S) -> impl Stream<Item = Result<Frame, FramesError>>
 where
     S: Stream<Item = Result<Bytes, FramesError>>,
 {
-    let reading = Reading { body: Box::pin(body), bytes: Bytes::new() };
-    futures::stream::try_unfold(reading, async |mut reading: Reading<S>| {
+    futures::stream::try_unfold(Reading::new(body), async |mut reading: Reading<S>| {
         loop {
-            if reading.bytes.starts_with(&BROKEN_OFF) {
-                return Err(refused(reading).await);
-            }
-            if let Some(frame) = Frame::take(&mut reading.bytes)? {
+            if let Some(frame) = reading.take_frame().await? {
                 return Ok(Some((frame, reading)));
             }
-            match reading.body.next().await {
-                Some(more) => reading.take(&more?),
-                None if reading.bytes.is_empty() => return Ok(None),
-                None => return Err(FramesError::Torn),
+            if !reading.more().await? {
+                return if reading.bytes.is_empty() { Ok(None) } else { Err(FramesError::Torn) };
             }
         }
     })
 }
 
-impl<S> Reading<S> {
+impl<S: Stream<Item = Result<Bytes, FramesError>>> Reading<S> {
+    pub(crate) fn new(body: S) -> Self {
+        Self { body: Box::pin(body), bytes: Bytes::new() }
+    }
+
+    /// The next frame, if all of it is there.
+    pub(crate) async fn take_frame(&mut self) -> Result<Option<Frame>, FramesError> {
+        if self.bytes.starts_with(&BROKEN_OFF) {
+            return Err(refused(self).await);
+        }
+        Ok(Frame::take(&mut self.bytes)?)
+    }
+
+    /// Takes the next piece; false at the end. Cancel safe.
+    pub(crate) async fn more(&mut self) -> Result<bool, FramesError> {
+        match self.body.next().await {
+            Some(more) => {
+                self.take(&more?);
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
     fn take(&mut self, more: &Bytes) {
         if self.bytes.is_empty() {
             self.bytes = more.clone();
@@ -79,7 +97,7 @@ impl<S> Reading<S> {
     }
 }
 
-async fn refused<S: Stream<Item = Result<Bytes, FramesError>>>(mut reading: Reading<S>) -> FramesError {
+async fn refused<S: Stream<Item = Result<Bytes, FramesError>>>(reading: &mut Reading<S>) -> FramesError {
     /// A problem is a few sentences.
     const MOST: usize = 64 << 10;
     while let Some(more) = reading.body.next().await {

@@ -95,10 +95,10 @@ pub(crate) struct Strict {
     /// The person must prove a second factor at the login
     #[arg(long = "two-factor")]
     pub(super) second_factor: bool,
-    /// Somebody must say yes to each session (not possible yet: no session starts)
+    /// An admin must say yes to each session, with `sallyport request approve`
     #[arg(long, conflicts_with = "watched")]
     approve_each: bool,
-    /// A reviewer must be watching (not possible yet: no session starts)
+    /// A reviewer must be watching, with `sallyport session watch`; without one the session stands still
     #[arg(long)]
     watched: bool,
 }

@@ -34,6 +34,7 @@ mod target;
 mod token;
 mod totp;
 mod verify;
+mod watch;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;

@@ -20,6 +20,7 @@ use super::failure::{Failure, FailureKind};
 use super::frames::{self, FramesError};
 use super::output::{self, Format};
 use super::play::{self, LIVE, PlayOptions, Played};
+use super::watch;
 use crate::api::recordings::Recording;
 use crate::api::replay::{FramesQuery, Reading};
 use crate::api::sessions::{SessionDetail, SessionState};
@@ -120,13 +121,13 @@ fn moment(text: &str) -> Result<Duration, String> {
 }
 
 /// A recording, and the session that it is of.
-struct Found {
+pub(crate) struct Found {
     session: SessionDetail,
     recording: Recording,
 }
 
 impl Found {
-    async fn new(client: &Client, subject: Subject, channel: Option<u32>) -> Result<Self, Failure> {
+    pub(crate) async fn new(client: &Client, subject: Subject, channel: Option<u32>) -> Result<Self, Failure> {
         let session = session_of(client, subject).await?;
         let recording = choose(&session.recordings, subject, channel)?.clone();
         Ok(Self { session, recording })
@@ -147,7 +148,7 @@ impl Found {
         }
     }
 
-    fn player(&self) -> play::Recording {
+    pub(crate) fn player(&self) -> play::Recording {
         play::Recording {
             size: self.size(),
             title: self.title(),
@@ -219,64 +220,64 @@ pub(crate) async fn play(args: PlayArgs, global: &Global) -> Result<(), Failure>
 }
 
 pub(crate) async fn watch(args: WatchArgs, global: &Global) -> Result<(), Failure> {
+    let id = match args.subject {
+        Subject::Session(id) => return watch::watch(id, args.channel, global).await,
+        Subject::Recording(id) => id,
+    };
     let client = global.client()?;
-    let found = live(&client, args.subject, args.channel).await?;
+    let found = live(&client, id).await?;
     let query = FramesQuery { follow: true, ..FramesQuery::default() };
-    let frames = frames::open(&client, found.recording.id, &query).await?;
+    let frames = frames::open(&client, id, &query).await?;
     let options =
         PlayOptions { speed: 1.0, skip_idle: false, start_us: LIVE, leave_at_end: true, input: !global.no_input };
     match play::play(&found.player(), options, frames).await.map_err(frames::failure)? {
         Played::Quit => Ok(()),
-        Played::ToTheEnd => tell_end(&client, found.recording.id).await,
+        Played::ToTheEnd => {
+            tell_end(&client, id).await?;
+            tell_session_end(&client, found.session.session.id).await
+        }
     }
 }
 
-/// A recording that goes on; waits for one while the session has none.
-async fn live(client: &Client, subject: Subject, channel: Option<u32>) -> Result<Found, Failure> {
-    let mut told = false;
-    loop {
-        let session = session_of(client, subject).await?;
-        let id = session.session.id;
-        let is_live = |recording: &Recording| recording.ended_at.is_none();
-        let wanted = |recording: &Recording| channel.is_none_or(|channel| recording.channel == channel);
-        let going_on: Vec<Recording> =
-            session.recordings.iter().filter(|one| is_live(one) && wanted(one)).cloned().collect();
-        let named_is_over = match subject {
-            Subject::Recording(id) => going_on.iter().all(|recording| recording.id != id),
-            Subject::Session(_) => false,
-        };
-        if named_is_over || (going_on.is_empty() && session.session.state == SessionState::Ended) {
-            let why = session.session.ending_text.map(|why| format!(": {}", output::printable(&why)));
-            let error = format!("nothing goes on there any more{}", why.unwrap_or_default());
-            return Err(Failure::text(FailureKind::Conflict, error).hint(format!("`sallyport session play {id}`")));
-        }
-        if !going_on.is_empty() {
-            let recording = choose(&going_on, subject, channel)?.clone();
-            return Ok(Found { session, recording });
-        }
-        if !std::mem::replace(&mut told, true) {
-            output::note("nothing runs there now; waiting");
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
+/// A recording that goes on.
+async fn live(client: &Client, id: RecordingId) -> Result<Found, Failure> {
+    let found = Found::new(client, Subject::Recording(id), None).await?;
+    if found.recording.ended_at.is_none() {
+        return Ok(found);
     }
+    let why = found.session.session.ending_text.map(|why| format!(": {}", output::printable(&why)));
+    let error = format!("nothing goes on there any more{}", why.unwrap_or_default());
+    Err(Failure::text(FailureKind::Conflict, error).hint(format!("`sallyport session play {id}`")))
 }
 
-/// Says how the program ended, and the session if it did.
-async fn tell_end(client: &Client, id: RecordingId) -> Result<(), Failure> {
+/// Says how the program ended.
+pub(crate) async fn tell_end(client: &Client, id: RecordingId) -> Result<(), Failure> {
+    let recording: Recording = client.get(&["recordings", &id.to_string()], &()).await?;
+    if let Some(exit) = recording.exit_text {
+        output::note(format!("the program ended: {exit}"));
+    }
+    Ok(())
+}
+
+/// Says how the session ended, if it did.
+pub(crate) async fn tell_session_end(client: &Client, id: SessionId) -> Result<(), Failure> {
     // The session ends a moment after its last channel.
     let deadline = Instant::now() + Duration::from_secs(2);
     loop {
-        let session = session_of(client, Subject::Recording(id)).await?;
-        let ended = session.session.state == SessionState::Ended;
+        let session = match session_of(client, Subject::Session(id)).await {
+            Ok(session) => session.session,
+            Err(failure) if failure.kind == FailureKind::NotFound => {
+                output::note("the session did not start");
+                return Ok(());
+            }
+            Err(failure) => return Err(failure),
+        };
+        let ended = session.state == SessionState::Ended;
         if !ended && Instant::now() < deadline {
             tokio::time::sleep(LOOK_AGAIN).await;
             continue;
         }
-        let program = session.recordings.iter().find(|recording| recording.id == id);
-        if let Some(exit) = program.and_then(|recording| recording.exit_text.as_ref()) {
-            output::note(format!("the program ended: {exit}"));
-        }
-        output::note(match session.session.ending_text {
+        output::note(match session.ending_text {
             Some(why) => format!("the session ended: {why}"),
             None => "the session goes on".to_owned(),
         });

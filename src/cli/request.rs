@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
 use ipnet::IpNet;
-use sallyport_domain::grant::TargetSelector;
+use sallyport_domain::grant::{Approval, TargetSelector};
 use sallyport_domain::id::{GrantId, RequestId};
 use sallyport_domain::name::{Login, PrincipalName};
 
@@ -125,7 +125,7 @@ const COLUMNS: &[Column<Request>] = &[
     column("State", |request| request.state.as_str().to_owned()),
     column("Person", |request| request.person.name.to_string()),
     column("Wants", wants),
-    column("For", |request| span(request.lasting_seconds)),
+    column("For", lasting),
     column("Reason", |request| request.reason.clone()),
     column("Asked", |request| when::local(request.created_at)),
 ];
@@ -134,7 +134,19 @@ fn span(seconds: u64) -> String {
     humantime::format_duration(Duration::from_secs(seconds)).to_string()
 }
 
+/// How long, or how much longer; a session lasts as its grant does.
+fn lasting(request: &Request) -> String {
+    if request.session.is_some() { String::new() } else { span(request.lasting_seconds) }
+}
+
 fn wants(request: &Request) -> String {
+    if let Some(session) = &request.session {
+        let (login, target) = (joined(&request.logins), joined(&request.targets));
+        return match request.approval {
+            Approval::Watcher => format!("a watcher of {session}: {login}@{target}"),
+            Approval::None | Approval::PerSession => format!("a yes to {session}: {login}@{target}"),
+        };
+    }
     match (&request.grant, &request.allow) {
         (Some(grant), _) => format!("more time on {grant}"),
         (None, allow) => {
@@ -155,6 +167,7 @@ fn outcome(request: &Request) -> String {
     let grant = answer.grant.map(|grant| grant.to_string()).unwrap_or_default();
     match request.state {
         RequestState::Open => "open".to_owned(),
+        RequestState::Approved if request.session.is_some() => format!("approved by {by}"),
         RequestState::Approved if answer.changed => format!("approved by {by}, but not as asked: see grant {grant}"),
         RequestState::Approved => format!("approved by {by}: grant {grant}"),
         RequestState::Denied => format!("denied by {by}: {}", answer.reason.as_deref().unwrap_or_default()),
@@ -169,7 +182,7 @@ fn show(global: &Global, request: &Request) -> Result<(), Failure> {
         ("State", outcome(request)),
         ("Person", request.person.name.to_string()),
         ("Wants", wants(request)),
-        ("For", span(request.lasting_seconds)),
+        ("For", lasting(request)),
         ("Reason", request.reason.clone()),
         ("Ticket", request.ticket.clone().unwrap_or_default()),
         ("Asked", when::local(request.created_at)),

@@ -100,8 +100,10 @@ impl Bastion {
         let db = Db::connect(&config.database).await?;
         db.migrate_as(config.database.migrate_url.as_deref()).await?;
         let blobs = Blobs::open(&config.blobs)?;
-        let app = App::new(db, blobs, clock, master).with_requests(config.requests.clone());
-        let app = app.with_settings(config.in_force());
+        let app = App::new(db, blobs, clock, master)
+            .with_requests(config.requests.clone())
+            .with_consent(config.consent.clone())
+            .with_settings(config.in_force());
         clock_watch::resume(&app, &node).await.context("cannot read the highest time that was seen")?;
         let anchors = Anchors::open(&config.ledger, &app.blobs, &node)?;
         look_at_anchors(&app, &anchors, accept_older).await?;
@@ -140,11 +142,13 @@ impl Bastion {
         };
         let (host_key_line, host_ca_line) = (shown.host_key.clone(), shown.host_ca.clone());
         let place = ssh::Place { host: shown.ssh_host.clone(), port: shown.ssh_port };
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let state = ApiState {
             app: app.clone(),
             scan: Arc::new(|address| Box::pin(scan(address))),
             bastion: Arc::new(shown),
             target_keys: target_keys.clone(),
+            watches: tasks.clone(),
         };
         let parts = DoorParts {
             app: app.clone(),
@@ -162,7 +166,6 @@ impl Bastion {
             health: health.clone(),
         };
         let door = Door::new(parts);
-        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn({
             let (app, stop) = (app.clone(), stop.clone());
             async move { health.sweep(app, stop).await }

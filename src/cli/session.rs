@@ -12,7 +12,7 @@ use super::{commands, files};
 use crate::api::commands::CommandCounts;
 use crate::api::grants::Reason;
 use crate::api::recordings::Recording;
-use crate::api::sessions::{Session, SessionDetail, SessionState};
+use crate::api::sessions::{Message, Session, SessionDetail, SessionState};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SessionCommand {
@@ -36,7 +36,7 @@ pub(crate) enum SessionCommand {
     },
     /// Replay what was done, in this terminal
     Play(PlayArgs),
-    /// Follow a live session until it ends
+    /// Follow a session until it ends: a live one, or one that waits for its watcher
     Watch(WatchArgs),
     /// Write a recording as an asciicast or as text
     Export(ExportArgs),
@@ -45,6 +45,21 @@ pub(crate) enum SessionCommand {
         id: SessionId,
         #[arg(long)]
         reason: String,
+    },
+    /// Let a live session stand still: nothing goes through either way
+    Hold {
+        id: SessionId,
+        #[arg(long)]
+        reason: String,
+    },
+    /// Let a held session go on
+    Release { id: SessionId },
+    /// Say something to whoever is at the session's terminal
+    Message {
+        id: SessionId,
+        /// One line
+        #[arg(required = true)]
+        text: Vec<String>,
     },
 }
 
@@ -125,9 +140,30 @@ pub(crate) async fn run(command: SessionCommand, global: &Global) -> Result<(), 
                 SessionState::Ended => format!("{id} has ended"),
                 SessionState::Live | SessionState::Ending => format!("{id} is being cut"),
             });
-            if global.format() == Format::Table { Ok(()) } else { output::one(global.format(), &session, &[]) }
+            changed(global, &session)
+        }
+        SessionCommand::Hold { id, reason } => {
+            let session: Session = client.post(&["sessions", &id.to_string(), "hold"], &Reason { reason }).await?;
+            output::note(format!("{id} stands still; `sallyport session release {id}` lets it go on"));
+            changed(global, &session)
+        }
+        SessionCommand::Release { id } => {
+            let session: Session = client.act(&["sessions", &id.to_string(), "release"]).await?;
+            output::note(format!("{id} goes on"));
+            changed(global, &session)
+        }
+        SessionCommand::Message { id, text } => {
+            let message = Message { text: text.join(" ") };
+            let session: Session = client.post(&["sessions", &id.to_string(), "message"], &message).await?;
+            output::note(format!("sent to the terminals of {id}"));
+            changed(global, &session)
         }
     }
+}
+
+/// After a change scripts get the whole thing; people have read the sentence.
+fn changed(global: &Global, session: &Session) -> Result<(), Failure> {
+    if global.format() == Format::Table { Ok(()) } else { output::one(global.format(), session, &[]) }
 }
 
 fn rows(detail: &SessionDetail) -> Vec<(&'static str, String)> {
@@ -139,6 +175,7 @@ fn rows(detail: &SessionDetail) -> Vec<(&'static str, String)> {
         ("Target", format!("{}@{}", session.login, session.target.name)),
         ("Grant", session.grant_id.to_string()),
         ("Started", when::local(session.started_at)),
+        ("Held", session.held.as_deref().map(output::printable).unwrap_or_default()),
         ("Ended", session.ended_at.map(when::local).unwrap_or_default()),
         ("Ended by", session.ending_text.clone().unwrap_or_default()),
         ("From", output::printable(&session.client_address)),

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::files::FileOperation;
 use crate::grant::{Terms, Window};
 use crate::hash::Hash;
-use crate::id::{EventId, GrantId, PrincipalId, RecordingId, RequestId, SessionId, TargetId, TokenId};
+use crate::id::{EventId, GrantId, PrincipalId, RecordingId, RequestId, SessionId, TargetId, TokenId, WatchId};
 use crate::name::{Login, PrincipalName, TargetName};
 use crate::policy::Denial;
 use crate::principal::Role;
@@ -190,6 +190,36 @@ pub enum Act {
     CutRequested {
         session: SessionId,
         reason: String,
+    },
+    /// Somebody follows a session live, or one that waits for its start. Whether they count as its watcher is the rule's question.
+    WatchStarted {
+        session: SessionId,
+        watch: WatchId,
+    },
+    WatchEnded {
+        session: SessionId,
+        watch: WatchId,
+    },
+    /// A session stands still: nobody watches it, though its grant takes a watcher.
+    SessionFrozen {
+        session: SessionId,
+    },
+    /// It goes on.
+    SessionThawed {
+        session: SessionId,
+    },
+    /// An admin wants a session to stand still, on whichever node it is.
+    SessionHeld {
+        session: SessionId,
+        reason: String,
+    },
+    SessionReleased {
+        session: SessionId,
+    },
+    /// An admin says something to whoever is at the session's terminals.
+    MessageSent {
+        session: SessionId,
+        text: String,
     },
     /// The bastion ended a session.
     SessionCut {

@@ -128,6 +128,8 @@ ids! {
     TokenId, 'k', "token";
     /// Somebody's wish for access.
     RequestId, 'q', "request";
+    /// Somebody's following a session live.
+    WatchId, 'w', "watch";
 }
 
 #[cfg(test)]

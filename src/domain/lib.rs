@@ -9,6 +9,7 @@ pub mod name;
 pub mod secret;
 pub mod ssh_key;
 
+pub mod consent;
 pub mod grant;
 pub mod policy;
 pub mod principal;

@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::channel::Program;
+use crate::consent::{Consent, Stage};
 use crate::files::gate::{Recognised, recognise};
 use crate::grant::{Approval, Capabilities, Grant, Terms};
 use crate::id::{GrantId, PrincipalId, TargetId};
@@ -30,6 +31,8 @@ pub struct Question<'a> {
     pub source: IpAddr,
     /// How many *other* sessions are open under each grant; a grant that is not listed has none.
     pub open_sessions: &'a HashMap<GrantId, u32>,
+    /// What others have said of this session; `None` if nobody was asked yet.
+    pub consent: Option<&'a Consent>,
 }
 
 /// What a person has proved themselves with: always one thing, and perhaps a second of another kind.
@@ -118,8 +121,13 @@ impl Permit {
 
     /// Whether `program` may run under this permit.
     pub fn allows(&self, program: &Program) -> Result<(), Denial> {
-        let Capabilities { shell, exec, upload, download, forwards } = &self.terms.capabilities;
-        let rules = &self.terms.commands;
+        Self::would_allow(self.grant, &self.terms, program)
+    }
+
+    /// Whether a permit under `grant` with these `terms` would allow `program`.
+    pub fn would_allow(grant: GrantId, terms: &Terms, program: &Program) -> Result<(), Denial> {
+        let Capabilities { shell, exec, upload, download, forwards } = &terms.capabilities;
+        let rules = &terms.commands;
         let (allowed, capability) = match program {
             // With patterns there is no way to run anything else.
             Program::Shell => (*shell && !rules.is_restricted(), Capability::Shell),
@@ -142,7 +150,7 @@ impl Permit {
                 (forwards.iter().any(|granted| granted.covers(destination)), Capability::Forward)
             }
         };
-        if allowed { Ok(()) } else { Err(Denial::NotInGrant { grant: self.grant, capability }) }
+        if allowed { Ok(()) } else { Err(Denial::NotInGrant { grant, capability }) }
     }
 }
 
@@ -194,6 +202,9 @@ pub enum Denial {
     /// Nobody said yes to this session; `approval` is whose yes the grant takes.
     #[error("the grant takes somebody's approval of each session, and there was none")]
     NotApproved { grant: GrantId, approval: Approval },
+    /// The session stood still for as long as it may.
+    #[error("nobody has watched the session since {since}, and the grant takes a watcher")]
+    Unwatched { grant: GrantId, since: DateTime<Utc> },
     #[error("the grant's window opens at {opens_at}")]
     NotYet { grant: GrantId, opens_at: DateTime<Utc> },
     #[error("the grant was revoked at {at}")]
@@ -224,7 +235,7 @@ impl Denial {
     fn distance(&self) -> u8 {
         match self {
             Denial::NotInGrant { .. } => 0,
-            Denial::NotApproved { .. } => 1,
+            Denial::NotApproved { .. } | Denial::Unwatched { .. } => 1,
             Denial::TooManySessions { .. } => 2,
             Denial::SecondFactorMissing { .. } => 3,
             Denial::SourceNotAllowed { .. } => 4,
@@ -247,6 +258,7 @@ impl Denial {
         match self {
             Denial::NotInGrant { grant, .. }
             | Denial::NotApproved { grant, .. }
+            | Denial::Unwatched { grant, .. }
             | Denial::TooManySessions { grant, .. }
             | Denial::SecondFactorMissing { grant }
             | Denial::SourceNotAllowed { grant, .. }
@@ -278,13 +290,21 @@ pub fn decide(question: &Question<'_>, grants: &[Grant], now: DateTime<Utc>) -> 
         return Err(Denial::UnknownLogin);
     }
     let mut best: Option<&Grant> = None;
+    // Of grants that lack somebody's consent only, the one that would win is the one to ask it for.
+    let mut awaited: Option<&Grant> = None;
     let mut nearest = Denial::NoGrant;
     for grant in grants {
+        let longer = |best: &Grant| (grant.window.not_after(), best.id) > (best.window.not_after(), grant.id);
         match judge(question, grant, now) {
             Ok(()) => {
-                let longer = |best: &Grant| (grant.window.not_after(), best.id) > (best.window.not_after(), grant.id);
                 if best.is_none_or(longer) {
                     best = Some(grant);
+                }
+            }
+            Err(denial @ Denial::NotApproved { .. }) => {
+                if awaited.is_none_or(longer) {
+                    awaited = Some(grant);
+                    nearest = denial;
                 }
             }
             Err(denial) => {
@@ -333,7 +353,29 @@ fn judge(question: &Question<'_>, grant: &Grant, now: DateTime<Utc>) -> Result<(
     {
         return Err(Denial::TooManySessions { grant: grant.id, most });
     }
-    Ok(())
+    judge_consent(question.consent, grant, now)
+}
+
+/// Whether others have consented as far as the grant takes it. A session that lost its watcher stands still (see
+/// [`Consent::watched_until`]) and is over only when its patience is.
+fn judge_consent(consent: Option<&Consent>, grant: &Grant, now: DateTime<Utc>) -> Result<(), Denial> {
+    let approval = grant.terms.approval;
+    let has_it = match approval {
+        Approval::None => true,
+        Approval::PerSession => consent.is_some_and(|consent| consent.is_approved(grant, now)),
+        Approval::Watcher => match consent {
+            None => false,
+            Some(consent) if consent.watched_until(grant, now).is_some() => true,
+            Some(Consent { stage: Stage::Asked, .. }) => false,
+            Some(Consent { stage: Stage::Live { last_watched, patience }, .. }) => {
+                if now.signed_duration_since(last_watched) >= *patience {
+                    return Err(Denial::Unwatched { grant: grant.id, since: *last_watched });
+                }
+                true
+            }
+        },
+    };
+    if has_it { Ok(()) } else { Err(Denial::NotApproved { grant: grant.id, approval }) }
 }
 
 /// Orders denials for telling the person: the kind first, then the instant that helps most.
@@ -356,8 +398,10 @@ mod tests {
 
     use super::*;
     use crate::commands::rules::CommandRules;
+    use crate::consent::{Approved, Hand, Watching};
     use crate::files::FileRules;
     use crate::grant::{Revocation, Window};
+    use crate::id::SessionId;
     use crate::principal::Role;
     use crate::target::{CredentialKind, HostKey, HostKeyTrust, TargetLogin};
 
@@ -469,12 +513,120 @@ mod tests {
         grants: &[Grant],
         now: i64,
     ) -> Result<Permit, Denial> {
+        ask_consented(None, second, login, open, grants, now)
+    }
+
+    fn ask_consented(
+        consent: Option<&Consent>,
+        second: Option<SecondFactor>,
+        login: &str,
+        open_sessions: &HashMap<GrantId, u32>,
+        grants: &[Grant],
+        now: i64,
+    ) -> Result<Permit, Denial> {
         let (principal, target, login) = (alice(), web_1(), login.parse().unwrap());
         let factors = Factors { first: FirstFactor::PublicKey, second };
         let source = "203.0.113.9".parse().unwrap();
-        let question =
-            Question { principal: &principal, target: &target, login: &login, factors, source, open_sessions: open };
+        let (principal, target, login) = (&principal, &target, &login);
+        let question = Question { principal, target, login, factors, source, open_sessions, consent };
         decide(&question, grants, at(now))
+    }
+
+    fn somebody(id: u128, role: Role) -> Principal {
+        Principal { id: PrincipalId::from_uuid(Uuid::from_u128(id)), roles: vec![role], ..alice() }
+    }
+
+    fn session(id: u128) -> SessionId {
+        SessionId::from_uuid(Uuid::from_u128(id))
+    }
+
+    /// Nobody has said anything of session 1.
+    fn silence() -> Consent {
+        Consent { session: session(1), stage: Stage::Asked, approval: None, watchers: vec![] }
+    }
+
+    fn approved_by(by: Hand, grant: &Grant) -> Consent {
+        let approval = Approved { session: session(1), grant: grant.id, until: at(60), by };
+        Consent { approval: Some(approval), ..silence() }
+    }
+
+    fn watched_by(by: Hand) -> Consent {
+        Consent { watchers: vec![Watching { session: session(1), until: at(60), by }], ..silence() }
+    }
+
+    fn taking(approval: Approval) -> Grant {
+        let mut grant = grant(7, 0, 90);
+        grant.terms.approval = approval;
+        grant
+    }
+
+    fn ask_of(consent: &Consent, grant: &Grant, now: i64) -> Result<Permit, Denial> {
+        ask_consented(Some(consent), None, "root", &HashMap::new(), std::slice::from_ref(grant), now)
+    }
+
+    #[test]
+    fn an_approval_opens_its_own_session_only_and_in_time_only() {
+        let strict = taking(Approval::PerSession);
+        let no = Err(Denial::NotApproved { grant: strict.id, approval: Approval::PerSession });
+        let yes = approved_by(Hand::Operator, &strict);
+        let another_session = Consent { session: session(2), ..yes.clone() };
+
+        assert_eq!(ask(std::slice::from_ref(&strict), 20), no);
+        assert_eq!(ask_of(&silence(), &strict, 20), no);
+        assert!(ask_of(&yes, &strict, 59).is_ok());
+        assert_eq!(ask_of(&yes, &strict, 60), no);
+        assert_eq!(ask_of(&another_session, &strict, 20), no);
+        assert_eq!(ask_of(&approved_by(Hand::Operator, &grant(8, 0, 90)), &strict, 20), no);
+        assert_eq!(ask_of(&watched_by(Hand::Operator), &strict, 20), no);
+    }
+
+    #[test]
+    fn consent_is_given_by_who_may_at_that_moment_and_never_by_who_is_under_the_grant() {
+        let (mut approve, mut watch) = (taking(Approval::PerSession), taking(Approval::Watcher));
+        let (admin, reviewer, auditor) =
+            (somebody(8, Role::Admin), somebody(9, Role::Reviewer), somebody(10, Role::Auditor));
+        let mut gone = admin.clone();
+        gone.disabled_at = Some(at(20));
+        let approves = |person: &Principal, grant: &Grant, now| {
+            ask_of(&approved_by(Hand::Person(person.clone()), grant), grant, now).is_ok()
+        };
+        let watches =
+            |person: &Principal, grant: &Grant| ask_of(&watched_by(Hand::Person(person.clone())), grant, 20).is_ok();
+
+        assert!(approves(&admin, &approve, 20) && !approves(&reviewer, &approve, 20));
+        assert!(approves(&gone, &approve, 19) && !approves(&gone, &approve, 20));
+        assert!(watches(&reviewer, &watch) && !watches(&admin, &watch) && !watches(&auditor, &watch));
+        approve.people.push(admin.id);
+        watch.people.push(reviewer.id);
+        assert!(!approves(&admin, &approve, 20) && !watches(&reviewer, &watch));
+        let alone = Principal { roles: Role::ALL.to_vec(), ..alice() };
+        assert!(!approves(&alone, &approve, 20) && !watches(&alone, &watch));
+    }
+
+    #[test]
+    fn a_live_session_outlasts_its_approvals_time_and_its_watcher_by_its_patience() {
+        let (approve, watch) = (taking(Approval::PerSession), taking(Approval::Watcher));
+        let stage = Stage::Live { last_watched: at(20), patience: TimeDelta::seconds(10) };
+        let live = |consent: Consent| Consent { stage, ..consent };
+        let admin = Hand::Person(somebody(8, Role::Engineer)); // no admin any more
+
+        assert!(ask_of(&live(approved_by(admin, &approve)), &approve, 80).is_ok());
+        assert!(ask_of(&live(silence()), &approve, 20).is_err());
+        assert!(ask_of(&live(silence()), &watch, 29).is_ok());
+        assert_eq!(ask_of(&live(silence()), &watch, 30), Err(Denial::Unwatched { grant: watch.id, since: at(20) }));
+        assert!(ask_of(&live(watched_by(Hand::Operator)), &watch, 59).is_ok());
+        assert_eq!(live(silence()).watched_until(&watch, at(21)), None);
+    }
+
+    #[test]
+    fn a_grant_that_takes_no_consent_comes_first_and_else_the_one_that_lasts_longest_is_asked_for() {
+        let (mut long, mut longer, easy) = (grant(7, 0, 50), grant(8, 0, 60), grant(9, 0, 30));
+        (long.terms.approval, longer.terms.approval) = (Approval::PerSession, Approval::Watcher);
+        assert_eq!(ask(&[long.clone(), easy.clone(), longer.clone()], 20).map(|permit| permit.grant()), Ok(easy.id));
+        for grants in [[long.clone(), longer.clone()], [longer.clone(), long.clone()]] {
+            let denial = Denial::NotApproved { grant: longer.id, approval: Approval::Watcher };
+            assert_eq!(ask(&grants, 20), Err(denial));
+        }
     }
 
     #[test]
@@ -578,7 +730,7 @@ mod tests {
             id in 1_u128..50, from in 0_i64..100, length in 1_i64..100,
             revoked in prop::option::of(0_i64..200), mine: bool, covers: bool, root: bool,
             network in prop::sample::select(vec![None, Some("203.0.113.0/24"), Some("198.51.100.0/24")]),
-            most in prop::option::of(0_u32..3), second_factor: bool,
+            most in prop::option::of(0_u32..3), second_factor: bool, approval in prop::sample::select(&Approval::ALL[..]),
         ) -> Grant {
             let mut grant = grant(id, from, from + length);
             grant.revoked = revoked.map(|seconds| Revocation { at: at(seconds), by: None, reason: String::new() });
@@ -588,11 +740,62 @@ mod tests {
             grant.terms.source_networks = network.map(|text| text.parse().unwrap()).into_iter().collect();
             grant.terms.max_sessions = most;
             grant.terms.second_factor = second_factor;
+            grant.terms.approval = approval;
             grant
         }
     }
 
+    fn any_hand() -> impl Strategy<Value = Hand> {
+        let person = (1_u128..12, prop::sample::select(&Role::ALL[..]), prop::option::of(0_i64..220)).prop_map(
+            |(id, role, disabled)| Hand::Person(Principal { disabled_at: disabled.map(at), ..somebody(id, role) }),
+        );
+        prop_oneof![Just(Hand::Operator), person]
+    }
+
+    prop_compose! {
+        fn any_consent()(
+            approval in prop::option::of((1_u128..3, 1_u128..50, 0_i64..220, any_hand())),
+            watchers in prop::collection::vec((1_u128..3, 0_i64..220, any_hand()), 0..3),
+            live in prop::option::of((0_i64..220, 0_i64..50)),
+        ) -> Consent {
+            let approved = |(id, grant, until, by)| {
+                Approved { session: session(id), grant: GrantId::from_uuid(Uuid::from_u128(grant)), until: at(until), by }
+            };
+            let watching = |(id, until, by)| Watching { session: session(id), until: at(until), by };
+            let stage = live.map_or(Stage::Asked, |(last, patience)| {
+                Stage::Live { last_watched: at(last), patience: TimeDelta::seconds(patience) }
+            });
+            let (approval, watchers) = (approval.map(approved), watchers.into_iter().map(watching).collect());
+            Consent { session: session(1), stage, approval, watchers }
+        }
+    }
+
     proptest! {
+        #[test]
+        fn without_the_consent_that_its_grant_takes_there_is_no_permit(
+            grants in prop::collection::vec(any_grant(), 0..8), now in 0_i64..220,
+            consent in prop::option::of(any_consent()), second in prop::option::of(Just(SecondFactor::Totp)),
+        ) {
+            let may = |hand: &Hand, role, grant: &Grant| match hand {
+                Hand::Operator => true,
+                Hand::Person(person) => person.roles.contains(&role) && !grant.people.contains(&person.id)
+                    && person.disabled_at.is_none_or(|disabled| disabled > at(now)),
+            };
+            let asked = ask_consented(consent.as_ref(), second, "root", &HashMap::new(), &grants, now);
+            if let (Ok(permit), Some(Consent { session: asked_of, stage: Stage::Asked, approval, watchers })) = (&asked, &consent) {
+                prop_assert!(grants.iter().any(|grant| grant.id == permit.grant() && match grant.terms.approval {
+                    Approval::None => true,
+                    Approval::PerSession => approval.as_ref().is_some_and(|yes| yes.session == *asked_of
+                        && yes.grant == grant.id && yes.until > at(now) && may(&yes.by, Role::Admin, grant)),
+                    Approval::Watcher => watchers.iter().any(|watching| watching.session == *asked_of
+                        && watching.until > at(now) && may(&watching.by, Role::Reviewer, grant)),
+                }));
+            }
+            if let (Ok(permit), None) = (&asked, &consent) {
+                prop_assert_eq!(permit.terms().approval, Approval::None);
+            }
+        }
+
         #[test]
         fn a_permit_always_rests_on_a_grant_that_holds_now(
             grants in prop::collection::vec(any_grant(), 0..8), now in 0_i64..220, open in 0_u32..3,

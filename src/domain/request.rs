@@ -1,7 +1,8 @@
-//! Requests: an engineer asks for access, or for more time, and an admin answers.
+//! Requests: an engineer asks for access, or for more time, and an admin answers; or a session that takes somebody's consent
+//! besides its grant waits for it.
 //!
 //! ```text
-//! Open ──► Approved      by an admin, as asked or changed; never the one who asked
+//! Open ──► Approved      by an admin, as asked or changed, or by a watcher who came; never the one who asked
 //!   ├────► Denied        by an admin, with a reason
 //!   ├────► Withdrawn     by the one who asked
 //!   └────► Expired       nobody answered before `expires_at`
@@ -14,9 +15,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::grant::{Capabilities, TargetSelector};
-use crate::id::{GrantId, PrincipalId, RequestId};
-use crate::name::Login;
+use crate::grant::{Approval, Capabilities, TargetSelector};
+use crate::id::{GrantId, PrincipalId, RequestId, SessionId};
+use crate::name::{Login, TargetName};
 
 /// Somebody's wish for access, and what has become of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,13 +56,32 @@ pub enum Wish {
         #[serde(with = "seconds")]
         lasting: Duration,
     },
+    /// One session is to start; its grant takes `approval` of each. The bastion asks this for whoever logs in.
+    Session {
+        /// The session's id, should it start.
+        session: SessionId,
+        grant: GrantId,
+        /// As it is called now.
+        target: TargetName,
+        login: Login,
+        approval: Approval,
+    },
 }
 
 impl Wish {
-    /// How long, or how much longer.
+    /// How long, or how much longer; nothing where it is not about time.
     pub fn lasting(&self) -> Duration {
         match self {
             Wish::Access { lasting, .. } | Wish::MoreTime { lasting, .. } => *lasting,
+            Wish::Session { .. } => Duration::ZERO,
+        }
+    }
+
+    /// The session that waits for its start, where that is what is asked for.
+    pub fn session(&self) -> Option<SessionId> {
+        match self {
+            Wish::Session { session, .. } => Some(*session),
+            Wish::Access { .. } | Wish::MoreTime { .. } => None,
         }
     }
 }
@@ -71,7 +91,7 @@ impl Wish {
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum RequestState {
     Open,
-    /// `grant` is the new one, or the one that was extended. `changed` if it is not what was asked for.
+    /// `grant` is the new one, the one that was extended, or the one that the session starts under. `changed` if it is not what was asked for.
     Approved {
         grant: GrantId,
         changed: bool,

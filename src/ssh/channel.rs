@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, info_span, warn};
 
 use super::Door;
+use super::consent::Lobby;
 use super::dial::DialError;
 use super::files::{self, ChannelFiles};
 use super::front::{self, Front};
@@ -77,15 +78,13 @@ pub async fn run(door: Arc<Door>, incoming: Incoming) {
             None => return,
         }
     }
-    let state = tokio::select! {
-        state = session.wait_for(|state| !matches!(state, SessionState::Opening)) => match state {
-            Ok(state) => state.clone(),
-            Err(_) => return, // the login's task is gone, so is the connection
-        },
-        () = gone.cancelled() => return,
+    let (read_half, requested) = (&mut read, &mut requests);
+    let mut lobby = Lobby { client: &client, read: read_half, requests: requested, start: &mut start, gone: &gone };
+    let Some(state) = lobby.wait(&mut session).await else {
+        return;
     };
     match state {
-        SessionState::Opening => {}
+        SessionState::Opening | SessionState::Waiting(_) => {}
         SessionState::Refused(refusal) => refuse(&client, start.pty.is_some(), &refusal.lines).await,
         // Another channel of the connection was faster.
         SessionState::Open(live) if chosen.is_some_and(|account| !front::is_to(&live, &account)) => {
@@ -198,18 +197,26 @@ async fn run_recorded(
     channel_number: u32,
 ) -> Result<Ending, ProxyError> {
     let has_pty = start.pty.is_some();
-    let Orders { stop, cut, mut warnings } = live.orders();
+    let Orders { stop, cut, mut notes, freeze } = live.orders();
     // Ends this channel's other tasks when this one is done.
     let done = stop.child_token();
     let _guard = done.clone().drop_guard();
     let queue = Arc::new(InputQueue::new(recorder.clone(), door.recordings.settings().stdin_budget.as_u64()));
+    let ahead = (start.ahead.clone(), start.ahead_is_all);
     let mut input = Some(live.channels.spawn(until(
         done.clone(),
-        proxy::pump_input(start.ahead.clone(), read, recorder.clone(), queue.clone(), live.activity.clone()),
+        proxy::pump_input(ahead, read, recorder.clone(), queue.clone(), live.activity.clone()),
     )));
 
+    // What starts the program is the client's word too: it does not go out while the session stands still.
+    let mut still = freeze.clone();
+    let taken = async {
+        let taken = live.targets.take().await;
+        still.thawed().await;
+        taken
+    };
     let connection = tokio::select! {
-        taken = live.targets.take() => taken,
+        taken = taken => taken,
         closed = ended(&mut input) => return closed.map(|_| client_closed()),
         () = stop.cancelled() => return finish_stopped(client, None, recorder, &cut, has_pty).await,
     };
@@ -232,12 +239,12 @@ async fn run_recorded(
     let _over_guard = over.clone().drop_guard();
     let mut feeder = Some(if files.is_gated() {
         let (files, recorder) = (files.clone(), recorder.clone());
-        let feeder = files::feed(queue.clone(), target_write.clone(), files, recorder, leave.clone());
+        let feeder = files::feed(queue.clone(), target_write.clone(), files, recorder, leave.clone(), freeze.clone());
         live.channels.spawn(until(over, feeder))
     } else {
-        live.channels.spawn(until(done.clone(), proxy::feed(queue.clone(), target_write.clone())))
+        live.channels.spawn(until(done.clone(), proxy::feed(queue.clone(), target_write.clone(), freeze.clone())))
     });
-    let passer = proxy::pass_requests(requests, target_write.clone(), recorder.clone());
+    let passer = proxy::pass_requests(requests, target_write.clone(), recorder.clone(), freeze.clone());
     let mut passer = Some(live.channels.spawn(until(done.clone(), passer)));
 
     let welcome = has_pty && start.program == Program::Shell;
@@ -248,7 +255,7 @@ async fn run_recorded(
             if let Some(welcome) = welcome {
                 pump.say(welcome).await?;
             }
-            pump.run(&mut warnings).await
+            pump.run(&mut notes, freeze).await
         };
         tokio::pin!(output);
         loop {

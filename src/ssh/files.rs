@@ -20,6 +20,7 @@ use sallyport_domain::recording::frame::Body;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::freeze::Freeze;
 use super::input::{InputQueue, Next};
 use super::proxy::ProxyError;
 use crate::app::clock::Clock;
@@ -254,6 +255,7 @@ pub async fn feed(
     files: Arc<ChannelFiles>,
     recorder: Arc<Recorder>,
     leave: CancellationToken,
+    mut freeze: Freeze,
 ) -> Result<(), ProxyError> {
     let Some(gate) = &files.gate else {
         return Ok(());
@@ -262,20 +264,27 @@ pub async fn feed(
     // One future from start to end: it must not be cancelled while it reads back.
     let mut next = Box::pin(queue.next());
     loop {
+        let moves = !freeze.is_frozen();
         let step = tokio::select! {
             biased; // nothing more of a client that has gone
             () = leave.cancelled() => None,
-            () = gate.for_target.notified() => {
+            () = freeze.changed() => continue,
+            () = gate.for_target.notified(), if moves => {
                 if to.send(files.look(Side::Target, |_| ())).await?.is_break() {
                     break;
                 }
                 continue;
             }
-            step = &mut next => Some(step?),
+            step = &mut next, if moves => Some(step?),
         };
         match step {
             Some(Next::Bytes(batch)) => {
                 for bytes in batch {
+                    tokio::select! {
+                        biased;
+                        () = freeze.thawed() => {}
+                        () = leave.cancelled() => break, // what stood still goes nowhere any more
+                    }
                     let length = bytes.len();
                     if to.send(files.client_sent(bytes)).await?.is_break() {
                         let _ = target.eof().await; // it may have gone, and the output pump sees why

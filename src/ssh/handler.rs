@@ -210,7 +210,7 @@ impl Client {
                 if let Some(first) = first {
                     begin(&first, &program);
                 }
-                let start = Start { program, pty, env, ahead: Bytes::new() };
+                let start = Start { program, pty, env, ahead: Bytes::new(), ahead_is_all: false };
                 open.start.take().is_some_and(|sender| sender.send((start, recording)).is_ok())
             }
             Err(error) => {
@@ -264,7 +264,8 @@ impl Client {
                     let (_, requests) = mpsc::channel(1);
                     let recording = RecordingId::from_uuid(Uuid::now_v7());
                     // The receiver is in the next line's hands.
-                    let _ = start.send((Start { program, pty: None, env: Vec::new(), ahead: Bytes::new() }, recording));
+                    let (pty, env, ahead) = (None, Vec::new(), Bytes::new());
+                    let _ = start.send((Start { program, pty, env, ahead, ahead_is_all: false }, recording));
                     let opening = Some(reply);
                     let (start, session, front) = (started, state, None);
                     let forward = Incoming { read, write, handle, start, requests, opening, session, front, gone };

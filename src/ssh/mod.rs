@@ -12,6 +12,8 @@
 //! - [`jump`]: `ssh -J`, answered on the forwarded channel's own stream.
 //! - [`front`]: a login without a target: the picker and the bastion's own commands.
 //! - [`session`]: one permitted session, watched until its end.
+//! - [`consent`]: a session that waits for somebody else's yes.
+//! - [`freeze`]: a session that stands still.
 //! - [`channel`], [`proxy`], [`input`]: one session channel, recorded in both directions.
 //! - [`files`]: the grant's rules for files on a channel's bytes.
 //! - [`targets`], [`dial`]: connections to targets, each behind a permit.
@@ -23,8 +25,10 @@
 mod algorithms;
 mod auth;
 mod channel;
+mod consent;
 mod dial;
 mod files;
+mod freeze;
 mod front;
 mod handler;
 mod input;

@@ -16,21 +16,55 @@ use crate::app::access::OpenSession;
 pub const WARN_BEFORE: [Duration; 3] =
     [Duration::from_secs(15 * 60), Duration::from_secs(5 * 60), Duration::from_secs(60)];
 
-/// A warning that the window ends soon.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Warning {
-    pub not_after: DateTime<Utc>,
-    /// How long it was to the end when the warning was due, in whole minutes.
-    pub minutes: u64,
+/// A line of the bastion's own for a terminal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    pub about: About,
+    text: String,
 }
 
-impl Warning {
-    fn text(&self) -> String {
-        let minutes = match self.minutes {
+/// What a note is about. A later one takes the place of an earlier one that was not shown yet, but for messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    TheEnd,
+    /// Whether the session stands still.
+    StandingStill,
+    Message,
+}
+
+impl Note {
+    /// The window ends soon: `minutes` before its end this was due.
+    pub fn ending(not_after: DateTime<Utc>, minutes: u64) -> Self {
+        let minutes = match minutes {
             1 => "1 minute".to_owned(),
             minutes => format!("{minutes} minutes"),
         };
-        format!("sallyport: access ends in {minutes}, at {}", clock_time(self.not_after))
+        Self { about: About::TheEnd, text: format!("access ends in {minutes}, at {}", clock_time(not_after)) }
+    }
+
+    /// Nobody watches, and the session stands still until somebody does; `patience`, then it is over.
+    pub fn unwatched(patience: TimeDelta) -> Self {
+        let text = format!("stands still: nobody watches; it ends in {} unless somebody does", duration(patience));
+        Self { about: About::StandingStill, text }
+    }
+
+    /// An admin holds the session.
+    pub fn held(reason: &str) -> Self {
+        Self { about: About::StandingStill, text: printable(&format!("stands still: held by an admin: {reason}")) }
+    }
+
+    /// The session goes on.
+    pub fn going_on() -> Self {
+        Self { about: About::StandingStill, text: "goes on".to_owned() }
+    }
+
+    /// An admin says something.
+    pub fn message(text: &str) -> Self {
+        Self { about: About::Message, text: printable(text) }
+    }
+
+    fn text(&self) -> String {
+        format!("sallyport: {}", self.text)
     }
 
     /// Window title and bell: these change nothing on the screen.
@@ -90,9 +124,11 @@ pub fn goodbye(reason: &CutReason) -> String {
     }
 }
 
-/// A text without control characters, whoever wrote it.
+/// A text without control characters, whoever wrote it, and without those that turn the direction of writing (UAX #9 §2).
 pub fn printable(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() { ' ' } else { character }).take(200).collect()
+    let turns = |character| matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let shown = |character: char| if character.is_control() || turns(character) { ' ' } else { character };
+    text.chars().map(shown).take(200).collect()
 }
 
 /// `14:00 UTC`; an engineer's shell has no other zone that both sides would agree on.
@@ -135,8 +171,8 @@ mod tests {
 
     use super::*;
 
-    fn warning() -> Warning {
-        Warning { not_after: DateTime::from_timestamp(50_400, 0).unwrap(), minutes: 5 }
+    fn warning() -> Note {
+        Note::ending(DateTime::from_timestamp(50_400, 0).unwrap(), 5)
     }
 
     /// A terminal that has shown `before` and then the line of a warning.
@@ -192,6 +228,13 @@ mod tests {
             let text = terminal.screen().text().join("\n");
             assert!(text.contains("this session was ended: cut by wu.t: wrong [2Jhost"), "{text}");
         }
+    }
+
+    #[test]
+    fn a_message_has_no_say_over_the_terminal() {
+        let line = Note::message("wu: \x1b[2J\x07\u{9b}2J\r\nstop\u{202e}").line(&TerminalWatch::new());
+        let text = String::from_utf8(line).unwrap();
+        assert_eq!(text, "\x1b[7m sallyport: wu:  [2J  2J  stop  \x1b[0m\r\n");
     }
 
     #[test]

@@ -9,13 +9,15 @@
 //! once whatever arrives. The output pump stops reading a target whose client does not take its output; each channel has a
 //! connection to the target for itself, so that stalls nobody else.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::files::{self, ChannelFiles, Gained};
+use super::freeze::Freeze;
 use super::input::{InputQueue, Next, OverBudget};
-use super::notice::Warning;
+use super::notice::{About, Note};
 use crate::app::recordings::journal::{JournalReadError, MOST_FRAMES};
 use crate::app::recordings::{RecordError, Recorder};
 use bytes::Bytes;
@@ -27,7 +29,8 @@ use sallyport_domain::event::CutReason;
 use sallyport_domain::files::gate::Piece;
 use sallyport_domain::recording::frame::Body;
 use sallyport_domain::terminal::TerminalWatch;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -79,8 +82,10 @@ pub struct Start {
     pub program: Program,
     pub pty: Option<Pty>,
     pub env: Vec<(String, String)>,
-    /// What was typed for the program before it was known where it runs.
+    /// What was typed for the program before it was known where it runs, or whether.
     pub ahead: Bytes,
+    /// Nothing comes after that: the client has ended its input.
+    pub ahead_is_all: bool,
 }
 
 /// When something last moved in a session, either way. Cheap to clone.
@@ -120,14 +125,15 @@ impl Activity {
 }
 
 /// What the session tells its channels.
-#[derive(Clone)]
 pub struct Orders {
     /// Ends the channel: the client has gone, or the session was cut.
     pub stop: CancellationToken,
     /// Why the session was cut, if it was.
     pub cut: Arc<OnceLock<CutReason>>,
-    /// Warnings before the end of the window.
-    pub warnings: watch::Receiver<Option<Warning>>,
+    /// What is to be said on terminals.
+    pub notes: broadcast::Receiver<Note>,
+    /// Whether the session stands still.
+    pub freeze: Freeze,
 }
 
 /// Why a channel's session must be cut.
@@ -166,17 +172,18 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 pub struct ClientClosed;
 
 /// Takes whatever the client sends, journals it and queues it for the target, until the client closes the channel. It
-/// goes on after the client's EOF, to see the close. What the client sent `ahead` comes first.
+/// goes on after the client's EOF, to see the close. What the client sent `ahead` comes first, and is all if it has ended its input.
 pub async fn pump_input(
-    ahead: Bytes,
+    (ahead, ahead_is_all): (Bytes, bool),
     mut client: ChannelReadHalf,
     recorder: Arc<Recorder>,
     queue: Arc<InputQueue>,
     activity: Activity,
 ) -> Result<ClientClosed, ProxyError> {
     let mut ended = false;
-    let mut ahead = Some(ChannelMsg::Data { data: ahead });
-    while let Some(first) = match ahead.take() {
+    let mut ahead = VecDeque::from([ChannelMsg::Data { data: ahead }]);
+    ahead.extend(ahead_is_all.then_some(ChannelMsg::Eof));
+    while let Some(first) = match ahead.pop_front() {
         Some(first) => Some(first),
         None => client.wait().await,
     } {
@@ -218,12 +225,17 @@ pub async fn pump_input(
 }
 
 /// Feeds the target from the queue. Returns when everything was fed, or the target is gone.
-pub async fn feed(queue: Arc<InputQueue>, target: Arc<ChannelWriteHalf<client::Msg>>) -> Result<(), ProxyError> {
+pub async fn feed(
+    queue: Arc<InputQueue>,
+    target: Arc<ChannelWriteHalf<client::Msg>>,
+    mut freeze: Freeze,
+) -> Result<(), ProxyError> {
     loop {
         match queue.next().await? {
             Next::Bytes(batch) => {
                 for bytes in batch {
                     let length = bytes.len();
+                    freeze.thawed().await;
                     if target.data_bytes(bytes).await.is_err() {
                         return Ok(()); // the output pump sees why
                     }
@@ -231,6 +243,7 @@ pub async fn feed(queue: Arc<InputQueue>, target: Arc<ChannelWriteHalf<client::M
                 }
             }
             Next::End => {
+                freeze.thawed().await;
                 let _ = target.eof().await; // as above
                 return Ok(());
             }
@@ -243,8 +256,10 @@ pub async fn pass_requests(
     mut requests: mpsc::Receiver<Request>,
     target: Arc<ChannelWriteHalf<client::Msg>>,
     recorder: Arc<Recorder>,
+    mut freeze: Freeze,
 ) -> Result<(), ProxyError> {
     while let Some(request) = requests.recv().await {
+        freeze.thawed().await;
         let passed = match request {
             Request::Resize { size, pixels } => {
                 recorder.record(vec![Body::Resize(size)]).await?;
@@ -317,12 +332,15 @@ pub struct OutputPump<'a> {
     /// Since when the target's EOF is held back, if it is. A client whose own input has ended closes the channel as soon as
     /// it sees our EOF, russh forgets the channel at that, and an exit status that comes later would be lost.
     eof_held: Option<Instant>,
-    warning: Option<DueWarning>,
+    notes: VecDeque<DueNote>,
 }
 
-/// A warning on its way to the terminal.
-struct DueWarning {
-    warning: Warning,
+/// Notes that wait for a full-screen program to end, at most; the oldest goes first.
+const MOST_NOTES: usize = 16;
+
+/// A note on its way to the terminal.
+struct DueNote {
+    note: Note,
     title_shown: bool,
 }
 
@@ -357,7 +375,7 @@ impl<'a> OutputPump<'a> {
             replies_due: if client.is_forward { 0 } else { usize::from(has_pty) + 1 },
             queue,
             eof_held: None,
-            warning: None,
+            notes: VecDeque::new(),
         }
     }
 
@@ -367,35 +385,41 @@ impl<'a> OutputPump<'a> {
     }
 
     /// Runs until the target's side ends. Cancelling it loses no byte that the client saw.
-    pub async fn run(&mut self, warnings: &mut watch::Receiver<Option<Warning>>) -> Result<OutputEnd, ProxyError> {
+    pub async fn run(
+        &mut self,
+        notes: &mut broadcast::Receiver<Note>,
+        mut freeze: Freeze,
+    ) -> Result<OutputEnd, ProxyError> {
         /// A line of ours waits until the terminal has been quiet for this long: then a program waits at its prompt.
         const QUIET: Duration = Duration::from_millis(400);
         /// An exit status follows its EOF within this. The client's own EOF may be on its way to us, so that its input
         /// looks open is no reason to let the target's EOF overtake the status. A program that goes on without output is
         /// seldom, and its client can wait for the news.
         const STATUS_FOLLOWS: Duration = Duration::from_millis(500);
-        let mut warned = self.terminal.is_some();
+        let mut told = self.terminal.is_some();
         loop {
-            let line_due = self.warning.is_some() && self.may_interject();
+            let line_due = !self.notes.is_empty() && self.may_interject();
+            let moves = !freeze.is_frozen();
             let eof_due = self.eof_held.filter(|_| !self.queue.has_ended()).map(|since| since + STATUS_FOLLOWS);
             tokio::select! {
-                message = self.target.wait() => {
+                message = self.target.wait(), if moves => {
                     if let Some(end) = self.carry(message).await? {
                         return Ok(end);
                     }
                 }
-                () = self.files.client_woken() => {
+                () = self.files.client_woken(), if moves => {
                     let gained = self.files.for_client();
                     if let Some(end) = self.pass(gained).await? {
                         return Ok(end);
                     }
                 }
-                changed = warnings.changed(), if warned => {
-                    warned = changed.is_ok();
-                    let warning = *warnings.borrow_and_update();
-                    self.warning = warning.map(|warning| DueWarning { warning, title_shown: false });
-                }
-                () = tokio::time::sleep(QUIET), if line_due => self.warn_line().await?,
+                () = freeze.changed() => {}
+                note = notes.recv(), if told => match note {
+                    Ok(note) => self.note(note),
+                    Err(RecvError::Lagged(_)) => {} // the latest are still to come
+                    Err(RecvError::Closed) => told = false,
+                },
+                () = tokio::time::sleep(QUIET), if line_due => self.note_line().await?,
                 () = tokio::time::sleep_until(eof_due.unwrap_or_else(Instant::now)), if eof_due.is_some() => {
                     // Asked again: the client's input may have ended meanwhile.
                     if !self.queue.has_ended() {
@@ -406,7 +430,7 @@ impl<'a> OutputPump<'a> {
                     }
                 }
             }
-            self.warn_title().await?;
+            self.note_title().await?;
         }
     }
 
@@ -425,23 +449,33 @@ impl<'a> OutputPump<'a> {
         self.terminal.is_some_and(|terminal| terminal.is_ground() && !terminal.is_alternate())
     }
 
-    async fn warn_title(&mut self) -> Result<(), ProxyError> {
+    fn note(&mut self, note: Note) {
+        if note.about != About::Message {
+            self.notes.retain(|due| due.note.about != note.about);
+        }
+        if self.notes.len() >= MOST_NOTES {
+            self.notes.pop_front();
+        }
+        self.notes.push_back(DueNote { note, title_shown: false });
+    }
+
+    async fn note_title(&mut self) -> Result<(), ProxyError> {
         let ground = self.terminal.is_some_and(|terminal| terminal.is_ground());
-        let title = match &mut self.warning {
+        let title = match self.notes.back_mut() {
             Some(due) if ground && !due.title_shown => {
                 due.title_shown = true;
-                due.warning.title()
+                due.note.title()
             }
             _ => return Ok(()),
         };
         self.say(title).await
     }
 
-    async fn warn_line(&mut self) -> Result<(), ProxyError> {
-        let (Some(due), Some(terminal)) = (self.warning.take(), self.terminal) else {
+    async fn note_line(&mut self) -> Result<(), ProxyError> {
+        let (Some(due), Some(terminal)) = (self.notes.pop_front(), self.terminal) else {
             return Ok(());
         };
-        self.say(due.warning.line(&terminal)).await
+        self.say(due.note.line(&terminal)).await
     }
 
     /// Records and sends what the gate has for the client by now.

@@ -1,9 +1,13 @@
 //! One permitted session, from the decision to its last word.
 //!
 //! ```text
-//! Opening ──yes──► Open ──client leaves──────────────► ended
-//!    └──no──► Refused  └──the rule says no by now──► cut ──► ended
+//! Opening ───────yes───────► Open ──client leaves──────────────► ended
+//!    ├──others' consent──►┐    └──the rule says no by now──► cut ──► ended
+//!    │                 Waiting (consent.rs) ──yes──► Open
+//!    └──no──► Refused ◄──no──┘
 //! ```
+//!
+//! An open session stands still while its grant takes a watcher and nobody watches, and while an admin holds it.
 //!
 //! The watcher decides again, by the same rule, on every change and at the end of the window. On a no, or if it cannot
 //! decide for longer than the grace, the target's sockets are severed at once and the client's after a short goodbye.
@@ -18,22 +22,26 @@ use russh::server::Handle;
 use sallyport_domain::channel::Program;
 use sallyport_domain::event::{Actor, CutReason, SessionEnd};
 use sallyport_domain::files::Spent;
+use sallyport_domain::grant::Approval;
 use sallyport_domain::id::EventId;
 use sallyport_domain::login_name::Destination;
 use sallyport_domain::policy::{Denial, Permit};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, error, info, info_span, warn};
 
 use super::Door;
+use super::consent;
 use super::files;
+use super::freeze::{Freeze, Stillness};
 use super::front::Front;
-use super::notice::{self, WARN_BEFORE, Warning};
+use super::notice::{self, Note, WARN_BEFORE};
 use super::proxy::{Activity, Orders};
 use super::sever::Blade;
 use super::targets::Targets;
-use crate::app::access::{self, Arrival, OpenError, OpenSession, Verdict};
+use crate::app::access::{self, Arrival, OpenError, OpenSession, Standing, Verdict};
+use crate::app::consents::Waiting;
 use crate::app::files::{FileLog, Left};
 
 /// How long a client may take to hear why it is cut off.
@@ -47,6 +55,12 @@ const READING: Duration = Duration::from_millis(200);
 
 /// How long the database may take to answer for a session whose window ends.
 const LAST_REVIEW: Duration = Duration::from_millis(250);
+
+/// What is to be said on terminals and was not taken yet, at most; the oldest goes first.
+const MOST_NOTES: usize = 16;
+
+/// How often it is looked who watches.
+const WATCH: Duration = Duration::from_secs(1);
 
 /// How long somebody who was refused may stay connected.
 const REFUSED: Duration = Duration::from_secs(30);
@@ -68,6 +82,8 @@ pub struct First {
 #[derive(Clone)]
 pub enum SessionState {
     Opening,
+    /// For somebody else's consent.
+    Waiting(Arc<Waiting>),
     Open(Arc<Live>),
     Refused(Arc<Refusal>),
 }
@@ -84,7 +100,8 @@ pub struct Live {
     pub targets: Targets,
     /// The permit as the rule sees it by now.
     permit: watch::Sender<Permit>,
-    warnings: watch::Sender<Option<Warning>>,
+    notes: broadcast::Sender<Note>,
+    pub frozen: watch::Sender<bool>,
     pub activity: Activity,
     /// What went through all of its channels, against the grant's budgets. Each session begins anew.
     pub spent: Arc<Spent>,
@@ -111,9 +128,15 @@ impl Live {
         self.permit.borrow().clone()
     }
 
+    /// Says something on its terminals.
+    pub fn say(&self, note: Note) {
+        let _ = self.notes.send(note); // without a channel nobody is there to read it
+    }
+
     /// What a channel of this session must obey.
     pub fn orders(&self) -> Orders {
-        Orders { stop: self.stop.clone(), cut: self.cut.clone(), warnings: self.warnings.subscribe() }
+        let freeze = Freeze::new(self.frozen.subscribe());
+        Orders { stop: self.stop.clone(), cut: self.cut.clone(), notes: self.notes.subscribe(), freeze }
     }
 
     /// The next channel's number, from 1.
@@ -153,22 +176,34 @@ pub async fn run(
             None => return,
         },
     };
-    let open = match access::open(&door.app, &door.node, &arrival, &destination, None).await {
+    let open = match access::open(&door.app, &door.node, &arrival, &destination, None, None).await {
         Err(OpenError::Undecided) => {
             let program = tokio::select! {
                 first = first.wait_for(Option::is_some) => first.ok().and_then(|first| first.clone()),
                 () = client.gone.cancelled() => return,
             };
             let program = program.map(|first| first.program);
-            access::open(&door.app, &door.node, &arrival, &destination, program.as_ref()).await
+            access::open(&door.app, &door.node, &arrival, &destination, program.as_ref(), None).await
         }
         decided => decided,
     };
     let open = match open {
+        Ok(open) => Ok(open),
+        Err(OpenError::Awaited { waiting }) => {
+            state.send_replace(SessionState::Waiting(Arc::new((*waiting).clone())));
+            match consent::wait(&door, &arrival, &waiting, &client.gone, &mut changes).await {
+                Some(answered) => answered,
+                None => return, // the client has gone
+            }
+        }
+        Err(error) => Err(refusal(&error, &arrival)),
+    };
+    let open = match open {
         Ok(open) => open,
-        Err(error) => {
-            info!(principal = %arrival.principal.name, reason = %error, "A person was refused.");
-            state.send_replace(SessionState::Refused(Arc::new(refusal(&error, &arrival))));
+        Err(refusal) => {
+            let reason = refusal.lines.first().map(String::as_str).unwrap_or_default();
+            info!(principal = %arrival.principal.name, reason, "A person was refused.");
+            state.send_replace(SessionState::Refused(Arc::new(refusal)));
             // Time to read why, but no place to stay.
             tokio::select! {
                 () = tokio::time::sleep(REFUSED) => {}
@@ -226,11 +261,14 @@ async fn run_open(
     let targets = Targets::begin(door.app.clone(), open.clone(), door.user_ca.clone(), &door.connections);
     let actor = Actor::Principal { id: open.principal.id, name: open.principal.name.clone() };
     let files = Arc::new(FileLog::new(actor));
+    let takes_watcher = open.permit.terms().approval == Approval::Watcher;
     let live = Arc::new(Live {
         permit: watch::Sender::new(open.permit.clone()),
         targets,
         open,
-        warnings: watch::Sender::new(None),
+        notes: broadcast::Sender::new(MOST_NOTES),
+        // Who watched a moment ago is asked for once more before anything moves.
+        frozen: watch::Sender::new(takes_watcher),
         activity: Activity::begin(),
         spent: Arc::default(),
         files,
@@ -307,36 +345,66 @@ async fn write_files(door: Arc<Door>, live: Arc<Live>) {
 /// Returns the reason to cut the session.
 async fn watch_over(door: &Door, live: &Live, mut changes: watch::Receiver<u64>) -> CutReason {
     let mut unsure_since: Option<tokio::time::Instant> = None;
+    let takes_watcher = live.permit().terms().approval == Approval::Watcher;
+    let mut stillness = Stillness { last_watched: door.app.clock.now(), ..Stillness::default() };
+    let mut is_first = takes_watcher;
     loop {
         let permit = live.permit();
         let now = door.app.clock.now();
         let warning = next_warning(&permit, now);
         tokio::select! {
+            () = std::future::ready(()), if std::mem::take(&mut is_first) => {}
             // Nobody can make this wait fail, and if: looking again is never wrong.
             _ = changes.changed() => {}
             () = door.app.clock.sleep_until(permit.not_after()) => {}
             () = sleep_until(door, warning.as_ref().map(|(at, _)| *at)) => {
-                live.warnings.send_replace(warning.map(|(_, warning)| warning));
+                if let Some((_, note)) = warning {
+                    live.say(note);
+                }
                 continue;
             }
-            () = tokio::time::sleep(Duration::from_secs(1)), if unsure_since.is_some() => {}
+            () = tokio::time::sleep(WATCH), if unsure_since.is_some() || takes_watcher => {}
+            // They may have shown meanwhile that they read; else nothing moves from now on.
+            () = sleep_until(door, stillness.watched_until) => {}
         }
         let verdict = tokio::select! {
-            verdict = access::review(&door.app, &live.open) => verdict,
+            verdict = access::review(&door.app, &live.open, stillness.last_watched) => verdict,
             // A database that went silent does not keep the window open.
             () = outlasts(door, &permit) => return expired(&permit),
+            // Nor does it keep a session moving that nobody may be watching.
+            () = sleep_until(door, stillness.watched_until) => {
+                stillness.watched_until = None;
+                stillness.apply(door, live, takes_watcher);
+                continue;
+            }
         };
         match verdict {
-            Ok(Verdict::Stay(permit)) => {
+            Ok(Verdict::Stay(standing)) => {
                 unsure_since = None;
-                drop(live.permit.send_replace(*permit));
+                let Standing { permit, watched_until, held, has_messages } = *standing;
+                drop(live.permit.send_replace(permit));
+                stillness.held = held;
+                stillness.watched_until = watched_until;
+                if watched_until.is_some() {
+                    stillness.last_watched = door.app.clock.now();
+                }
+                stillness.apply(door, live, takes_watcher);
+                if has_messages {
+                    tokio::select! {
+                        () = pass_messages(door, live) => {}
+                        () = outlasts(door, &live.permit()) => {} // the window does not wait for words
+                    }
+                }
             }
             Ok(Verdict::Cut(reason)) => return reason,
             Err(error) => {
+                let now = door.app.clock.now();
                 // The window is known without the database.
-                if permit.not_after() <= door.app.clock.now() {
+                if permit.not_after() <= now {
                     return expired(&permit);
                 }
+                stillness.watched_until = stillness.watched_until.filter(|until| *until > now);
+                stillness.apply(door, live, takes_watcher);
                 let since = *unsure_since.get_or_insert_with(|| {
                     warn!(%error, "The session cannot be reviewed; it goes on for the configured grace.");
                     tokio::time::Instant::now()
@@ -344,8 +412,20 @@ async fn watch_over(door: &Door, live: &Live, mut changes: watch::Receiver<u64>)
                 if since.elapsed() > door.settings.database_grace {
                     return CutReason::CannotDecide { seconds: since.elapsed().as_secs() };
                 }
+                if takes_watcher && now - stillness.last_watched >= access::patience(&door.app) {
+                    let denial = Denial::Unwatched { grant: permit.grant(), since: stillness.last_watched };
+                    return CutReason::Denied { denial };
+                }
             }
         }
+    }
+}
+
+/// Shows what admins have to say. Without a terminal there is nowhere to show it.
+async fn pass_messages(door: &Door, live: &Live) {
+    match access::take_messages(&door.app, live.open.id).await {
+        Ok(texts) => texts.iter().for_each(|text| live.say(Note::message(text))),
+        Err(error) => warn!(%error, "A message could not be read; it is tried again at the next change."),
     }
 }
 
@@ -367,11 +447,11 @@ async fn sleep_until(door: &Door, at: Option<DateTime<Utc>>) {
 }
 
 /// The next instant after `now` at which the engineer is to be warned.
-fn next_warning(permit: &Permit, now: DateTime<Utc>) -> Option<(DateTime<Utc>, Warning)> {
+fn next_warning(permit: &Permit, now: DateTime<Utc>) -> Option<(DateTime<Utc>, Note)> {
     let not_after = permit.not_after();
     let due = |before: Duration| {
         let at = not_after - before;
-        (at > now).then_some((at, Warning { not_after, minutes: before.as_secs() / 60 }))
+        (at > now).then(|| (at, Note::ending(not_after, before.as_secs() / 60)))
     };
     WARN_BEFORE.into_iter().filter_map(due).min_by_key(|(at, _)| *at)
 }
@@ -425,7 +505,7 @@ async fn write_end(door: &Door, open: &OpenSession, ended_at: DateTime<Utc>, end
 }
 
 /// What to tell a person who gets no session: what the rule said, the next window, whom to ask, and the reference.
-fn refusal(error: &OpenError, arrival: &Arrival) -> Refusal {
+pub fn refusal(error: &OpenError, arrival: &Arrival) -> Refusal {
     let name = &arrival.principal.name;
     let lines = match error {
         OpenError::Denied { denial, reference } => refused_lines(denial, *reference),
@@ -441,6 +521,8 @@ fn refusal(error: &OpenError, arrival: &Arrival) -> Refusal {
             };
             std::iter::once(head).chain(shown).collect()
         }
+        OpenError::Awaited { .. } => vec!["somebody's consent is missing; try again".to_owned()],
+        OpenError::TooManyWait { .. } => vec![error.to_string(), "end one of them, or wait for its answer".to_owned()],
         OpenError::Undecided => vec!["the bastion could not tell which grant is meant; try again".to_owned()],
         OpenError::NoWay { .. } => vec![error.to_string(), "ask an admin of the bastion to mend it".to_owned()],
         OpenError::Db(error) if error.is_unreachable() => {
@@ -466,7 +548,10 @@ pub fn refused_lines(denial: &Denial, reference: EventId) -> Vec<String> {
         Denial::SecondFactorMissing { .. } => {
             lines.push("set one up first: ask an admin of the bastion for `sallyport person totp enrol`".to_owned());
         }
-        Denial::NotApproved { .. } => lines.push("ask an admin of the bastion for a grant without approval".to_owned()),
+        Denial::NotApproved { approval: Approval::Watcher, .. } | Denial::Unwatched { .. } => {
+            lines.push("ask a reviewer when they can watch".to_owned());
+        }
+        Denial::NotApproved { .. } => lines.push("ask an admin of the bastion when they can approve".to_owned()),
         Denial::PrincipalDisabled | Denial::TargetDisabled => lines.push("ask an admin of the bastion why".to_owned()),
         _ => lines.push("ask an admin of the bastion for a grant".to_owned()),
     }

@@ -42,6 +42,8 @@ pub struct Settings {
     pub ssh: Vec<String>,
     /// More lines of `[api]`.
     pub api: Vec<String>,
+    /// Lines of `[consent]`.
+    pub consent: Vec<String>,
     /// `[log] level`, if not "info".
     pub log_level: Option<&'static str>,
 }
@@ -94,10 +96,11 @@ impl Bastion {
         let level = self.settings.log_level.unwrap_or("info");
         let mut text = format!(
             "[server]\ndata_dir = \"{folder}/data\"\nnode = \"e2e\"\n[log]\nlevel = \"{level}\"\n[ssh]\nlisten = \"{}\"\n{}\n\
-             [api]\n{}\n",
+             [api]\n{}\n[consent]\n{}\n",
             self.address,
             self.settings.ssh.join("\n"),
             self.settings.api.join("\n"),
+            self.settings.consent.join("\n"),
         );
         if let Stores::Large { database, s3 } = &self.stores {
             let secret = self.path("s3-secret");

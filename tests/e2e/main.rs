@@ -21,6 +21,7 @@ mod audits;
 mod bastion;
 mod clients;
 mod commands;
+mod consents;
 mod credentials;
 mod denials;
 mod evidence;

@@ -81,6 +81,16 @@ pub async fn open_segment(app: &App, row: &SegmentRecord) -> Result<(Snapshot, V
     .unwrap_or_else(|error| Err(ReadError::Compression { number, source: std::io::Error::other(error) }))
 }
 
+/// What a reader has at the moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    Frames(Vec<Frame>),
+    /// Nothing new, but the recording goes on.
+    Nothing,
+    /// The recording is complete.
+    End,
+}
+
 /// Reads a recording from its start, a batch of frames at a time.
 pub struct Reader {
     app: App,
@@ -116,6 +126,18 @@ impl Reader {
 
     /// The next frames, or `None` at the end. Cancel safe between batches only.
     pub async fn next(&mut self) -> Result<Option<Vec<Frame>>, ReadError> {
+        loop {
+            match self.step().await? {
+                Step::Frames(frames) => return Ok(Some(frames)),
+                Step::End => return Ok(None),
+                Step::Nothing if self.follow => tokio::time::sleep(LOOK_AGAIN).await,
+                Step::Nothing => self.finished = true,
+            }
+        }
+    }
+
+    /// What there is now, without waiting for more. Cancel safe as [`Reader::next`] is.
+    pub async fn step(&mut self) -> Result<Step, ReadError> {
         while !self.finished {
             if self.rows.is_empty() {
                 self.rows = segments(&self.app, self.recording, self.next).await?.into();
@@ -123,13 +145,13 @@ impl Reader {
             if let Some(row) = self.rows.pop_front() {
                 let frames = self.read_segment(&row).await?;
                 if !frames.is_empty() {
-                    return Ok(Some(frames));
+                    return Ok(Step::Frames(frames));
                 }
                 continue;
             }
             let frames = self.read_tail().await?;
             if !frames.is_empty() {
-                return Ok(Some(frames));
+                return Ok(Step::Frames(frames));
             }
             // Nothing new in the tail: it is over, or sealed by now, or more is to come.
             let row = find(&self.app, self.recording).await?;
@@ -145,13 +167,12 @@ impl Reader {
                 let (number, expected, found) = (self.next, row.progress.chain, self.chain);
                 return Err(ReadError::BrokenChain { number, expected, found });
             }
-            if row.progress.ended_at.is_some() || !self.follow {
-                self.finished = true;
-            } else {
-                tokio::time::sleep(LOOK_AGAIN).await;
+            if row.progress.ended_at.is_none() {
+                return Ok(Step::Nothing);
             }
+            self.finished = true;
         }
-        Ok(None)
+        Ok(Step::End)
     }
 
     async fn read_segment(&mut self, row: &SegmentRecord) -> Result<Vec<Frame>, ReadError> {

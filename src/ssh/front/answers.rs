@@ -156,6 +156,9 @@ impl From<&Request> for Asked {
                 None,
             ),
             Wish::MoreTime { grant, .. } => (Vec::new(), Vec::new(), Some(*grant)),
+            Wish::Session { grant, target, login, .. } => {
+                (vec![target.to_string()], vec![login.to_string()], Some(*grant))
+            }
         };
         let (grant, changed, answer) = match &request.state {
             RequestState::Approved { grant, changed, .. } => (Some(*grant), *changed, None),

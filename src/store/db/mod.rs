@@ -21,6 +21,7 @@ pub mod second_factors;
 pub mod sessions;
 pub mod targets;
 pub mod tokens;
+pub mod watches;
 
 #[cfg(test)]
 pub(crate) mod testing;

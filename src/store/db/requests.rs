@@ -1,17 +1,19 @@
 //! Requests for access and what was answered.
 
 use chrono::{DateTime, Utc};
-use sallyport_domain::id::{PrincipalId, RequestId};
+use sallyport_domain::id::{PrincipalId, RequestId, SessionId};
 use sallyport_domain::request::{Request, RequestState};
 use uuid::Uuid;
 
 use super::{DbError, Tx, change_either, doing, from_json, on_either, to_count, to_json};
 
 const INSERT: &str =
-    "INSERT INTO access_requests (id, principal_id, wish, reason, ticket, created_at, expires_at, state)
-                      VALUES ($1, $2, $3, $4, $5, $6, $7, 'open')";
+    "INSERT INTO access_requests (id, principal_id, wish, reason, ticket, created_at, expires_at, session_id, state)
+                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'open')";
 const FIND: &str = "SELECT id, principal_id, wish, reason, ticket, created_at, expires_at, answer
                     FROM access_requests WHERE id = $1";
+const OF_SESSION: &str = "SELECT id, principal_id, wish, reason, ticket, created_at, expires_at, answer
+                          FROM access_requests WHERE session_id = $1";
 /// A bound left at `NULL` does not limit. An open request whose time is over counts as expired, swept or not.
 const LIST: &str = "SELECT id, principal_id, wish, reason, ticket, created_at, expires_at, answer
                     FROM access_requests
@@ -81,7 +83,8 @@ pub async fn insert(tx: &mut Tx, request: &Request) -> Result<(), DbError> {
         .bind(&request.reason)
         .bind(request.ticket.as_deref())
         .bind(request.created_at)
-        .bind(request.expires_at));
+        .bind(request.expires_at)
+        .bind(request.wish.session().map(SessionId::as_uuid)));
     inserted.map(drop).map_err(doing(MAKE))
 }
 
@@ -89,6 +92,13 @@ pub async fn insert(tx: &mut Tx, request: &Request) -> Result<(), DbError> {
 pub async fn find(tx: &mut Tx, id: RequestId) -> Result<Option<Request>, DbError> {
     let row = on_either!(tx, |c| sqlx::query_as(FIND).bind(id.as_uuid()).fetch_optional(c));
     let row: Option<RequestRow> = row.map_err(doing("find a request"))?;
+    row.map(Request::try_from).transpose()
+}
+
+/// The request that this session may start.
+pub async fn of_session(tx: &mut Tx, session: SessionId) -> Result<Option<Request>, DbError> {
+    let row = on_either!(tx, |c| sqlx::query_as(OF_SESSION).bind(session.as_uuid()).fetch_optional(c));
+    let row: Option<RequestRow> = row.map_err(doing("find a session's request"))?;
     row.map(Request::try_from).transpose()
 }
 

@@ -18,14 +18,14 @@ const INSERT: &str =
                       VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
 const END: &str = "UPDATE sessions SET ended_at = $2, ending = $3 WHERE id = $1 AND ended_at IS NULL";
 const FIND: &str = "SELECT id, principal_id, principal_name, target_id, target_name, login, grant_id, terms, node,
-                           client_address, client_version, started_at, ended_at, ending, cut_requested
+                           client_address, client_version, started_at, ended_at, ending, cut_requested, held
                     FROM sessions WHERE id = $1";
 const LIVE_ON: &str = "SELECT id, principal_id, principal_name, target_id, target_name, login, grant_id, terms, node,
-                              client_address, client_version, started_at, ended_at, ending, cut_requested
+                              client_address, client_version, started_at, ended_at, ending, cut_requested, held
                        FROM sessions WHERE node = $1 AND ended_at IS NULL ORDER BY id";
 /// A parameter left at `NULL` does not limit. `$5`, `$6`: the last row of the page before.
 const LIST: &str = "SELECT id, principal_id, principal_name, target_id, target_name, login, grant_id, terms, node,
-                           client_address, client_version, started_at, ended_at, ending, cut_requested
+                           client_address, client_version, started_at, ended_at, ending, cut_requested, held
                     FROM sessions
                     WHERE ($1 IS NULL OR principal_name = $1)
                       AND ($2 IS NULL OR target_name = $2)
@@ -41,6 +41,17 @@ const REQUEST_CUT: &str = "UPDATE sessions SET cut_requested = $2
                            WHERE id = $1 AND ended_at IS NULL AND cut_requested IS NULL";
 const CUT_REQUESTS: &str = "SELECT id, cut_requested FROM sessions
                             WHERE node = $1 AND ended_at IS NULL AND cut_requested IS NOT NULL ORDER BY id";
+
+const HOLD: &str = "UPDATE sessions SET held = $2 WHERE id = $1 AND ended_at IS NULL AND held IS NULL";
+const RELEASE: &str = "UPDATE sessions SET held = NULL WHERE id = $1 AND ended_at IS NULL AND held IS NOT NULL";
+const SEND: &str = "INSERT INTO session_messages (id, session_id, text)
+                    SELECT $1, id, $3 FROM sessions WHERE id = $2 AND ended_at IS NULL
+                       AND (SELECT COUNT(*) FROM session_messages WHERE session_id = $2) < $4";
+const MESSAGES: &str = "SELECT text FROM session_messages WHERE session_id = $1 ORDER BY id";
+const TAKE_MESSAGES: &str = "DELETE FROM session_messages WHERE session_id = $1";
+
+/// Messages to one session that may wait for its node to take them.
+const MOST_MESSAGES: i32 = 16;
 
 /// A session to add.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +82,8 @@ pub struct SessionRecord {
     pub ended: Option<(DateTime<Utc>, SessionEnd)>,
     /// Why an admin wants it cut, on whichever node it is.
     pub cut_requested: Option<CutReason>,
+    /// Why an admin wants it to stand still.
+    pub held: Option<String>,
 }
 
 /// Which sessions to list; what is left at `None` does not limit.
@@ -102,6 +115,7 @@ struct SessionRow {
     ended_at: Option<DateTime<Utc>>,
     ending: Option<String>,
     cut_requested: Option<String>,
+    held: Option<String>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -142,7 +156,7 @@ impl TryFrom<SessionRow> for SessionRecord {
             started_at: row.started_at,
         };
         let cut_requested = row.cut_requested.map(|reason| from_json(READ, &reason)).transpose()?;
-        Ok(Self { session, ended, cut_requested })
+        Ok(Self { session, ended, cut_requested, held: row.held })
     }
 }
 
@@ -231,4 +245,36 @@ pub async fn cut_requests(tx: &mut Tx, node: &str) -> Result<Vec<(SessionId, Cut
     let rows: Vec<CutRow> = rows.map_err(doing("read the wishes to cut"))?;
     let pair = |row: CutRow| Ok((SessionId::from_uuid(row.id), from_json(READ, &row.cut_requested)?));
     rows.into_iter().map(pair).collect()
+}
+
+/// Asks whichever node serves the session to let it stand still; `false` if it has ended, is unknown or stands still by somebody's
+/// wish already.
+pub async fn hold(tx: &mut Tx, id: SessionId, reason: &str) -> Result<bool, DbError> {
+    let held = change_either!(tx, |c| sqlx::query(HOLD).bind(id.as_uuid()).bind(reason));
+    Ok(held.map_err(doing("hold a session"))? == 1)
+}
+
+/// Takes the wish back; `false` if there is none, or no such live session.
+pub async fn release(tx: &mut Tx, id: SessionId) -> Result<bool, DbError> {
+    let released = change_either!(tx, |c| sqlx::query(RELEASE).bind(id.as_uuid()));
+    Ok(released.map_err(doing("release a session"))? == 1)
+}
+
+/// Leaves a message for whoever is at the session's terminals; `false` if it does not live, or too many wait there already.
+pub async fn send(tx: &mut Tx, id: SessionId, message: Uuid, text: &str) -> Result<bool, DbError> {
+    let sent =
+        change_either!(tx, |c| sqlx::query(SEND).bind(message).bind(id.as_uuid()).bind(text).bind(MOST_MESSAGES));
+    Ok(sent.map_err(doing("send a message"))? == 1)
+}
+
+/// What waits to be shown at the session's terminals, the oldest first. It stays there.
+pub async fn messages(tx: &mut Tx, id: SessionId) -> Result<Vec<String>, DbError> {
+    let texts = on_either!(tx, |c| sqlx::query_scalar(MESSAGES).bind(id.as_uuid()).fetch_all(c));
+    texts.map_err(doing("read messages"))
+}
+
+/// Takes off what [`messages`] gave in the same transaction.
+pub async fn take_messages(tx: &mut Tx, id: SessionId) -> Result<(), DbError> {
+    let taken = change_either!(tx, |c| sqlx::query(TAKE_MESSAGES).bind(id.as_uuid()));
+    taken.map(drop).map_err(doing("take messages"))
 }

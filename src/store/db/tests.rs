@@ -118,7 +118,10 @@ async fn what_is_stored_reads_back_the_same_down_to_the_microsecond() {
         assert_eq!(targets::find_by_id(&mut tx, web_1().id).await.unwrap(), Some(web_1()));
         assert_eq!(grants::find(&mut tx, grant.id).await.unwrap(), Some(grant.clone()));
         let found = sessions::find(&mut tx, session(101, &grant).id).await.unwrap();
-        assert_eq!(found, Some(SessionRecord { session: session(101, &grant), ended: None, cut_requested: None }));
+        assert_eq!(
+            found,
+            Some(SessionRecord { session: session(101, &grant), ended: None, cut_requested: None, held: None })
+        );
     })
     .await;
 }
