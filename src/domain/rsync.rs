@@ -149,7 +149,7 @@ fn is_harmless(option: &[u8], direction: Direction) -> bool {
 /// Counts one run of rsync. See the [module](self).
 #[derive(Debug)]
 pub struct Gate {
-    desk: Desk,
+    pub(crate) desk: Desk,
     command: Command,
     terms: FileTerms,
     spent: Arc<Spent>,
@@ -179,22 +179,6 @@ impl Gate {
 
     pub fn target_sent(&mut self, bytes: Bytes) {
         self.pass(Side::Target, bytes);
-    }
-
-    pub fn next_for_target(&mut self) -> Option<Piece> {
-        self.desk.to_target.pop()
-    }
-
-    pub fn next_for_client(&mut self) -> Option<Piece> {
-        self.desk.to_client.pop()
-    }
-
-    pub fn next_operation(&mut self) -> Option<FileOperation> {
-        self.desk.operations.pop_front()
-    }
-
-    pub fn condition(&self) -> &Condition {
-        &self.desk.condition
     }
 
     /// The run is over: it is told of, once.
@@ -300,13 +284,13 @@ mod tests {
         gate.client_sent(Bytes::from_static(b"twenty bytes of talk"));
         gate.target_sent(Bytes::from_static(b"0123456789"));
         gate.target_sent(Bytes::from_static(b"x"));
-        assert_eq!(gate.next_for_target().unwrap(), Piece::Forward(Bytes::from_static(b"twenty bytes of talk")));
-        assert_eq!(gate.next_for_client().unwrap(), Piece::Forward(Bytes::from_static(b"0123456789")));
-        assert_eq!(gate.next_for_client(), None);
-        assert!(gate.condition().ended().is_some());
+        assert_eq!(gate.desk.to_target.pop().unwrap(), Piece::Forward(Bytes::from_static(b"twenty bytes of talk")));
+        assert_eq!(gate.desk.to_client.pop().unwrap(), Piece::Forward(Bytes::from_static(b"0123456789")));
+        assert_eq!(gate.desk.to_client.pop(), None);
+        assert!(gate.desk.condition.ended().is_some());
         gate.target_ended();
-        let operation = gate.next_operation().unwrap();
-        assert!(matches!(operation.result, FileResult::Denied { .. }) && gate.next_operation().is_none());
+        let operation = gate.desk.operations.pop_front().unwrap();
+        assert!(matches!(operation.result, FileResult::Denied { .. }) && gate.desk.operations.pop_front().is_none());
         assert!(matches!(operation.act, FileAct::Sync { sent: 20, received: 10, .. }));
     }
 }

@@ -109,7 +109,7 @@ impl Command {
 /// Follows one run of scp. See the [module](self).
 #[derive(Debug)]
 pub struct Gate {
-    desk: Desk,
+    pub(crate) desk: Desk,
     command: Command,
     terms: FileTerms,
     spent: Arc<Spent>,
@@ -233,22 +233,6 @@ impl Gate {
 
     pub fn target_sent(&mut self, bytes: Bytes) {
         self.sent(Side::Target, &bytes);
-    }
-
-    pub fn next_for_target(&mut self) -> Option<Piece> {
-        self.desk.to_target.pop()
-    }
-
-    pub fn next_for_client(&mut self) -> Option<Piece> {
-        self.desk.to_client.pop()
-    }
-
-    pub fn next_operation(&mut self) -> Option<FileOperation> {
-        self.desk.operations.pop_front()
-    }
-
-    pub fn condition(&self) -> &Condition {
-        &self.desk.condition
     }
 
     /// The client sends no more.
@@ -661,17 +645,17 @@ mod tests {
         }
 
         fn collect(&mut self) {
-            while let Some(piece) = self.gate.next_for_target() {
+            while let Some(piece) = self.gate.desk.to_target.pop() {
                 self.to_target.extend_from_slice(piece.bytes());
             }
-            while let Some(piece) = self.gate.next_for_client() {
+            while let Some(piece) = self.gate.desk.to_client.pop() {
                 self.to_client.extend_from_slice(piece.bytes());
             }
-            self.operations.extend(std::iter::from_fn(|| self.gate.next_operation()));
+            self.operations.extend(std::iter::from_fn(|| self.gate.desk.operations.pop_front()));
         }
 
         fn ended(&self) -> bool {
-            self.gate.condition().ended().is_some()
+            self.gate.desk.condition.ended().is_some()
         }
     }
 
@@ -725,7 +709,7 @@ mod tests {
         bench.target(b"\0");
         let sent = Bytes::from(vec![7; 50_000]);
         bench.gate.client_sent(sent.clone());
-        let piece = bench.gate.next_for_target().unwrap();
+        let piece = bench.gate.desk.to_target.pop().unwrap();
         assert_eq!((piece.bytes().as_ptr(), piece.bytes().len()), (sent.as_ptr(), 50_000));
     }
 
@@ -805,7 +789,7 @@ mod tests {
         assert_eq!(bench.to_target, b"C0644 30 x\n");
         let mut bench = Bench::new("scp -t x", terms(true, true, "{}"));
         bench.client("C0644 4 x\nevil\0");
-        assert!(matches!(bench.gate.condition(), Condition::Opaque(_)));
+        assert!(matches!(bench.gate.desk.condition, Condition::Opaque(_)));
         assert_eq!(bench.to_target, b"C0644 4 x\nevil\0");
     }
 
@@ -900,7 +884,7 @@ mod tests {
             prop_assert_eq!(&whole.operations, &cut.operations);
             prop_assert_eq!(&whole.to_target, &cut.to_target);
             prop_assert_eq!(&whole.to_client, &cut.to_client);
-            prop_assert_eq!(cut.gate.condition(), &Condition::Following);
+            prop_assert_eq!(&cut.gate.desk.condition, &Condition::Following);
             let sent: Vec<u8> = script.iter().flat_map(|(sent, _)| sent.clone()).collect();
             prop_assert_eq!(if upload { cut.to_target } else { cut.to_client }, sent);
         }
