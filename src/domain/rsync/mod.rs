@@ -1,16 +1,24 @@
 //! rsync over a channel: who sends, which paths its command line names, how many bytes flow.
 //!
-//! The stream itself is rsync's own and is not read. So a grant whose rules look at each file (paths, bytes of a file, SHA-256) refuses
-//! rsync; one that only says which way files may go, or how many bytes in all, is enforced by the direction that the command line
-//! fixes, by a list of options that do nothing else, and by counting the stream, which is a little more than the files (or, compressed, less).
+//! What is enforced is the direction that the command line fixes, by a list of options that do nothing else, and the bytes in all, by
+//! counting the stream, which is a little more than the files (or, compressed, less). A grant whose rules look at each file (paths, bytes of a
+//! file, SHA-256) refuses rsync: a stream that is followed as far as it can be is good for telling, and not for a boundary. So files are told of,
+//! each with its SHA-256 where all of it was sent, and where the stream cannot be followed the run says why ([`follow`]).
 //!
 //! Whoever may only upload still learns block checksums of files that are on the target: rsync sends what differs.
+
+mod follow;
+mod list;
+mod wire;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::files::gate::{Condition, Desk, Piece, Side, Word, sent_by};
+use self::follow::{Follower, Went};
+use self::list::Options;
+use self::wire::Lost;
+use crate::files::gate::{Condition, Desk, Side, Word, sent_by};
 use crate::files::rules::Program;
 use crate::files::{Direction, FileAct, FileDenial, FileOperation, FilePath, FileResult, FileTerms, Spent};
 
@@ -94,6 +102,8 @@ pub struct Command {
     paths: Vec<FilePath>,
     /// The first option that is not known to be harmless.
     unknown: Option<FilePath>,
+    /// What the options say of the stream, or why it cannot be followed.
+    stream: Result<Options, Lost>,
 }
 
 impl Command {
@@ -121,7 +131,33 @@ impl Command {
             direction,
             paths: paths.iter().map(|word| FilePath(word.bytes.clone())).collect(),
             unknown: unknown.map(|word| FilePath(word.bytes.clone())),
+            stream: Options::read(options.iter().map(|word| word.bytes.as_slice()), direction),
         })
+    }
+
+    /// Where the file of this name in the list is on the target, as far as the command line tells: what an upload to a path that
+    /// does not end with a slash makes of a single file depends on what is there.
+    fn place(&self, name: &[u8], alone: bool) -> FilePath {
+        let within = |folder: &[u8]| {
+            let folder = folder.strip_suffix(b"/").unwrap_or(folder);
+            FilePath([folder, b"/", name].concat())
+        };
+        let paths: Vec<&[u8]> = self.paths.iter().map(|path| path.0.as_slice()).collect();
+        match (self.direction, paths.as_slice()) {
+            (Direction::Upload, [place]) if alone && !place.ends_with(b"/") => FilePath(place.to_vec()),
+            (Direction::Upload, [place]) => within(place),
+            (Direction::Download, [place]) if place.ends_with(b"/") => within(place),
+            (Direction::Download, places) => {
+                let first = name.split(|byte| *byte == b'/').next().unwrap_or_default();
+                let folder = |place: &&[u8]| {
+                    let slash = place.iter().rposition(|byte| *byte == b'/')?;
+                    let (folder, last) = place.split_at_checked(slash)?;
+                    (last.get(1..) == Some(first)).then(|| folder.to_vec())
+                };
+                places.iter().find_map(folder).map_or_else(|| FilePath(name.to_vec()), |folder| within(&folder))
+            }
+            (Direction::Upload, _) => FilePath(name.to_vec()),
+        }
     }
 
     /// Which way files go.
@@ -153,6 +189,7 @@ pub struct Gate {
     command: Command,
     terms: FileTerms,
     spent: Arc<Spent>,
+    follower: Option<Box<Follower>>,
     sent: u64,
     received: u64,
     told: bool,
@@ -170,7 +207,8 @@ impl Gate {
                 return Err(FileDenial::Option { program: Program::Rsync, option: option.clone() });
             }
         }
-        Ok(Self { desk: Desk::new(), command, terms, spent, sent: 0, received: 0, told: false })
+        let follower = command.stream.ok().map(|options| Box::new(Follower::new(command.direction, options)));
+        Ok(Self { desk: Desk::new(), command, terms, spent, follower, sent: 0, received: 0, told: false })
     }
 
     pub fn client_sent(&mut self, bytes: Bytes) {
@@ -202,25 +240,53 @@ impl Gate {
             return self.tell(FileResult::Denied { denial });
         }
         *count = count.saturating_add(length);
+        if let Some(follower) = &mut self.follower {
+            follower.take(from, &bytes);
+        }
+        self.tell_files();
         self.desk.toward_other(from).forward(bytes, false);
+    }
+
+    /// Tells of the files that went.
+    fn tell_files(&mut self) {
+        let Some(follower) = &mut self.follower else { return };
+        while let Some(Went { name, moved, whole, alone }) = follower.next() {
+            let path = self.command.place(&name, alone);
+            let (upload, download) = match self.command.direction {
+                Direction::Upload => (Some(moved), None),
+                Direction::Download => (None, Some(moved)),
+            };
+            let act = FileAct::Transfer { path, upload, download };
+            let result = if whole { FileResult::Done } else { FileResult::Interrupted };
+            self.desk.operations.push_back(FileOperation { act, result });
+        }
     }
 
     fn tell(&mut self, result: FileResult) {
         if std::mem::replace(&mut self.told, true) {
             return;
         }
+        let unfollowed = match (&mut self.follower, self.command.stream) {
+            (Some(follower), _) => follower.finish(),
+            (None, stream) => stream.err(),
+        };
+        self.tell_files();
         let (direction, paths) = (self.command.direction, std::mem::take(&mut self.command.paths));
-        let act = FileAct::Sync { direction, paths, sent: self.sent, received: self.received };
+        let unfollowed = unfollowed.map(str::to_owned);
+        let act = FileAct::Sync { direction, paths, sent: self.sent, received: self.received, unfollowed };
         self.desk.operations.push_back(FileOperation { act, result });
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::files::FileRules;
-    use crate::files::gate::{Recognised, recognise};
+    use crate::files::gate::{Piece, Recognised, recognise};
+    use crate::files::{Digest, FileRules};
     use crate::grant::Capabilities;
+    use crate::hash::Hash;
 
     fn command(line: &str) -> Command {
         match recognise(line.as_bytes()) {
@@ -292,5 +358,122 @@ mod tests {
         let operation = gate.desk.operations.pop_front().unwrap();
         assert!(matches!(operation.result, FileResult::Denied { .. }) && gate.desk.operations.pop_front().is_none());
         assert!(matches!(operation.act, FileAct::Sync { sent: 20, received: 10, .. }));
+    }
+
+    /// A run of rsync 3.5 as it was on the wire: the command, what the client sent, what the server sent.
+    fn recorded(bytes: &[u8]) -> [Bytes; 3] {
+        let mut rest = Bytes::copy_from_slice(bytes);
+        [(); 3].map(|()| {
+            let length = u32::from_be_bytes(rest.split_to(4)[..].try_into().unwrap());
+            rest.split_to(length as usize)
+        })
+    }
+
+    /// What is told of a run whose pieces are cut in this way: path, bytes, SHA-256, whether in part; and why not more is.
+    fn told(run: &[u8], cut: usize) -> (Vec<(String, u64, Option<Hash>, bool)>, Option<String>) {
+        let [line, client, target] = recorded(run);
+        let mut gate = gate(std::str::from_utf8(&line).unwrap(), terms(true, true, "{}")).unwrap();
+        // As it may have been: the versions first, then as fast as it came.
+        let (mut client, mut target) = (client, target);
+        while !(client.is_empty() && target.is_empty()) {
+            gate.client_sent(client.split_to(cut.min(client.len())));
+            gate.target_sent(target.split_to(cut.min(target.len())));
+        }
+        gate.target_ended();
+        let (mut files, mut unfollowed) = (Vec::new(), None);
+        while let Some(FileOperation { act, result }) = gate.desk.operations.pop_front() {
+            match act {
+                FileAct::Transfer { path, upload, download } => {
+                    let moved = upload.or(download).unwrap();
+                    let hash = if let Digest::Sha256(hash) = moved.digest { Some(hash) } else { None };
+                    assert_eq!(result, FileResult::Done);
+                    files.push((path.to_string(), moved.bytes, hash, moved.partial));
+                }
+                FileAct::Sync { unfollowed: why, .. } => unfollowed = why,
+                other => panic!("{other:?}"),
+            }
+        }
+        (files, unfollowed)
+    }
+
+    const RUNS: [(&[u8], &str); 4] = [
+        (include_bytes!("testdata/push"), "dst/"),
+        (include_bytes!("testdata/pull"), "src/"),
+        (include_bytes!("testdata/delete"), "dst2/src/"),
+        (include_bytes!("testdata/plain"), "src/"),
+    ];
+    const RANDOM: &str = "1886367ef5e54ae249d2fe9a01139549ac5ee5ae315dcacc0bdca3bb4bd5c1f0";
+
+    #[test]
+    fn each_file_that_went_is_told_of_with_its_sha_256() {
+        for (run, place) in RUNS {
+            for cut in [1, 7, 1000, usize::MAX] {
+                let (mut files, unfollowed) = told(run, cut);
+                files.sort_by(|one, other| one.0.cmp(&other.0));
+                assert_eq!(unfollowed, None, "{place} by {cut}");
+                let file = |name: &str, bytes, hash| (format!("{place}{name}"), bytes, Some(hash), false);
+                let expected = [
+                    file("a.txt", 5, Hash::of(b"hello")),
+                    file("b.bin", 2000, RANDOM.parse().unwrap()),
+                    file("empty", 0, Hash::of(b"")),
+                    file("sub/c", 4, Hash::of(b"sub\n")),
+                    file("sub/deep/d e", 5, Hash::of(b"deep\n")),
+                ];
+                assert_eq!(files, expected, "{place} by {cut}");
+            }
+        }
+        let (files, _) = told(include_bytes!("testdata/single"), 100);
+        assert_eq!(files, [("one".to_owned(), 2000, Some(RANDOM.parse().unwrap()), false)]);
+    }
+
+    #[test]
+    fn of_a_file_of_which_only_what_differs_went_no_sha_256_is_told() {
+        let (files, unfollowed) = told(include_bytes!("testdata/delta"), 50);
+        let [(path, bytes, None, true)] = files.as_slice() else { panic!("{files:?}") };
+        assert!((path.as_str(), unfollowed) == ("dst/b.bin", None) && *bytes < 2000, "{bytes}");
+    }
+
+    #[test]
+    fn what_cannot_be_followed_passes_and_says_why() {
+        for line in ["rsync --server -logDtprze.iLsfxCIvu . /srv/", "rsync --server -logDtprXe.iLsfxCIvu . /srv/"] {
+            let mut gate = gate(line, terms(true, true, "{}")).unwrap();
+            gate.client_sent(Bytes::from_static(b"anything"));
+            gate.target_ended();
+            assert_eq!(gate.desk.to_target.pop(), Some(Piece::Forward(Bytes::from_static(b"anything"))));
+            let told = gate.desk.operations.pop_front().unwrap();
+            assert!(matches!(told.act, FileAct::Sync { unfollowed: Some(_), .. }), "{told:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_bytes_never_panic_and_all_pass(
+            run in 0usize..RUNS.len(),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+            noise in prop::collection::vec((any::<bool>(), prop::collection::vec(any::<u8>(), 0..60)), 0..10),
+            cut in 1usize..300,
+        ) {
+            let [line, client, target] = recorded(RUNS[run].0);
+            let mut gate = gate(std::str::from_utf8(&line).unwrap(), terms(true, true, "{}")).unwrap();
+            let mut sides = [client.to_vec(), target.to_vec()];
+            for (place, byte) in changes {
+                let side = &mut sides[usize::from(byte & 1)];
+                let at = place.index(side.len());
+                side[at] = byte;
+            }
+            let mut sent = [0, 0];
+            let [client, target] = sides;
+            let parts = client.chunks(cut).map(|part| (true, part)).chain(target.chunks(cut).map(|part| (false, part)));
+            for (of_client, part) in parts.chain(noise.iter().map(|(who, part)| (*who, part.as_slice()))) {
+                let bytes = Bytes::copy_from_slice(part);
+                sent[usize::from(!of_client)] += part.len();
+                if of_client { gate.client_sent(bytes) } else { gate.target_sent(bytes) }
+            }
+            gate.target_ended();
+            let count = |outbox: &mut crate::files::gate::Outbox| {
+                std::iter::from_fn(|| outbox.pop()).map(|piece| piece.bytes().len()).sum::<usize>()
+            };
+            prop_assert_eq!([count(&mut gate.desk.to_target), count(&mut gate.desk.to_client)], sent);
+        }
     }
 }
