@@ -86,6 +86,7 @@ impl From<GrantError> for ApiError {
             | GrantError::NothingAllowed
             | GrantError::NoSessions
             | GrantError::Destination
+            | GrantError::SocketOfBastion
             | GrantError::NotInFuture { .. }
             | GrantError::EmptyWindow(_)
             | GrantError::Text(_) => ApiError::BadRequest(text),

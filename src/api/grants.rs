@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 use ipnet::IpNet;
 use sallyport_domain::files::{FileRules, PathGlob, WayRules};
-use sallyport_domain::grant::{self, Approval, Capabilities, TargetSelector, Terms, Window};
+use sallyport_domain::grant::{self, Approval, Capabilities, ForwardFrom, TargetSelector, Terms, Window};
 use sallyport_domain::hash::Hash;
 use sallyport_domain::id::{GrantId, PrincipalId};
 use sallyport_domain::name::{Login, PrincipalName, TargetName};
@@ -49,6 +49,7 @@ pub struct Grant {
     #[schema(schema_with = schemas::approval)]
     pub approval: Approval,
     pub files: Files,
+    pub forwarding: Forwarding,
     pub not_before: DateTime<Utc>,
     /// The first instant at which the grant no longer holds.
     pub not_after: DateTime<Utc>,
@@ -122,7 +123,7 @@ impl From<Allow> for Capabilities {
     }
 }
 
-/// Where a forward may go, seen from the target.
+/// Where a forward may go, seen from who dials it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Destination {
@@ -130,6 +131,28 @@ pub struct Destination {
     pub host: String,
     /// The TCP port; 0 for a Unix socket.
     pub port: u16,
+}
+
+/// How forwards are made, and what is kept of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Forwarding {
+    #[schema(schema_with = schemas::forward_from)]
+    pub from: ForwardFrom,
+    /// When a forward was opened and how many bytes went when is recorded, and not which.
+    pub metadata_only: bool,
+}
+
+impl From<grant::Forwarding> for Forwarding {
+    fn from(grant::Forwarding { from, metadata_only }: grant::Forwarding) -> Self {
+        Self { from, metadata_only }
+    }
+}
+
+impl From<Forwarding> for grant::Forwarding {
+    fn from(Forwarding { from, metadata_only }: Forwarding) -> Self {
+        Self { from, metadata_only }
+    }
 }
 
 /// What limits files, beside whether they may go in and out at all; what is left out limits nothing.
@@ -141,7 +164,7 @@ pub struct Files {
     /// SHA-256 of the contents that may be uploaded, as hexadecimal digits.
     #[schema(value_type = Option<Vec<String>>)]
     pub upload_sha256: Option<Vec<Hash>>,
-    /// Bytes that may leave through terminals and the output of commands in one session.
+    /// Bytes that may leave through terminals and the output of commands, over the grant's life.
     pub terminal_bytes: Option<u64>,
 }
 
@@ -154,7 +177,7 @@ pub struct FilesOneWay {
     pub paths: Option<Vec<PathGlob>>,
     /// The most in one transfer of one file, in bytes.
     pub file_bytes: Option<u64>,
-    /// The most in one session, in bytes.
+    /// The most over the grant's life, all its sessions together, in bytes.
     pub total_bytes: Option<u64>,
 }
 
@@ -223,6 +246,8 @@ pub struct MakeGrant {
     pub approval: Approval,
     #[serde(default)]
     pub files: Files,
+    #[serde(default)]
+    pub forwarding: Forwarding,
     /// Now, where it is left out.
     #[serde(default)]
     pub not_before: Option<DateTime<Utc>>,
@@ -331,8 +356,17 @@ fn shape(grant: grant::Grant, names: &HashMap<PrincipalId, PrincipalName>, now: 
     // People are never removed, so every id has its name.
     let person = |id: PrincipalId| names.get(&id).map(|name| PersonRef { id, name: name.clone() });
     let state = state_of(&grant, now);
-    let Terms { targets, logins, capabilities, source_networks, max_sessions, second_factor, approval, files } =
-        grant.terms;
+    let Terms {
+        targets,
+        logins,
+        capabilities,
+        source_networks,
+        max_sessions,
+        second_factor,
+        approval,
+        files,
+        forwarding,
+    } = grant.terms;
     Grant {
         id: grant.id,
         state,
@@ -345,6 +379,7 @@ fn shape(grant: grant::Grant, names: &HashMap<PrincipalId, PrincipalName>, now: 
         second_factor,
         approval,
         files: files.into(),
+        forwarding: forwarding.into(),
         not_before: grant.window.not_before(),
         not_after: grant.window.not_after(),
         reason: grant.reason,
@@ -377,6 +412,7 @@ impl MakeGrant {
             second_factor: self.second_factor,
             approval: self.approval,
             files: self.files.into(),
+            forwarding: self.forwarding.into(),
         };
         Ok(NewGrant { people: self.people, terms, window, reason: self.reason, ticket: self.ticket })
     }

@@ -3,7 +3,9 @@
 use chrono::{DateTime, Utc};
 use sallyport_domain::event::{Act, Actor};
 use sallyport_domain::files::{FileRules, WayRules};
-use sallyport_domain::grant::{Capabilities, Destination, EmptyWindow, Grant, TargetSelector, Terms, Window};
+use sallyport_domain::grant::{
+    Capabilities, Destination, EmptyWindow, ForwardFrom, Grant, TargetSelector, Terms, Window,
+};
 use sallyport_domain::id::{GrantId, PrincipalId};
 use sallyport_domain::name::{PrincipalName, TargetName};
 use uuid::Uuid;
@@ -69,6 +71,8 @@ pub enum GrantError {
         "a forward's destination needs a host name of 1 to 253 usual characters and a port, or a Unix socket's path"
     )]
     Destination,
+    #[error("a Unix socket is on the target; none of the bastion's may be reached, so forward from the target")]
+    SocketOfBastion,
     #[error("the end {not_after} is not in the future; to end a grant now, revoke it")]
     NotInFuture { not_after: DateTime<Utc> },
     #[error(transparent)]
@@ -262,8 +266,17 @@ fn some_but_not_too_many(many: &'static str, one: &'static str, count: usize) ->
 }
 
 fn check_terms(terms: &Terms) -> Result<(), GrantError> {
-    let Terms { targets, logins, capabilities, source_networks, max_sessions, second_factor: _, approval: _, files } =
-        terms;
+    let Terms {
+        targets,
+        logins,
+        capabilities,
+        source_networks,
+        max_sessions,
+        second_factor: _,
+        approval: _,
+        files,
+        forwarding,
+    } = terms;
     some_but_not_too_many("logins", "login", logins.len())?;
     if source_networks.len() > MOST {
         return Err(GrantError::TooMany { what: "source networks", most: MOST });
@@ -273,6 +286,9 @@ fn check_terms(terms: &Terms) -> Result<(), GrantError> {
     }
     check_files(files)?;
     check_capabilities(capabilities)?;
+    if forwarding.from == ForwardFrom::Bastion && capabilities.forwards.iter().any(Destination::is_socket) {
+        return Err(GrantError::SocketOfBastion);
+    }
     check_selectors(targets)
 }
 
@@ -325,7 +341,7 @@ mod tests {
     use std::time::Duration;
 
     use sallyport_domain::files::FileRules;
-    use sallyport_domain::grant::Approval;
+    use sallyport_domain::grant::{Approval, Forwarding};
 
     use super::*;
     use crate::app::people::tests::OPERATOR;
@@ -344,6 +360,7 @@ mod tests {
             second_factor: false,
             approval: Approval::None,
             files: FileRules::default(),
+            forwarding: Forwarding::default(),
         }
     }
 

@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use ipnet::IpNet;
 use sallyport_domain::event::{Act, Actor};
 use sallyport_domain::files::FileRules;
-use sallyport_domain::grant::{Approval, Capabilities, Grant, Terms, Window};
+use sallyport_domain::grant::{Approval, Capabilities, Forwarding, Grant, Terms, Window};
 use sallyport_domain::id::{PrincipalId, RequestId};
 use sallyport_domain::name::{Login, PrincipalName};
 use sallyport_domain::principal::Principal;
@@ -272,6 +272,7 @@ async fn give(
         second_factor: changes.second_factor,
         approval: changes.approval,
         files: changes.files,
+        forwarding: Forwarding::default(),
     };
     let as_asked = Terms {
         targets: selectors.clone(),
@@ -282,6 +283,7 @@ async fn give(
         second_factor: false,
         approval: Approval::None,
         files: FileRules::default(),
+        forwarding: Forwarding::default(),
     };
     let changed = terms != as_asked || not_before > now || not_after - not_before != length(*lasting);
     let new = NewGrant {

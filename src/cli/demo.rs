@@ -10,7 +10,7 @@ use russh::keys::ssh_key::LineEnding;
 use russh::keys::{Algorithm, HashAlg, PrivateKey, PublicKey};
 use sallyport_domain::event::Actor;
 use sallyport_domain::files::FileRules;
-use sallyport_domain::grant::{Approval, Capabilities, Terms, Window};
+use sallyport_domain::grant::{Approval, Capabilities, Forwarding, Terms, Window};
 use sallyport_domain::name::Login;
 use sallyport_domain::principal::Role;
 use sallyport_domain::target::{HostKey, HostKeyTrust};
@@ -129,6 +129,7 @@ async fn furnish(app: &App, place: &Path, toy: &ToyTarget, login: &Login, lastin
         second_factor: false,
         approval: Approval::None,
         files: FileRules::default(),
+        forwarding: Forwarding::default(),
     };
     let window = Window::new(now, now + lasting)?;
     let grant = grants::NewGrant {

@@ -20,6 +20,7 @@ pub mod login_name;
 pub mod terminal;
 
 pub mod files;
+pub mod forward;
 pub mod rsync;
 pub mod scp;
 pub mod sftp;

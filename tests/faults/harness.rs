@@ -26,7 +26,7 @@ use sallyport::store::seal::MasterKey;
 use sallyport::toy_target::{self, ToyTarget};
 use sallyport_domain::event::Actor;
 use sallyport_domain::files::FileRules;
-use sallyport_domain::grant::{Approval, Capabilities, Grant, Terms, Window};
+use sallyport_domain::grant::{Approval, Capabilities, Forwarding, Grant, Terms, Window};
 use sallyport_domain::principal::Role;
 use sallyport_domain::recording::frame::Body;
 use sallyport_domain::secret::TargetPassword;
@@ -330,6 +330,7 @@ pub async fn give(app: &App, person: &str, target: &str, login: &str, window: Wi
         second_factor: false,
         approval: Approval::None,
         files: FileRules::default(),
+        forwarding: Forwarding::default(),
     };
     let reason = "a test".to_owned();
     let people = vec![person.parse().unwrap()];

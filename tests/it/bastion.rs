@@ -14,7 +14,7 @@ use sallyport::config::Config;
 use sallyport::toy_target::{self, ToyTarget};
 use sallyport_domain::event::{Act, Actor};
 use sallyport_domain::files::FileRules;
-use sallyport_domain::grant::{Approval, Capabilities, Grant, Terms, Window};
+use sallyport_domain::grant::{Approval, Capabilities, Forwarding, Grant, Terms, Window};
 use sallyport_domain::id::RecordingId;
 use sallyport_domain::principal::Role;
 use sallyport_domain::recording::frame::{Body, Frame};
@@ -164,6 +164,7 @@ impl Bastion {
             second_factor: false,
             approval: Approval::None,
             files: FileRules::default(),
+            forwarding: Forwarding::default(),
         };
         let new = grants::NewGrant {
             people: vec![person.name.parse().expect("a person's name")],

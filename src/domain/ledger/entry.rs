@@ -88,7 +88,7 @@ pub(crate) mod tests {
     use crate::files::{
         Digest, Direction, FileAct, FileDenial, FileOperation, FilePath, FileResult, FileRules, Moved, WayRules,
     };
-    use crate::grant::{Approval, Capabilities, Destination, Terms, Window};
+    use crate::grant::{Approval, Capabilities, Destination, ForwardFrom, Forwarding, Terms, Window};
     use crate::id::{GrantId, PrincipalId, RecordingId, SessionId, TargetId};
     use crate::policy::{Capability, Denial};
     use crate::principal::Role;
@@ -167,6 +167,7 @@ pub(crate) mod tests {
                     paths,
                     sent,
                     received,
+                    unfollowed: None,
                 })
                 .boxed(),
         ];
@@ -200,6 +201,7 @@ pub(crate) mod tests {
             any::<bool>(),
             select(&Approval::ALL),
             any_file_rules(),
+            (select(&ForwardFrom::ALL), any::<bool>()),
         )
             .prop_map(
                 |(
@@ -212,6 +214,7 @@ pub(crate) mod tests {
                     second_factor,
                     approval,
                     files,
+                    (from, metadata_only),
                 )| Terms {
                     targets: targets.into_iter().map(|text| text.parse().unwrap()).collect(),
                     logins: logins.into_iter().map(|text| text.parse().unwrap()).collect(),
@@ -227,6 +230,7 @@ pub(crate) mod tests {
                     second_factor,
                     approval,
                     files,
+                    forwarding: Forwarding { from, metadata_only },
                 },
             )
             .boxed()
