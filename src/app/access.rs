@@ -10,11 +10,12 @@ use std::net::SocketAddr;
 use chrono::{DateTime, TimeDelta, Utc};
 use sallyport_domain::channel::Program;
 use sallyport_domain::event::{Act, Actor, CutReason, Event, SessionEnd};
+use sallyport_domain::files::Way;
 use sallyport_domain::grant::{Approval, Destination as Forward, Grant};
 use sallyport_domain::id::{EventId, GrantId, SessionId};
 use sallyport_domain::login_name::Destination;
 use sallyport_domain::name::{Login, TargetName};
-use sallyport_domain::policy::{self, Denial, Factors, Permit, Question};
+use sallyport_domain::policy::{self, Denial, Factors, Permit, Question, Suits};
 use sallyport_domain::principal::Principal;
 use sallyport_domain::target::Target;
 use uuid::Uuid;
@@ -328,10 +329,19 @@ pub async fn note_cut(app: &App, session: SessionId, reason: &CutReason) -> Resu
     tx.commit().await
 }
 
-/// Writes a session's end. Writing it twice writes it once.
-pub async fn close(app: &App, session: SessionId, ended_at: DateTime<Utc>, end: &SessionEnd) -> Result<(), DbError> {
+/// Writes a session's end, and gives back what it has not spent of its grant's budgets. Writing it twice writes it once.
+pub async fn close(
+    app: &App,
+    (session, grant): (SessionId, GrantId),
+    ended_at: DateTime<Utc>,
+    end: &SessionEnd,
+    unspent: &[(Way, u64)],
+) -> Result<(), DbError> {
     let mut tx = app.db.write().await?;
     if db::sessions::end(&mut tx, session, ended_at, end).await? {
+        for &(way, bytes) in unspent {
+            db::budgets::give_back(&mut tx, grant, way, bytes).await?;
+        }
         let act = Act::SessionEnded { session, end: end.clone() };
         db::events::append(&mut tx, &event(ended_at, Actor::Bastion, act)).await?;
     }
@@ -409,7 +419,8 @@ impl<'a> Facts<'a> {
         self.grants.iter().filter(alone).count()
     }
 
-    /// As [`Facts::decide`]; of several grants that say yes, those that allow `program` come first.
+    /// As [`Facts::decide`]; of several grants that say yes, those that suit `program` best come first: the person may do what any of
+    /// them allows.
     fn decide_for(
         &self,
         program: Option<&Program>,
@@ -418,12 +429,16 @@ impl<'a> Facts<'a> {
         open_sessions: &HashMap<GrantId, u32>,
     ) -> Result<Permit, Denial> {
         let question = self.question(target, login, open_sessions);
-        let allows = |grant: &&Grant| {
-            let alone = policy::decide(&question, std::slice::from_ref(*grant), self.now);
-            alone.is_ok_and(|permit| program.is_none_or(|program| permit.allows(program).is_ok()))
+        let suits = |grant: &Grant| {
+            let alone = policy::decide(&question, std::slice::from_ref(grant), self.now);
+            alone.map_or(Suits::Not, |permit| program.map_or(Suits::Well, |program| permit.suits(program)))
         };
-        let fitting: Vec<Grant> = self.grants.iter().filter(allows).cloned().collect();
-        policy::decide(&question, if fitting.is_empty() { &self.grants } else { &fitting }, self.now)
+        let suits: Vec<Suits> = self.grants.iter().map(suits).collect();
+        let best = suits.iter().copied().max().unwrap_or(Suits::Not);
+        let fitting = self.grants.iter().zip(&suits).filter(|&(_, &suits)| suits == best);
+        let fitting: Vec<Grant> = fitting.map(|(grant, _)| grant.clone()).collect();
+        // If none suits, all are asked: of their refusals the nearest to a yes is told.
+        policy::decide(&question, &fitting, self.now)
     }
 
     /// Fills in what the user name left out, where only one answer is possible.

@@ -14,11 +14,12 @@
 //! that refused a file would read its content as lines, and those would not be the ones that were judged.
 //!
 //! A file that may not pass is refused at its line, before any content: nothing of it reaches the other side. The client gets an
-//! error line, and the channel ends.
+//! error line, and the channel ends. So it does where a budget that other sessions spend of, too, ends in the middle of a file.
 //!
 //! Where a sink puts a file depends on whether the path it was given is a folder, which only the target knows. So an upload must be
 //! allowed for both places that it can mean. A list of SHA-256 cannot be held against this protocol, for it has no way to take a
-//! file back: it refuses scp, and SFTP (which scp speaks by default) is to be used.
+//! file back, and a bastion that kept each file until it has seen its end would need room for files of any size: it refuses scp,
+//! and SFTP, which scp speaks by default, is to be used.
 
 use std::sync::Arc;
 
@@ -277,9 +278,12 @@ impl Gate {
             Ok(()) => {}
             Err(Stop::Denied(denied)) => {
                 let (denial, act) = *denied;
-                let line = format!("\x01scp: {denial}\n");
-                self.desk.to_client.forward(Bytes::new(), false);
-                self.desk.to_client.inject(Piece::Injected(line.into()));
+                // In the middle of a download a line of ours would be taken for the file's content.
+                if self.command.direction == Direction::Upload || !matches!(self.source, Source::Content { .. }) {
+                    let line = format!("\x01scp: {denial}\n");
+                    self.desk.to_client.forward(Bytes::new(), false);
+                    self.desk.to_client.inject(Piece::Injected(line.into()));
+                }
                 self.desk.condition = Condition::Ended(denial.clone().into());
                 self.desk.operations.push_back(FileOperation { act, result: FileResult::Denied { denial } });
             }
@@ -310,6 +314,11 @@ impl Gate {
             match self.source {
                 Source::Content { left, offset } => {
                     let taken = usize::try_from(left).unwrap_or(usize::MAX).min(input.len() - at);
+                    if let Err(denial) = self.terms.spend(self.command.direction, offset, taken as u64, &self.spent) {
+                        self.desk.toward_other(from).forward(input.slice(*start..at), false);
+                        *start = at;
+                        return Err(self.broken_off(denial));
+                    }
                     if let Some(file) = &mut self.file {
                         file.content.take(offset, &input[at..at + taken], &mut self.room);
                     }
@@ -420,7 +429,8 @@ impl Gate {
                 self.judge(&request, || FileAct::Open { path: path.clone(), direction })?;
             }
         }
-        if let Err(denial) = self.terms.spend(direction, 0, size, &self.spent) {
+        // What is known now; the bytes are paid for as they come, for other sessions may spend of the same budget.
+        if let Err(denial) = self.terms.judge_whole(direction, size, &self.spent) {
             return Err(Stop::denied(denial, FileAct::Open { path, direction }));
         }
         self.file = Some(File { path, content: Content::new(self.hash) });
@@ -566,15 +576,27 @@ impl Gate {
 
     /// Tells of the file that is under way.
     fn finish(&mut self, result: FileResult) {
-        let Some(File { path, content }) = self.file.take() else {
-            return;
-        };
-        let moved = Some(Moved { bytes: content.bytes, digest: content.digest(), partial: false });
+        if let Some(act) = self.transfer(false) {
+            self.desk.operations.push_back(FileOperation { act, result });
+        }
+    }
+
+    /// A budget ended in the middle of a file. What came of it stays where it is; the protocol has no way to take it back.
+    fn broken_off(&mut self, denial: FileDenial) -> Stop {
+        let direction = self.command.direction;
+        let act = self.transfer(true).unwrap_or(FileAct::Open { path: FilePath(Vec::new()), direction });
+        Stop::denied(denial, act)
+    }
+
+    /// What passed of the file that is under way, which it is no longer.
+    fn transfer(&mut self, partial: bool) -> Option<FileAct> {
+        let File { path, content } = self.file.take()?;
+        let moved = Some(Moved { bytes: content.bytes, digest: content.digest(), partial });
         let (upload, download) = match self.command.direction {
             Direction::Upload => (moved, None),
             Direction::Download => (None, moved),
         };
-        self.desk.operations.push_back(FileOperation { act: FileAct::Transfer { path, upload, download }, result });
+        Some(FileAct::Transfer { path, upload, download })
     }
 }
 

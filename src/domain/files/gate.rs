@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::rules::{FileDenial, FileTerms, Program, Spent};
-use super::{Direction, FileOperation};
+use super::rules::{FileDenial, FileTerms, Program};
+use super::{Direction, FileOperation, Spent};
 use crate::{channel, rsync, scp, sftp};
 
 /// How many pieces may wait for one side. Only a peer that sends requests to be refused and reads no answers gets there.

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use crate::files::gate::{Condition, Desk, Fault, Piece, Side};
-use crate::files::{FileOperation, FileTerms, Spent};
+use crate::files::{FileTerms, Spent};
 
 use tracker::{Cursor, Tracker, Verdict};
 pub use tracker::{MOST_HANDLES, MOST_REQUESTS, MOST_TRACKED};

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::*;
-use crate::files::{Digest, Direction, FileAct, FileDenial, FilePath, FileResult, FileRules};
+use crate::files::{Digest, Direction, FileAct, FileDenial, FileOperation, FilePath, FileResult, FileRules};
 use crate::grant::Capabilities;
 use crate::recording::segment::Hash;
 

@@ -5,6 +5,7 @@
 //! database that does not answer is an error that says so ([`DbError::is_unreachable`]), never a wait without end.
 
 pub mod bastion_keys;
+pub mod budgets;
 pub mod events;
 pub mod grants;
 pub mod policy_version;
@@ -19,7 +20,7 @@ pub mod tokens;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::borrow::Cow;
 use std::fs::OpenOptions;
@@ -334,6 +335,18 @@ impl Db {
                 let tx = answer(pool.begin()).await.map_err(doing("begin a transaction"))?;
                 Ok(Tx::Sqlite { tx, turn: None })
             }
+        }
+    }
+
+    /// The host and port of the database's server; `None` where it is reached without a network.
+    pub fn server(&self) -> Option<(String, u16)> {
+        match self {
+            Db::Postgres(pool) => {
+                let options = pool.connect_options();
+                let is_local = options.get_socket().is_some() || options.get_host().starts_with('/');
+                (!is_local).then(|| (options.get_host().to_owned(), options.get_port()))
+            }
+            Db::Sqlite { .. } => None,
         }
     }
 
