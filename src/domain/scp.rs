@@ -19,7 +19,7 @@
 //! Where a sink puts a file depends on whether the path it was given is a folder, which only the target knows. So an upload must be
 //! allowed for both places that it can mean. A list of SHA-256 cannot be held against this protocol, for it has no way to take a
 //! file back, and a bastion that kept each file until it has seen its end would need room for files of any size: it refuses scp,
-//! and SFTP, which scp speaks by default, is to be used.
+//! and sftp is to be used. (scp by way of SFTP writes in place, which goes with no list either.)
 
 use std::sync::Arc;
 

@@ -397,14 +397,16 @@ async fn under_a_list_of_contents_each_client_is_told_which_one_will_do() {
     for way in WAYS {
         let remote = format!("{way}:{}", there.display());
         let old = client(&scene, "scp").arg("-O").arg(&here).arg(&remote).run().await;
-        expect_refused("scp -O", &old, "use scp without -O, or sftp");
+        expect_refused("scp -O", &old, "cannot take back one that is not: use sftp");
         let synced = rsync(&scene).arg(&here).arg(&remote).run().await;
-        expect_refused("rsync", &synced, "use sftp, or scp without -O");
-        for refused in [&old, &synced] {
+        expect_refused("rsync", &synced, "is not safe to judge by: use sftp");
+        let new = client(&scene, "scp").arg(&here).arg(&remote).run().await;
+        expect_refused("scp", &new, "use `put` of sftp");
+        for refused in [&old, &synced, &new] {
             assert!(refused.errors().contains("reference "), "{}", refused.errors());
         }
         assert!(!there.exists());
-        client(&scene, "scp").arg(&here).arg(&remote).run().await.expect_success();
+        sftp(&scene, way, &format!("put {} {}\n", here.display(), there.display())).await.expect_success();
         std::fs::remove_file(&there).unwrap();
     }
 }

@@ -142,12 +142,9 @@ pub enum FileDenial {
 const fn uncheckable(program: Program) -> &'static str {
     match program {
         Program::Scp => {
-            "the grant allows only files with a listed SHA-256, and scp's old protocol cannot take back one that is not: \
-             use scp without -O, or sftp"
+            "the grant allows only files with a listed SHA-256, and scp cannot take back one that is not: use sftp"
         }
-        Program::Rsync => {
-            "the grant has rules for each file, and rsync's stream does not show them: use sftp, or scp without -O"
-        }
+        Program::Rsync => "the grant has rules for each file, and rsync's stream is not safe to judge by: use sftp",
         Program::SftpServer => "sftp-server cannot be checked against this grant's rules for files: use sftp",
     }
 }
@@ -175,7 +172,7 @@ impl std::fmt::Display for Program {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum ListedOnly {
-    #[error("writing into a file that is not emptied first, as when a transfer is resumed")]
+    #[error("writing into a file that is not emptied first, as scp does, and sftp where it resumes: use `put` of sftp")]
     Resume,
     #[error("setting a file's size")]
     Resize,
