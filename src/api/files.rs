@@ -188,14 +188,15 @@ fn shape(seq: i64, at: DateTime<Utc>, recording: RecordingId, operation: FileOpe
         FileAct::Hardlink { link, target } => entry(FileWhat::Hardlink, &link, Some(&target)),
         FileAct::Copy { from, to, bytes } => FileEntry { bytes, ..entry(FileWhat::Copy, &from, Some(&to)) },
         FileAct::Unknown { request } => entry(FileWhat::Unknown, &request, None),
-        FileAct::Sync { direction, paths, sent, received } => {
+        FileAct::Sync { direction, paths, sent, received, unfollowed } => {
             let bytes = match direction {
                 Direction::Upload => sent,
                 Direction::Download => received,
             };
             let path = paths.iter().map(FilePath::to_string).collect::<Vec<_>>().join(" ");
             let entry = entry(FileWhat::Sync, &FilePath::default(), None);
-            FileEntry { path, direction: Some(direction.into()), bytes: Some(bytes), ..entry }
+            let reason = entry.reason.clone().or(unfollowed.map(|why| format!("files not told one by one: {why}")));
+            FileEntry { path, direction: Some(direction.into()), bytes: Some(bytes), reason, ..entry }
         }
     }]
 }

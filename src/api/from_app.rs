@@ -109,6 +109,7 @@ impl From<GrantError> for ApiError {
             | GrantError::NoSessions
             | GrantError::PatternsAndShell
             | GrantError::Destination
+            | GrantError::SocketOfBastion
             | GrantError::NotInFuture { .. }
             | GrantError::EmptyWindow(_)
             | GrantError::Text(_) => ApiError::BadRequest(text),

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use ipnet::IpNet;
 use sallyport_domain::commands::rules::{CommandRules, ExecPattern, FlagPattern};
 use sallyport_domain::files::{FileRules, PathGlob, WayRules};
-use sallyport_domain::grant::{self, Approval, Capabilities, TargetSelector, Terms, Window};
+use sallyport_domain::grant::{self, Approval, Capabilities, ForwardFrom, TargetSelector, Terms, Window};
 use sallyport_domain::hash::Hash;
 use sallyport_domain::id::{GrantId, PrincipalId};
 use sallyport_domain::name::{Login, PrincipalName, TargetName};
@@ -51,6 +51,7 @@ pub struct Grant {
     pub approval: Approval,
     pub files: Files,
     pub commands: Commands,
+    pub forwarding: Forwarding,
     pub not_before: DateTime<Utc>,
     /// The first instant at which the grant no longer holds.
     pub not_after: DateTime<Utc>,
@@ -129,7 +130,7 @@ impl From<Allow> for Capabilities {
     }
 }
 
-/// Where a forward may go, seen from the target.
+/// Where a forward may go, seen from who dials it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Destination {
@@ -137,6 +138,28 @@ pub struct Destination {
     pub host: String,
     /// The TCP port; 0 for a Unix socket.
     pub port: u16,
+}
+
+/// How forwards are made, and what is kept of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Forwarding {
+    #[schema(schema_with = schemas::forward_from)]
+    pub from: ForwardFrom,
+    /// When a forward was opened and how many bytes went when is recorded, and not which.
+    pub metadata_only: bool,
+}
+
+impl From<grant::Forwarding> for Forwarding {
+    fn from(grant::Forwarding { from, metadata_only }: grant::Forwarding) -> Self {
+        Self { from, metadata_only }
+    }
+}
+
+impl From<Forwarding> for grant::Forwarding {
+    fn from(Forwarding { from, metadata_only }: Forwarding) -> Self {
+        Self { from, metadata_only }
+    }
 }
 
 /// What limits files, beside whether they may go in and out at all; what is left out limits nothing.
@@ -148,7 +171,7 @@ pub struct Files {
     /// SHA-256 of the contents that may be uploaded, as hexadecimal digits.
     #[schema(value_type = Option<Vec<String>>)]
     pub upload_sha256: Option<Vec<Hash>>,
-    /// Bytes that may leave through terminals and the output of commands in one session.
+    /// Bytes that may leave through terminals and the output of commands, over the grant's life.
     pub terminal_bytes: Option<u64>,
 }
 
@@ -187,7 +210,7 @@ pub struct FilesOneWay {
     pub paths: Option<Vec<PathGlob>>,
     /// The most in one transfer of one file, in bytes.
     pub file_bytes: Option<u64>,
-    /// The most in one session, in bytes.
+    /// The most over the grant's life, all its sessions together, in bytes.
     pub total_bytes: Option<u64>,
 }
 
@@ -258,6 +281,7 @@ pub struct MakeGrant {
     pub files: Files,
     #[serde(default)]
     pub commands: Commands,
+    pub forwarding: Forwarding,
     /// Now, where it is left out.
     #[serde(default)]
     pub not_before: Option<DateTime<Utc>>,
@@ -376,6 +400,7 @@ fn shape(grant: grant::Grant, names: &HashMap<PrincipalId, PrincipalName>, now: 
         approval,
         files,
         commands,
+        forwarding,
     } = grant.terms;
     Grant {
         id: grant.id,
@@ -390,6 +415,7 @@ fn shape(grant: grant::Grant, names: &HashMap<PrincipalId, PrincipalName>, now: 
         approval,
         files: files.into(),
         commands: commands.into(),
+        forwarding: forwarding.into(),
         not_before: grant.window.not_before(),
         not_after: grant.window.not_after(),
         reason: grant.reason,
@@ -423,6 +449,7 @@ impl MakeGrant {
             approval: self.approval,
             files: self.files.into(),
             commands: self.commands.into(),
+            forwarding: self.forwarding.into(),
         };
         Ok(NewGrant { people: self.people, terms, window, reason: self.reason, ticket: self.ticket })
     }

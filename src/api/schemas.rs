@@ -1,6 +1,6 @@
 //! Schemas of words that the domain defines, so that the `OpenAPI` document lists them. The domain knows no `OpenAPI`.
 
-use sallyport_domain::grant::Approval;
+use sallyport_domain::grant::{Approval, ForwardFrom};
 use sallyport_domain::principal::Role;
 use sallyport_domain::target::{CredentialKind, HostKeyTrust};
 use utoipa::openapi::schema::{Array, Object, ObjectBuilder, Type};
@@ -15,6 +15,10 @@ pub(super) fn roles() -> Array {
 
 pub(super) fn approval() -> Object {
     words("whose yes each session takes besides the grant's", Approval::ALL.map(Approval::as_str))
+}
+
+pub(super) fn forward_from() -> Object {
+    words("who dials a forward's destination", ForwardFrom::ALL.map(ForwardFrom::as_str))
 }
 
 pub(super) fn credential() -> Object {

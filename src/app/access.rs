@@ -11,11 +11,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sallyport_domain::channel::Program;
 use sallyport_domain::consent::{Consent, Stage};
 use sallyport_domain::event::{Act, Actor, CutReason, Event, SessionEnd};
+use sallyport_domain::files::Way;
 use sallyport_domain::grant::{Approval, Destination as Forward, Grant};
 use sallyport_domain::id::{EventId, GrantId, SessionId};
 use sallyport_domain::login_name::Destination;
 use sallyport_domain::name::{Login, TargetName};
-use sallyport_domain::policy::{self, Denial, Factors, Permit, Question};
+use sallyport_domain::policy::{self, Denial, Factors, Permit, Question, Suits};
 use sallyport_domain::principal::Principal;
 use sallyport_domain::request::RequestState;
 use sallyport_domain::target::Target;
@@ -446,10 +447,19 @@ pub async fn note_cut(app: &App, session: SessionId, reason: &CutReason) -> Resu
     tx.commit().await
 }
 
-/// Writes a session's end. Writing it twice writes it once.
-pub async fn close(app: &App, session: SessionId, ended_at: DateTime<Utc>, end: &SessionEnd) -> Result<(), DbError> {
+/// Writes a session's end, and gives back what it has not spent of its grant's budgets. Writing it twice writes it once.
+pub async fn close(
+    app: &App,
+    (session, grant): (SessionId, GrantId),
+    ended_at: DateTime<Utc>,
+    end: &SessionEnd,
+    unspent: &[(Way, u64)],
+) -> Result<(), DbError> {
     let mut tx = app.db.write().await?;
     if db::sessions::end(&mut tx, session, ended_at, end).await? {
+        for &(way, bytes) in unspent {
+            db::budgets::give_back(&mut tx, grant, way, bytes).await?;
+        }
         let act = Act::SessionEnded { session, end: end.clone() };
         db::events::append(&mut tx, &event(ended_at, Actor::Bastion, act)).await?;
     }
@@ -540,7 +550,8 @@ impl<'a> Facts<'a> {
         self.grants.iter().find(|known| known.id == grant).map(|grant| grant.reason.clone()).unwrap_or_default()
     }
 
-    /// As [`Facts::decide`]; of several grants that say yes, or would, those that allow `program` come first.
+    /// As [`Facts::decide`]; of several grants that say yes, or would, those that suit `program` best come first: the person may do
+    /// what any of them allows.
     fn decide_for(
         &self,
         program: Option<&Program>,
@@ -549,12 +560,16 @@ impl<'a> Facts<'a> {
         open_sessions: &HashMap<GrantId, u32>,
     ) -> Result<Permit, Denial> {
         let question = self.question(target, login, open_sessions);
-        let allows = |grant: &&Grant| {
-            let fits = |program| Permit::would_allow(grant.id, &grant.terms, program).is_ok();
-            self.is_candidate(&question, grant) && program.is_none_or(fits)
+        let suits = |grant: &Grant| {
+            let fits = || program.map_or(Suits::Well, |program| Permit::would_suit(grant.id, &grant.terms, program));
+            if self.is_candidate(&question, grant) { fits() } else { Suits::Not }
         };
-        let fitting: Vec<Grant> = self.grants.iter().filter(allows).cloned().collect();
-        policy::decide(&question, if fitting.is_empty() { &self.grants } else { &fitting }, self.now)
+        let suits: Vec<Suits> = self.grants.iter().map(suits).collect();
+        let best = suits.iter().copied().max().unwrap_or(Suits::Not);
+        let fitting = self.grants.iter().zip(&suits).filter(|&(_, &suits)| suits == best);
+        let fitting: Vec<Grant> = fitting.map(|(grant, _)| grant.clone()).collect();
+        // If none suits, all are asked: of their refusals the nearest to a yes is told.
+        policy::decide(&question, &fitting, self.now)
     }
 
     /// Fills in what the user name left out, where only one answer is possible.

@@ -13,9 +13,14 @@ pub use crate::store::db::events::EventFilter;
 /// The most events that one call lists.
 pub const MOST_EVENTS: u32 = 1000;
 
+/// An id for an event that is written later.
+pub fn new_id() -> EventId {
+    EventId::from_uuid(Uuid::now_v7())
+}
+
 /// Writes down that `actor` did `act` at `now`. The id is the reference that a denied peer is shown.
 pub async fn append(tx: &mut Tx, now: DateTime<Utc>, actor: &Actor, act: Act) -> Result<EventId, DbError> {
-    let id = EventId::from_uuid(Uuid::now_v7());
+    let id = new_id();
     events::append(tx, &Event { id, at: now, actor: actor.clone(), act }).await?;
     Ok(id)
 }

@@ -142,9 +142,10 @@ pub(super) async fn note_watched(
 mod tests {
     use std::net::SocketAddr;
 
+    use sallyport_domain::commands::rules::CommandRules;
     use sallyport_domain::event::CutReason;
     use sallyport_domain::files::FileRules;
-    use sallyport_domain::grant::{Capabilities, Terms, Window};
+    use sallyport_domain::grant::{Capabilities, Forwarding, Terms, Window};
     use sallyport_domain::login_name::Destination;
     use sallyport_domain::policy::{Denial, Factors, FirstFactor};
     use sallyport_domain::principal::Role;
@@ -184,6 +185,8 @@ mod tests {
                 second_factor: false,
                 approval,
                 files: FileRules::default(),
+                commands: CommandRules::default(),
+                forwarding: Forwarding::default(),
             };
             let now = app.clock.now();
             let new = NewGrant {

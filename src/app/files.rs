@@ -9,8 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sallyport_domain::event::{Act, Actor};
-use sallyport_domain::id::SessionId;
+use sallyport_domain::event::{Act, Actor, Event};
+use sallyport_domain::id::{EventId, SessionId};
 use tokio::sync::Notify;
 
 use super::{App, audit};
@@ -37,7 +37,7 @@ pub struct FileLog {
 
 #[derive(Default)]
 struct State {
-    waiting: VecDeque<(DateTime<Utc>, Act)>,
+    waiting: VecDeque<Event>,
     closed: bool,
 }
 
@@ -56,10 +56,11 @@ impl FileLog {
         Self { actor, state: Mutex::default(), more: Notify::new(), room: Notify::new() }
     }
 
-    /// Takes acts that happened at `at`. Never waits, so that a caller that is cancelled has lost nothing; see [`FileLog::room`].
-    pub fn tell(&self, at: DateTime<Utc>, acts: impl IntoIterator<Item = Act>) {
+    /// Takes acts that happened at `at`, each with its event's id. Never waits, so that a caller that is cancelled has lost nothing; see [`FileLog::room`].
+    pub fn tell(&self, at: DateTime<Utc>, acts: impl IntoIterator<Item = (EventId, Act)>) {
         let mut state = self.state();
-        state.waiting.extend(acts.into_iter().map(|act| (at, act)));
+        let event = |(id, act)| Event { id, at, actor: self.actor.clone(), act };
+        state.waiting.extend(acts.into_iter().map(event));
         let wake = !state.waiting.is_empty();
         drop(state);
         if wake {
@@ -103,8 +104,8 @@ impl FileLog {
         }
         let batch: Vec<_> = self.state().waiting.iter().take(MOST_AT_ONCE).cloned().collect();
         let mut tx = app.db.write().await?;
-        for (at, act) in &batch {
-            audit::append(&mut tx, *at, &self.actor, act.clone()).await?;
+        for event in &batch {
+            events::append_once(&mut tx, event).await?; // a try before may have got through unheard
         }
         tx.commit().await?;
         self.state().waiting.drain(..batch.len());
@@ -154,7 +155,7 @@ mod tests {
                 },
             };
             let log = FileLog::new(Actor::Bastion);
-            log.tell(app.clock.now(), (0..MOST_AT_ONCE + 10).map(act));
+            log.tell(app.clock.now(), (0..MOST_AT_ONCE + 10).map(|number| (audit::new_id(), act(number))));
             log.close();
 
             let mut rounds = 0;

@@ -4,7 +4,9 @@ use chrono::{DateTime, Utc};
 use sallyport_domain::commands::rules::CommandRules;
 use sallyport_domain::event::{Act, Actor};
 use sallyport_domain::files::{FileRules, WayRules};
-use sallyport_domain::grant::{Capabilities, Destination, EmptyWindow, Grant, TargetSelector, Terms, Window};
+use sallyport_domain::grant::{
+    Capabilities, Destination, EmptyWindow, ForwardFrom, Grant, TargetSelector, Terms, Window,
+};
 use sallyport_domain::id::{GrantId, PrincipalId};
 use sallyport_domain::name::{PrincipalName, TargetName};
 use uuid::Uuid;
@@ -72,6 +74,8 @@ pub enum GrantError {
     Destination,
     #[error("patterns of commands leave no shell: allow single commands (exec) and no shell with them")]
     PatternsAndShell,
+    #[error("a Unix socket is on the target; none of the bastion's may be reached, so forward from the target")]
+    SocketOfBastion,
     #[error("the end {not_after} is not in the future; to end a grant now, revoke it")]
     NotInFuture { not_after: DateTime<Utc> },
     #[error(transparent)]
@@ -278,6 +282,7 @@ fn check_terms(terms: &Terms) -> Result<(), GrantError> {
         approval: _,
         files,
         commands,
+        forwarding,
     } = terms;
     some_but_not_too_many("logins", "login", logins.len())?;
     if source_networks.len() > MOST {
@@ -289,6 +294,9 @@ fn check_terms(terms: &Terms) -> Result<(), GrantError> {
     check_files(files)?;
     check_commands(commands, capabilities)?;
     check_capabilities(capabilities)?;
+    if forwarding.from == ForwardFrom::Bastion && capabilities.forwards.iter().any(Destination::is_socket) {
+        return Err(GrantError::SocketOfBastion);
+    }
     check_selectors(targets)
 }
 
@@ -353,7 +361,7 @@ mod tests {
     use std::time::Duration;
 
     use sallyport_domain::files::FileRules;
-    use sallyport_domain::grant::Approval;
+    use sallyport_domain::grant::{Approval, Forwarding};
 
     use super::*;
     use crate::app::people::tests::OPERATOR;
@@ -373,6 +381,7 @@ mod tests {
             approval: Approval::None,
             files: FileRules::default(),
             commands: CommandRules::default(),
+            forwarding: Forwarding::default(),
         }
     }
 

@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod audit;
+pub mod budgets;
 pub mod catalogue;
 pub mod clock;
 pub mod clock_watch;

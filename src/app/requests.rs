@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use sallyport_domain::commands::rules::CommandRules;
 use sallyport_domain::event::{Act, Actor};
 use sallyport_domain::files::FileRules;
-use sallyport_domain::grant::{Approval, Capabilities, Grant, Terms, Window};
+use sallyport_domain::grant::{Approval, Capabilities, Forwarding, Grant, Terms, Window};
 use sallyport_domain::id::{GrantId, PrincipalId, RequestId, SessionId};
 use sallyport_domain::name::{Login, PrincipalName};
 use sallyport_domain::principal::Principal;
@@ -291,6 +291,7 @@ async fn give(
         approval: changes.approval,
         files: changes.files,
         commands: changes.commands,
+        forwarding: Forwarding::default(),
     };
     let as_asked = Terms {
         targets: selectors.clone(),
@@ -302,6 +303,7 @@ async fn give(
         approval: Approval::None,
         files: FileRules::default(),
         commands: CommandRules::default(),
+        forwarding: Forwarding::default(),
     };
     let changed = terms != as_asked || not_before > now || not_after - not_before != length(*lasting);
     let new = NewGrant {

@@ -182,6 +182,7 @@ impl Screen {
             }
             Body::Input(_)
             | Body::MaskedInput { .. }
+            | Body::WithheldOutput { .. }
             | Body::InputEnd
             | Body::OutputEnd
             | Body::Signal(_)

@@ -78,6 +78,7 @@ fn settings(config: &Config) -> Value {
         keepalive_max,
         idle_timeout,
         accept_env,
+        forward_networks,
         rekey_bytes,
         database_grace,
     } = ssh;
@@ -120,6 +121,7 @@ fn settings(config: &Config) -> Value {
             "keepalive_max": keepalive_max,
             "idle_timeout": idle_timeout.as_ref().map(span),
             "accept_env": accept_env,
+            "forward_networks": forward_networks,
             "rekey_bytes": rekey_bytes.to_string(),
             "database_grace": span(database_grace),
         },

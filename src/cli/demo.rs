@@ -11,7 +11,7 @@ use russh::keys::{Algorithm, HashAlg, PrivateKey, PublicKey};
 use sallyport_domain::commands::rules::CommandRules;
 use sallyport_domain::event::Actor;
 use sallyport_domain::files::FileRules;
-use sallyport_domain::grant::{Approval, Capabilities, Terms, Window};
+use sallyport_domain::grant::{Approval, Capabilities, Forwarding, Terms, Window};
 use sallyport_domain::name::Login;
 use sallyport_domain::principal::Role;
 use sallyport_domain::target::{HostKey, HostKeyTrust};
@@ -131,6 +131,7 @@ async fn furnish(app: &App, place: &Path, toy: &ToyTarget, login: &Login, lastin
         approval: Approval::None,
         files: FileRules::default(),
         commands: CommandRules::default(),
+        forwarding: Forwarding::default(),
     };
     let window = Window::new(now, now + lasting)?;
     let grant = grants::NewGrant {

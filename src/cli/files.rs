@@ -27,13 +27,13 @@ pub(crate) struct FileArgs {
     /// The most for one file, either way, such as `10MiB`
     #[arg(long, value_name = "SIZE")]
     file_bytes: Option<ByteSize>,
-    /// The most that may go in, in one session
+    /// The most that may go in, over the grant's life
     #[arg(long, value_name = "SIZE")]
     upload_bytes: Option<ByteSize>,
-    /// The most that may come out as files, in one session
+    /// The most that may come out as files, over the grant's life
     #[arg(long, value_name = "SIZE")]
     download_bytes: Option<ByteSize>,
-    /// The most that may come out through terminals and commands, in one session
+    /// The most that may come out through terminals and commands, over the grant's life
     #[arg(long, value_name = "SIZE")]
     terminal_bytes: Option<ByteSize>,
     /// Only these contents may go in: a SHA-256, or a file with one at the start of each line, as `sha256sum` writes it
@@ -98,10 +98,10 @@ pub(super) fn rules(files: &Files) -> String {
             paths => format!("{name} only {}", joined(paths)),
         }));
         words.extend(file_bytes.map(|most| format!("{name} at most {} a file", ByteSize(most))));
-        words.extend(total_bytes.map(|most| format!("{name} at most {} a session", ByteSize(most))));
+        words.extend(total_bytes.map(|most| format!("{name} at most {} in all", ByteSize(most))));
     }
     words.extend(upload_sha256.as_ref().map(|list| format!("upload only {} listed SHA-256", list.len())));
-    words.extend(terminal_bytes.map(|most| format!("at most {} through terminals a session", ByteSize(most))));
+    words.extend(terminal_bytes.map(|most| format!("at most {} through terminals in all", ByteSize(most))));
     if words.is_empty() { "no limits".to_owned() } else { words.join("\n") }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use ipnet::IpNet;
-use sallyport_domain::grant::{Approval, TargetSelector};
+use sallyport_domain::grant::{Approval, ForwardFrom, TargetSelector};
 use sallyport_domain::id::GrantId;
 use sallyport_domain::name::{Login, NameError, PrincipalName, TargetName};
 
@@ -19,8 +19,8 @@ use super::output::{self, Column, Format, column};
 use super::{Global, now, when};
 use crate::api::bastion::Bastion;
 use crate::api::grants::{
-    Allow, Destination, ExtendGrant, Grant, GrantPreview, GrantState, GrantStateFilter, MakeGrant, PreviewTarget,
-    Reason,
+    Allow, Destination, ExtendGrant, Forwarding, Grant, GrantPreview, GrantState, GrantStateFilter, MakeGrant,
+    PreviewTarget, Reason,
 };
 
 #[derive(Debug, Subcommand)]
@@ -84,6 +84,8 @@ pub(crate) struct NewArgs {
     files: FileArgs,
     #[command(flatten)]
     commands: CommandArgs,
+    #[command(flatten)]
+    forwarding: ForwardArgs,
     /// Show what would be given, and give nothing
     #[arg(long)]
     dry_run: bool,
@@ -101,6 +103,22 @@ pub(crate) struct Strict {
     /// A reviewer must be watching, with `sallyport session watch`; without one the session stands still
     #[arg(long)]
     watched: bool,
+}
+
+/// How forwards are made, and what is kept of them
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ForwardArgs {
+    /// Who dials the destinations of `--allow forward=…`: the target, or the bastion itself
+    #[arg(long, value_name = "target|bastion", value_parser = forward_from, default_value = "target")]
+    forward_from: ForwardFrom,
+    /// Keep of forwards when they were opened and how many bytes went, and not their content
+    #[arg(long)]
+    forward_metadata_only: bool,
+}
+
+fn forward_from(text: &str) -> Result<ForwardFrom, String> {
+    let known = ForwardFrom::ALL.into_iter().find(|from| from.as_str() == text);
+    known.ok_or_else(|| "write target or bastion".to_owned())
 }
 
 impl Strict {
@@ -242,6 +260,15 @@ pub(super) fn allowed(allow: &Allow) -> String {
     words.chain(forwards).collect::<Vec<_>>().join(",")
 }
 
+/// How forwards are made, in words.
+fn forwarding(allow: &Allow, forwarding: &Forwarding) -> String {
+    if allow.forwards.is_empty() {
+        return "none".to_owned();
+    }
+    let kept = if forwarding.metadata_only { "their content is not kept" } else { "recorded" };
+    format!("from the {}, {kept}", forwarding.from.as_str())
+}
+
 /// What a session takes besides the grant, in words.
 fn takes(second_factor: bool, approval: Approval) -> Vec<&'static str> {
     let approval = match approval {
@@ -289,6 +316,7 @@ fn rows(grant: &Grant) -> Vec<(&'static str, String)> {
         ("Allow", allowed(&grant.allow)),
         ("Files", files::rules(&grant.files)),
         ("Commands", commands::rules(&grant.commands)),
+        ("Forwards", forwarding(&grant.allow, &grant.forwarding)),
         ("Coming from", networks),
         ("Sessions", grant.max_sessions.map_or("any number".to_owned(), |most| format!("at most {most} at once"))),
         ("Takes", takes_row(grant.second_factor, grant.approval)),
@@ -365,6 +393,10 @@ async fn new(client: &Client, args: NewArgs, global: &Global) -> Result<(), Fail
         approval: args.strict.approval(),
         files: args.files.read()?,
         commands,
+        forwarding: Forwarding {
+            from: args.forwarding.forward_from,
+            metadata_only: args.forwarding.forward_metadata_only,
+        },
         not_before: args.from,
         not_after,
         reason: args.reason,
@@ -408,6 +440,7 @@ fn show_preview(global: &Global, body: &MakeGrant, preview: &GrantPreview, conne
             ("Allow", body.allow.as_ref().map(allowed).unwrap_or_default()),
             ("Files", files::rules(&body.files)),
             ("Commands", commands::rules(&body.commands)),
+            ("Forwards", forwarding(&body.allow.clone().unwrap_or_default(), &body.forwarding)),
             ("Takes", takes_row(body.second_factor, body.approval)),
             ("From", when::local(preview.not_before)),
             ("Until", when::local(preview.not_after)),
@@ -496,6 +529,7 @@ mod tests {
             approval: Approval::None,
             files: crate::api::grants::Files::default(),
             commands: crate::api::grants::Commands::default(),
+            forwarding: Forwarding::default(),
             not_before: None,
             not_after: now().to_utc(),
             reason: String::new(),

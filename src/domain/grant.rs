@@ -10,6 +10,7 @@ use globset::{GlobBuilder, GlobMatcher};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::channel::Program;
 use crate::commands::rules::CommandRules;
 use crate::files::FileRules;
 use crate::id::{GrantId, PrincipalId};
@@ -127,6 +128,47 @@ pub struct Terms {
     /// Which commands may run without a shell, and which are flagged.
     #[serde(default, skip_serializing_if = "CommandRules::is_default")]
     pub commands: CommandRules,
+    /// How forwards are made, and what is kept of them.
+    #[serde(default, skip_serializing_if = "Forwarding::is_usual")]
+    pub forwarding: Forwarding,
+}
+
+/// How forwards are made, and what is kept of them. An unknown field is an error, as in [`FileRules`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Forwarding {
+    pub from: ForwardFrom,
+    /// When a forward was opened and how many bytes went when is recorded, and not which.
+    pub metadata_only: bool,
+}
+
+impl Forwarding {
+    /// Whether nothing was said: from the target, with all that passes. By reference, as serde wants it.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Who dials a forward's destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ForwardFrom {
+    #[default]
+    Target,
+    Bastion,
+}
+
+impl ForwardFrom {
+    pub const ALL: [ForwardFrom; 2] = [ForwardFrom::Target, ForwardFrom::Bastion];
+
+    /// The word used in the API and the command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ForwardFrom::Target => "target",
+            ForwardFrom::Bastion => "bastion",
+        }
+    }
 }
 
 /// Whose yes a session takes besides the grant's.
@@ -166,6 +208,11 @@ impl Terms {
     /// Whether one of the selectors means `target`.
     pub fn covers(&self, target: &Target) -> bool {
         self.targets.iter().any(|selector| selector.matches(target))
+    }
+
+    /// Whether what passes through `program` is kept.
+    pub fn keeps_content(&self, program: &Program) -> bool {
+        !(self.forwarding.metadata_only && matches!(program, Program::Forward { .. }))
     }
 
     /// Whether a connection from `source` is welcome. An IPv4 address mapped into IPv6 counts as IPv4.
@@ -373,6 +420,7 @@ mod tests {
             approval: Approval::None,
             files: FileRules::default(),
             commands: CommandRules::default(),
+            forwarding: Forwarding::default(),
         };
         assert!(terms.admits("::ffff:203.0.113.9".parse().unwrap()));
         assert!(!terms.admits("198.51.100.1".parse().unwrap()));

@@ -23,6 +23,7 @@ pub mod screen;
 pub mod terminal;
 
 pub mod files;
+pub mod forward;
 pub mod rsync;
 pub mod scp;
 pub mod sftp;

@@ -6,13 +6,15 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::channel::Program;
 use crate::consent::{Consent, Stage};
-use crate::files::gate::{Recognised, recognise};
+use crate::files::FileTerms;
+use crate::files::gate::{FileGate, Recognised, Transfer, recognise};
 use crate::grant::{Approval, Capabilities, Grant, Terms};
 use crate::id::{GrantId, PrincipalId, TargetId};
 use crate::name::Login;
@@ -152,6 +154,38 @@ impl Permit {
         };
         if allowed { Ok(()) } else { Err(Denial::NotInGrant { grant, capability }) }
     }
+
+    /// How well the permit suits `program`.
+    #[cfg(test)]
+    fn suits(&self, program: &Program) -> Suits {
+        Self::would_suit(self.grant, &self.terms, program)
+    }
+
+    /// How well a permit under `grant` with these `terms` would suit `program`, as far as its command line tells: which way scp
+    /// and rsync go, and where to.
+    pub fn would_suit(grant: GrantId, terms: &Terms, program: &Program) -> Suits {
+        let Capabilities { upload, download, .. } = &terms.capabilities;
+        if Self::would_allow(grant, terms, program).is_err() {
+            return Suits::Not;
+        }
+        let files = FileTerms::new(&terms.capabilities, terms.files.clone());
+        match FileGate::for_program(program, &files, &Arc::default(), false) {
+            Err(_) => Suits::Not,
+            // Which way files will go is not known before the first is opened.
+            Ok(Transfer::Gated(FileGate::Sftp(_))) if !(*upload && *download) => Suits::InPart,
+            Ok(Transfer::Gated(_) | Transfer::Other) => Suits::Well,
+        }
+    }
+}
+
+/// How well a grant suits a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Suits {
+    /// It does not allow it.
+    Not,
+    /// It allows SFTP, but files only one way.
+    InPart,
+    Well,
 }
 
 /// Whether the command carries files by a protocol that is followed, and files may go at all.
@@ -451,6 +485,7 @@ mod tests {
                 approval: Approval::None,
                 files: FileRules::default(),
                 commands: CommandRules::default(),
+                forwarding: crate::grant::Forwarding::default(),
             },
             window: Window::new(at(from), at(until)).unwrap(),
             reason: "INC-7".to_owned(),
@@ -636,6 +671,33 @@ mod tests {
         assert_eq!(ask(&grants, 10).map(|permit| permit.not_after()), Ok(at(20)));
         assert!(ask(&grants, 19).is_ok());
         assert!(matches!(ask(&grants, 20), Err(Denial::Expired { .. })));
+    }
+
+    #[test]
+    fn a_grant_suits_a_transfer_that_goes_its_way() {
+        let permit = |upload, download, rules: &str| {
+            let mut grant = grant(7, 0, 20);
+            grant.terms.capabilities = Capabilities { upload, download, exec: true, ..Capabilities::default() };
+            grant.terms.files = serde_json::from_str(rules).unwrap();
+            ask(&[grant], 5).unwrap()
+        };
+        let (inward, outward, both) = (permit(true, false, "{}"), permit(false, true, "{}"), permit(true, true, "{}"));
+        let exec = |line: &str| Program::Exec { command: line.as_bytes().to_vec() };
+        for (upload, download) in [
+            ("scp -t /srv", "scp -f /srv/a"),
+            ("rsync --server -vlogDtpre.iLsfxCIvu . /srv/", "rsync --server --sender -vlogDtpre.iLsfxCIvu . /srv/a"),
+        ] {
+            let (upload, download) = (exec(upload), exec(download));
+            assert_eq!((inward.suits(&upload), inward.suits(&download)), (Suits::Well, Suits::Not));
+            assert_eq!((outward.suits(&upload), outward.suits(&download)), (Suits::Not, Suits::Well));
+            assert_eq!((both.suits(&upload), both.suits(&download)), (Suits::Well, Suits::Well));
+        }
+        let sftp = Program::Subsystem { name: "sftp".to_owned() };
+        assert_eq!((inward.suits(&sftp), both.suits(&sftp)), (Suits::InPart, Suits::Well));
+        let elsewhere = permit(true, true, r#"{"download":{"paths":["/var/log/**"]}}"#);
+        assert_eq!(elsewhere.suits(&exec("scp -f /srv/a")), Suits::Not);
+        assert_eq!(elsewhere.suits(&exec("scp -f /var/log/a")), Suits::Well);
+        assert_eq!((both.suits(&Program::Shell), both.suits(&exec("uptime"))), (Suits::Not, Suits::Well));
     }
 
     #[test]

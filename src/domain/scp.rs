@@ -14,11 +14,12 @@
 //! that refused a file would read its content as lines, and those would not be the ones that were judged.
 //!
 //! A file that may not pass is refused at its line, before any content: nothing of it reaches the other side. The client gets an
-//! error line, and the channel ends.
+//! error line, and the channel ends. So it does where a budget that other sessions spend of, too, ends in the middle of a file.
 //!
 //! Where a sink puts a file depends on whether the path it was given is a folder, which only the target knows. So an upload must be
 //! allowed for both places that it can mean. A list of SHA-256 cannot be held against this protocol, for it has no way to take a
-//! file back: it refuses scp, and SFTP (which scp speaks by default) is to be used.
+//! file back, and a bastion that kept each file until it has seen its end would need room for files of any size: it refuses scp,
+//! and sftp is to be used. (scp by way of SFTP writes in place, which goes with no list either.)
 
 use std::sync::Arc;
 
@@ -109,7 +110,7 @@ impl Command {
 /// Follows one run of scp. See the [module](self).
 #[derive(Debug)]
 pub struct Gate {
-    desk: Desk,
+    pub(crate) desk: Desk,
     command: Command,
     terms: FileTerms,
     spent: Arc<Spent>,
@@ -235,22 +236,6 @@ impl Gate {
         self.sent(Side::Target, &bytes);
     }
 
-    pub fn next_for_target(&mut self) -> Option<Piece> {
-        self.desk.to_target.pop()
-    }
-
-    pub fn next_for_client(&mut self) -> Option<Piece> {
-        self.desk.to_client.pop()
-    }
-
-    pub fn next_operation(&mut self) -> Option<FileOperation> {
-        self.desk.operations.pop_front()
-    }
-
-    pub fn condition(&self) -> &Condition {
-        &self.desk.condition
-    }
-
     /// The client sends no more.
     pub fn client_ended(&mut self) {
         self.release(Side::Client);
@@ -293,9 +278,12 @@ impl Gate {
             Ok(()) => {}
             Err(Stop::Denied(denied)) => {
                 let (denial, act) = *denied;
-                let line = format!("\x01scp: {denial}\n");
-                self.desk.to_client.forward(Bytes::new(), false);
-                self.desk.to_client.inject(Piece::Injected(line.into()));
+                // In the middle of a download a line of ours would be taken for the file's content.
+                if self.command.direction == Direction::Upload || !matches!(self.source, Source::Content { .. }) {
+                    let line = format!("\x01scp: {denial}\n");
+                    self.desk.to_client.forward(Bytes::new(), false);
+                    self.desk.to_client.inject(Piece::Injected(line.into()));
+                }
                 self.desk.condition = Condition::Ended(denial.clone().into());
                 self.desk.operations.push_back(FileOperation { act, result: FileResult::Denied { denial } });
             }
@@ -326,6 +314,11 @@ impl Gate {
             match self.source {
                 Source::Content { left, offset } => {
                     let taken = usize::try_from(left).unwrap_or(usize::MAX).min(input.len() - at);
+                    if let Err(denial) = self.terms.spend(self.command.direction, offset, taken as u64, &self.spent) {
+                        self.desk.toward_other(from).forward(input.slice(*start..at), false);
+                        *start = at;
+                        return Err(self.broken_off(denial));
+                    }
                     if let Some(file) = &mut self.file {
                         file.content.take(offset, &input[at..at + taken], &mut self.room);
                     }
@@ -436,7 +429,8 @@ impl Gate {
                 self.judge(&request, || FileAct::Open { path: path.clone(), direction })?;
             }
         }
-        if let Err(denial) = self.terms.spend(direction, 0, size, &self.spent) {
+        // What is known now; the bytes are paid for as they come, for other sessions may spend of the same budget.
+        if let Err(denial) = self.terms.judge_whole(direction, size, &self.spent) {
             return Err(Stop::denied(denial, FileAct::Open { path, direction }));
         }
         self.file = Some(File { path, content: Content::new(self.hash) });
@@ -582,15 +576,27 @@ impl Gate {
 
     /// Tells of the file that is under way.
     fn finish(&mut self, result: FileResult) {
-        let Some(File { path, content }) = self.file.take() else {
-            return;
-        };
-        let moved = Some(Moved { bytes: content.bytes, digest: content.digest(), partial: false });
+        if let Some(act) = self.transfer(false) {
+            self.desk.operations.push_back(FileOperation { act, result });
+        }
+    }
+
+    /// A budget ended in the middle of a file. What came of it stays where it is; the protocol has no way to take it back.
+    fn broken_off(&mut self, denial: FileDenial) -> Stop {
+        let direction = self.command.direction;
+        let act = self.transfer(true).unwrap_or(FileAct::Open { path: FilePath(Vec::new()), direction });
+        Stop::denied(denial, act)
+    }
+
+    /// What passed of the file that is under way, which it is no longer.
+    fn transfer(&mut self, partial: bool) -> Option<FileAct> {
+        let File { path, content } = self.file.take()?;
+        let moved = Some(Moved { bytes: content.bytes, digest: content.digest(), partial });
         let (upload, download) = match self.command.direction {
             Direction::Upload => (moved, None),
             Direction::Download => (None, moved),
         };
-        self.desk.operations.push_back(FileOperation { act: FileAct::Transfer { path, upload, download }, result });
+        Some(FileAct::Transfer { path, upload, download })
     }
 }
 
@@ -661,17 +667,17 @@ mod tests {
         }
 
         fn collect(&mut self) {
-            while let Some(piece) = self.gate.next_for_target() {
+            while let Some(piece) = self.gate.desk.to_target.pop() {
                 self.to_target.extend_from_slice(piece.bytes());
             }
-            while let Some(piece) = self.gate.next_for_client() {
+            while let Some(piece) = self.gate.desk.to_client.pop() {
                 self.to_client.extend_from_slice(piece.bytes());
             }
-            self.operations.extend(std::iter::from_fn(|| self.gate.next_operation()));
+            self.operations.extend(std::iter::from_fn(|| self.gate.desk.operations.pop_front()));
         }
 
         fn ended(&self) -> bool {
-            self.gate.condition().ended().is_some()
+            self.gate.desk.condition.ended().is_some()
         }
     }
 
@@ -725,7 +731,7 @@ mod tests {
         bench.target(b"\0");
         let sent = Bytes::from(vec![7; 50_000]);
         bench.gate.client_sent(sent.clone());
-        let piece = bench.gate.next_for_target().unwrap();
+        let piece = bench.gate.desk.to_target.pop().unwrap();
         assert_eq!((piece.bytes().as_ptr(), piece.bytes().len()), (sent.as_ptr(), 50_000));
     }
 
@@ -805,7 +811,7 @@ mod tests {
         assert_eq!(bench.to_target, b"C0644 30 x\n");
         let mut bench = Bench::new("scp -t x", terms(true, true, "{}"));
         bench.client("C0644 4 x\nevil\0");
-        assert!(matches!(bench.gate.condition(), Condition::Opaque(_)));
+        assert!(matches!(bench.gate.desk.condition, Condition::Opaque(_)));
         assert_eq!(bench.to_target, b"C0644 4 x\nevil\0");
     }
 
@@ -900,7 +906,7 @@ mod tests {
             prop_assert_eq!(&whole.operations, &cut.operations);
             prop_assert_eq!(&whole.to_target, &cut.to_target);
             prop_assert_eq!(&whole.to_client, &cut.to_client);
-            prop_assert_eq!(cut.gate.condition(), &Condition::Following);
+            prop_assert_eq!(&cut.gate.desk.condition, &Condition::Following);
             let sent: Vec<u8> = script.iter().flat_map(|(sent, _)| sent.clone()).collect();
             prop_assert_eq!(if upload { cut.to_target } else { cut.to_client }, sent);
         }

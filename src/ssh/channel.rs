@@ -6,6 +6,7 @@ use std::time::Duration;
 use russh::server::{self, ChannelOpenHandle, Handle};
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use sallyport_domain::channel::Program;
+use sallyport_domain::grant::ForwardFrom;
 use sallyport_domain::id::RecordingId;
 use sallyport_domain::recording::frame::Body;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -19,6 +20,7 @@ use super::files::{self, ChannelFiles};
 use super::front::{self, Front};
 use super::input::InputQueue;
 use super::notice;
+use super::outward;
 use super::proxy::{self, ClientSide, Orders, OutputEnd, OutputPump, ProxyError, Request, Start};
 use super::session::{self, Live, SessionState};
 use crate::app::access;
@@ -141,7 +143,7 @@ async fn run_program(
     }
     let ids = (live.open.id, recording);
     let (log, clock) = (live.files.clone(), door.app.clock.clone());
-    let files = match ChannelFiles::new(&permit, &start.program, &live.spent, ids, log, clock) {
+    let files = match ChannelFiles::new(&permit, &start.program, live.clone(), ids, log, clock) {
         Ok(files) => Arc::new(files),
         Err(denial) => {
             let lines = refused_by_rules(&door, &live, start.program.kind(), &denial.to_string()).await;
@@ -154,6 +156,7 @@ async fn run_program(
         channel,
         program: start.program.clone(),
         pty: start.pty.clone(),
+        keeps_content: permit.terms().keeps_content(&start.program),
     };
     let recorder = match door.recordings.start(new).await {
         Ok(recorder) => Arc::new(recorder),
@@ -208,6 +211,11 @@ async fn run_recorded(
         proxy::pump_input(ahead, read, recorder.clone(), queue.clone(), live.activity.clone()),
     )));
 
+    if let Program::Forward { destination } = &start.program
+        && live.permit().terms().forwarding.from == ForwardFrom::Bastion
+    {
+        return outward::run(door, live, client, destination, recorder, &queue, input, done).await;
+    }
     // What starts the program is the client's word too: it does not go out while the session stands still.
     let mut still = freeze.clone();
     let taken = async {
@@ -334,7 +342,7 @@ async fn run_recorded(
 }
 
 /// Writes that the grant's rules for files refused something; what to tell the engineer.
-async fn refused_by_rules(door: &Door, live: &Live, request: &str, reason: &str) -> Vec<String> {
+pub(super) async fn refused_by_rules(door: &Door, live: &Live, request: &str, reason: &str) -> Vec<String> {
     info!(reason, "The grant's rules for files refused it.");
     let reason = notice::printable(reason);
     let mut lines = vec![format!("access denied: {reason}")];
@@ -344,7 +352,7 @@ async fn refused_by_rules(door: &Door, live: &Live, request: &str, reason: &str)
     lines
 }
 
-fn client_closed() -> Ending {
+pub(super) fn client_closed() -> Ending {
     Ending { how: "closed".to_owned(), reason: Some("the client closed the channel".to_owned()) }
 }
 
@@ -363,14 +371,19 @@ async fn unreachable(
 }
 
 /// As [`tell`], on the record: the engineer sees nothing that the reviewer does not.
-async fn tell_recorded(client: &ClientSide, recorder: &Recorder, has_pty: bool, line: &str) -> Result<(), ProxyError> {
+pub(super) async fn tell_recorded(
+    client: &ClientSide,
+    recorder: &Recorder,
+    has_pty: bool,
+    line: &str,
+) -> Result<(), ProxyError> {
     recorder.record(vec![Body::Notice(format!("sallyport: {line}\r\n").into())]).await?;
     tell(client, has_pty, &[line.to_owned()]).await;
     Ok(())
 }
 
 /// The session was cut, or the client has gone. On a terminal the reason is what the engineer sees last.
-async fn finish_stopped(
+pub(super) async fn finish_stopped(
     client: &ClientSide,
     pump: Option<&mut OutputPump<'_>>,
     recorder: &Recorder,
@@ -435,7 +448,7 @@ pub async fn exit(client: &ClientSide, status: u32) {
 }
 
 /// Runs `work` until it ends or `token` is set; nothing, if it was set first.
-async fn until<T>(token: CancellationToken, work: impl Future<Output = T>) -> Option<T> {
+pub(super) async fn until<T>(token: CancellationToken, work: impl Future<Output = T>) -> Option<T> {
     token.run_until_cancelled_owned(work).await
 }
 
@@ -447,7 +460,9 @@ async fn ended_or_none<T>(
 }
 
 /// Waits for a spawned task and forgets it. One that was cancelled or died waits for ever: somebody else knows why.
-async fn ended<T>(task: &mut Option<tokio::task::JoinHandle<Option<Result<T, ProxyError>>>>) -> Result<(), ProxyError> {
+pub(super) async fn ended<T>(
+    task: &mut Option<tokio::task::JoinHandle<Option<Result<T, ProxyError>>>>,
+) -> Result<(), ProxyError> {
     let Some(handle) = task else {
         return std::future::pending().await;
     };

@@ -13,7 +13,9 @@ use russh::{ChannelWriteHalf, client};
 use sallyport_domain::channel::Program;
 use sallyport_domain::event::Act;
 use sallyport_domain::files::gate::{Condition, Fault, FileGate, Piece, Side, Transfer};
-use sallyport_domain::files::{FileAct, FileDenial, FileOperation, FilePath, FileResult, FileTerms, Spent};
+use sallyport_domain::files::{
+    Direction, FileAct, FileDenial, FileOperation, FilePath, FileResult, FileTerms, RecordedOperation, Way,
+};
 use sallyport_domain::id::{RecordingId, SessionId};
 use sallyport_domain::policy::Permit;
 use sallyport_domain::recording::frame::Body;
@@ -23,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 use super::freeze::Freeze;
 use super::input::{InputQueue, Next};
 use super::proxy::ProxyError;
+use super::session::Live;
+use crate::app::audit;
 use crate::app::clock::Clock;
 use crate::app::files::FileLog;
 use crate::app::recordings::journal::MOST_FRAMES;
@@ -40,7 +44,7 @@ const MOST_NAMED: usize = 64 << 10;
 /// What the rules say of one channel's bytes.
 pub struct ChannelFiles {
     terms: FileTerms,
-    spent: Arc<Spent>,
+    live: Arc<Live>,
     gate: Option<Gate>,
     /// A forward's bytes are neither a terminal's nor a command's.
     is_forward: bool,
@@ -87,13 +91,13 @@ impl ChannelFiles {
     pub fn new(
         permit: &Permit,
         program: &Program,
-        spent: &Arc<Spent>,
+        live: Arc<Live>,
         (session, recording): (SessionId, RecordingId),
         log: Arc<FileLog>,
         clock: Clock,
     ) -> Result<Self, FileDenial> {
         let terms = FileTerms::new(&permit.terms().capabilities, permit.terms().files.clone());
-        let gate = match FileGate::for_program(program, &terms, spent, true)? {
+        let gate = match FileGate::for_program(program, &terms, live.purse.spent(), true)? {
             Transfer::Gated(gate) => Some(Gate {
                 state: Mutex::new(GateState { gate, opaque_told: false, words: Vec::new(), words_left: MOST_WORDS }),
                 for_client: Notify::new(),
@@ -102,7 +106,7 @@ impl ChannelFiles {
             Transfer::Other => None,
         };
         let is_forward = matches!(program, Program::Forward { .. });
-        Ok(Self { terms, spent: spent.clone(), gate, is_forward, told: Told { session, recording, log, clock } })
+        Ok(Self { terms, live, gate, is_forward, told: Told { session, recording, log, clock } })
     }
 
     /// Whether files are followed in this channel.
@@ -112,7 +116,19 @@ impl ChannelFiles {
 
     /// Spends `bytes` of what may leave through terminals and commands. Call it before they are sent.
     pub fn spend(&self, bytes: usize) -> Result<(), FileDenial> {
-        if self.is_forward { Ok(()) } else { self.terms.spend_terminal(bytes as u64, &self.spent) }
+        if self.is_forward { Ok(()) } else { self.terms.spend_terminal(bytes as u64, self.live.purse.spent()) }
+    }
+
+    /// Waits until what [`ChannelFiles::target_sent`] is to be given can be paid for, or the grant's budget is spent.
+    pub async fn room_for_files(&self, bytes: usize) {
+        self.live.purse.room(Way::Files(Direction::Download), bytes).await;
+    }
+
+    /// The same for [`ChannelFiles::spend`].
+    pub async fn room_to_spend(&self, bytes: usize) {
+        if !self.is_forward {
+            self.live.purse.room(Way::Terminal, bytes).await;
+        }
     }
 
     /// Takes what the target sent; gives what the client is to be sent.
@@ -189,14 +205,15 @@ impl ChannelFiles {
                 Side::Target => gate.next_for_target(),
             };
             gained.pieces.extend(std::iter::from_fn(|| next(&mut state.gate)));
-            operations.extend(std::iter::from_fn(|| state.gate.next_operation()));
+            let recorded = |operation| RecordedOperation { event: audit::new_id(), operation };
+            operations.extend(std::iter::from_fn(|| state.gate.next_operation()).map(recorded));
             let is_sftp = matches!(state.gate, FileGate::Sftp(_)); // the others end, and say why at their end
-            for operation in operations.iter().filter(|_| is_sftp) {
+            for RecordedOperation { event, operation } in operations.iter().filter(|_| is_sftp) {
                 if let FileResult::Denied { denial } = &operation.result
                     && state.words_left > 0
                 {
                     state.words_left -= 1;
-                    state.words.push(denial.to_string());
+                    state.words.push(format!("{denial} (reference {event})"));
                 }
             }
             if side == Side::Client {
@@ -210,14 +227,18 @@ impl ChannelFiles {
             }
             state.opaque_told |= opaque.is_some();
         }
-        operations.iter_mut().for_each(shorten);
+        operations.iter_mut().for_each(|recorded| shorten(&mut recorded.operation));
         // What is made of strings and numbers always serialises.
-        let frame = |operation: &FileOperation| serde_json::to_string(operation).ok().map(Body::File);
+        let frame = |recorded: &RecordedOperation| serde_json::to_string(recorded).ok().map(Body::File);
         gained.told = operations.iter().filter_map(frame).collect();
         let Told { session, recording, log, clock } = &self.told;
         let (session, recording) = (*session, *recording);
-        let operations = operations.into_iter().map(|operation| Act::FileOperation { session, recording, operation });
-        let opaque = opaque.map(|reason| Act::FilesUnreadable { session, recording, reason });
+        let act = |RecordedOperation { event, operation }| {
+            let act = Act::FileOperation { session, recording, operation };
+            (event, act)
+        };
+        let operations = operations.into_iter().map(act);
+        let opaque = opaque.map(|reason| (audit::new_id(), Act::FilesUnreadable { session, recording, reason }));
         log.tell(clock.now(), operations.chain(opaque));
         gained
     }
@@ -286,6 +307,7 @@ pub async fn feed(
                         () = leave.cancelled() => break, // what stood still goes nowhere any more
                     }
                     let length = bytes.len();
+                    files.live.purse.room(Way::Files(Direction::Upload), length).await;
                     if to.send(files.client_sent(bytes)).await?.is_break() {
                         let _ = target.eof().await; // it may have gone, and the output pump sees why
                         return Ok(());

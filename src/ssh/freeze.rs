@@ -39,7 +39,6 @@ impl Freeze {
 }
 
 /// Whether and why a session stands still.
-#[derive(Default)]
 pub struct Stillness {
     /// Until when somebody who counts is known to watch.
     pub watched_until: Option<DateTime<Utc>>,
@@ -60,6 +59,11 @@ enum Told {
 }
 
 impl Stillness {
+    /// A session that begins at `now`.
+    pub fn new(now: DateTime<Utc>) -> Self {
+        Self { watched_until: None, last_watched: now, held: None, told: Told::default() }
+    }
+
     /// Lets the session stand still, or go on, and says so.
     pub fn apply(&mut self, door: &Door, live: &Live, takes_watcher: bool) {
         let is_unwatched = takes_watcher && self.watched_until.is_none();

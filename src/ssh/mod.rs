@@ -17,6 +17,7 @@
 //! - [`channel`], [`proxy`], [`input`]: one session channel, recorded in both directions.
 //! - [`files`]: the grant's rules for files on a channel's bytes.
 //! - [`targets`], [`dial`]: connections to targets, each behind a permit.
+//! - [`outward`]: forwards that the bastion itself dials.
 //! - [`notice`]: what the bastion itself says on a terminal.
 //! - [`sever`]: sockets that can be cut; [`algorithms`]: what both sides speak.
 //!
@@ -36,6 +37,7 @@ mod jump;
 mod limits;
 mod listener;
 mod notice;
+mod outward;
 mod proxy;
 mod refusals;
 mod session;

@@ -104,7 +104,8 @@ impl Activity {
         Self(Arc::new(ActivityState { began: Instant::now(), last: AtomicU64::new(0) }))
     }
 
-    fn touch(&self) {
+    /// Something moves now.
+    pub fn touch(&self) {
         let now = u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.0.last.store(now, Ordering::Relaxed);
     }
@@ -515,9 +516,11 @@ impl<'a> OutputPump<'a> {
             match message {
                 ChannelMsg::Data { data } if self.files.is_gated() => {
                     bytes += data.len();
+                    self.files.room_for_files(data.len()).await;
                     end = take_gained(self.files.target_sent(data), &mut bodies, &mut onward);
                 }
                 ChannelMsg::Data { data } => {
+                    self.files.room_to_spend(data.len()).await;
                     if let Err(denial) = self.files.spend(data.len()) {
                         end = Some(OutputEnd::Refused(denial.to_string()));
                         break;
@@ -530,6 +533,7 @@ impl<'a> OutputPump<'a> {
                     onward.push(Onward::Data(data));
                 }
                 ChannelMsg::ExtendedData { data, ext } => {
+                    self.files.room_to_spend(data.len()).await;
                     if let Err(denial) = self.files.spend(data.len()) {
                         end = Some(OutputEnd::Refused(denial.to_string()));
                         break;

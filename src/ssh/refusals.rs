@@ -58,11 +58,11 @@ async fn write(
     mut wishes: mpsc::Receiver<String>,
 ) {
     while let Some(wish) = wishes.recv().await {
-        let decided = session.wait_for(|state| !matches!(state, SessionState::Opening));
+        let decided = session.wait_for(|state| !matches!(state, SessionState::Opening | SessionState::Waiting(_)));
         let live = match tokio::time::timeout(OPENING, decided).await {
             Ok(Ok(state)) => match &*state {
                 SessionState::Open(live) => Some(live.open.id),
-                SessionState::Opening | SessionState::Refused(_) => None,
+                SessionState::Opening | SessionState::Waiting(_) | SessionState::Refused(_) => None,
             },
             Ok(Err(_)) | Err(_) => None, // none by now
         };

@@ -21,7 +21,7 @@ use russh::Disconnect;
 use russh::server::Handle;
 use sallyport_domain::channel::Program;
 use sallyport_domain::event::{Actor, CutReason, SessionEnd};
-use sallyport_domain::files::Spent;
+use sallyport_domain::files::{FileTerms, Way};
 use sallyport_domain::grant::Approval;
 use sallyport_domain::id::EventId;
 use sallyport_domain::login_name::Destination;
@@ -41,6 +41,7 @@ use super::proxy::{Activity, Orders};
 use super::sever::Blade;
 use super::targets::Targets;
 use crate::app::access::{self, Arrival, OpenError, OpenSession, Standing, Verdict};
+use crate::app::budgets::Purse;
 use crate::app::consents::Waiting;
 use crate::app::files::{FileLog, Left};
 
@@ -103,8 +104,8 @@ pub struct Live {
     notes: broadcast::Sender<Note>,
     pub frozen: watch::Sender<bool>,
     pub activity: Activity,
-    /// What went through all of its channels, against the grant's budgets. Each session begins anew.
-    pub spent: Arc<Spent>,
+    /// Its part of the grant's budgets.
+    pub purse: Purse,
     /// What happens to files, on its way to the audit log.
     pub files: Arc<FileLog>,
     stop: CancellationToken,
@@ -262,6 +263,9 @@ async fn run_open(
     let actor = Actor::Principal { id: open.principal.id, name: open.principal.name.clone() };
     let files = Arc::new(FileLog::new(actor));
     let takes_watcher = open.permit.terms().approval == Approval::Watcher;
+    let terms = open.permit.terms();
+    let terms = FileTerms::new(&terms.capabilities, terms.files.clone());
+    let purse = Purse::new(open.permit.grant(), open.id, terms);
     let live = Arc::new(Live {
         permit: watch::Sender::new(open.permit.clone()),
         targets,
@@ -270,7 +274,7 @@ async fn run_open(
         // Who watched a moment ago is asked for once more before anything moves.
         frozen: watch::Sender::new(takes_watcher),
         activity: Activity::begin(),
-        spent: Arc::default(),
+        purse,
         files,
         stop: client.gone.child_token(),
         cut: Arc::default(),
@@ -278,6 +282,12 @@ async fn run_open(
         channel_numbers: AtomicU32::new(0),
     });
     let books = door.connections.spawn(write_files(door.clone(), live.clone()).in_current_span());
+    let spending = CancellationToken::new();
+    let purse = {
+        let (app, live, spending) = (door.app.clone(), live.clone(), spending.clone());
+        let keep = async move { live.purse.keep(&app, spending).await };
+        door.connections.spawn(keep.in_current_span())
+    };
     state.send_replace(SessionState::Open(live.clone()));
     tokio::select! {
         reason = watch_over(&door, &live, changes) => live.cut(reason),
@@ -305,9 +315,11 @@ async fn run_open(
     // The session's end is the last that is told of it.
     live.files.close();
     let _ = books.await; // it has said why, if it gave up
+    spending.cancel();
+    let _ = purse.await; // as above
     // Channels hold receivers of the state; the session must not keep itself alive through it.
     drop(state);
-    write_end(&door, &live.open, ended_at, &end).await;
+    write_end(&door, &live.open, ended_at, &end, &live.purse.rest()).await;
     info!(?end, "The session has ended.");
 }
 
@@ -346,7 +358,7 @@ async fn write_files(door: Arc<Door>, live: Arc<Live>) {
 async fn watch_over(door: &Door, live: &Live, mut changes: watch::Receiver<u64>) -> CutReason {
     let mut unsure_since: Option<tokio::time::Instant> = None;
     let takes_watcher = live.permit().terms().approval == Approval::Watcher;
-    let mut stillness = Stillness { last_watched: door.app.clock.now(), ..Stillness::default() };
+    let mut stillness = Stillness::new(door.app.clock.now());
     let mut is_first = takes_watcher;
     loop {
         let permit = live.permit();
@@ -390,9 +402,10 @@ async fn watch_over(door: &Door, live: &Live, mut changes: watch::Receiver<u64>)
                 }
                 stillness.apply(door, live, takes_watcher);
                 if has_messages {
+                    let permit = live.permit();
                     tokio::select! {
                         () = pass_messages(door, live) => {}
-                        () = outlasts(door, &live.permit()) => {} // the window does not wait for words
+                        () = outlasts(door, &permit) => {} // the window does not wait for words
                     }
                 }
             }
@@ -476,7 +489,7 @@ async fn say_goodbye(live: &Live, client: &ClientConnection, reason: &CutReason)
     client.blade.cut(); // every read and write on the socket fails, so the connection's tasks end
 }
 
-async fn write_end(door: &Door, open: &OpenSession, ended_at: DateTime<Utc>, end: &SessionEnd) {
+async fn write_end(door: &Door, open: &OpenSession, ended_at: DateTime<Utc>, end: &SessionEnd, unspent: &[(Way, u64)]) {
     let mut pause = SHORTEST_PAUSE;
     let mut cut_noted = false;
     loop {
@@ -485,7 +498,7 @@ async fn write_end(door: &Door, open: &OpenSession, ended_at: DateTime<Utc>, end
                 access::note_cut(&door.app, open.id, reason).await?;
                 cut_noted = true;
             }
-            access::close(&door.app, open.id, ended_at, end).await
+            access::close(&door.app, (open.id, open.permit.grant()), ended_at, end, unspent).await
         };
         match written.await {
             Ok(()) => return,

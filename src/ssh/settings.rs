@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use ipnet::IpNet;
 use serde::Deserialize;
 
 /// How the SSH door listens and what it puts up with.
@@ -43,6 +44,8 @@ pub struct SshSettings {
     pub idle_timeout: Option<Duration>,
     /// Variables that a client may set on the target; `*` at the end stands for any ending.
     pub accept_env: Vec<String>,
+    /// Networks that a forward from the bastion may reach although they are the bastion's own, loopback or link-local.
+    pub forward_networks: Vec<IpNet>,
     /// New keys after this many bytes.
     pub rekey_bytes: ByteSize,
     /// How long live sessions go on while the database does not answer.
@@ -77,6 +80,7 @@ impl Default for SshSettings {
             keepalive_max: 3,
             idle_timeout: None,
             accept_env: ["LANG", "LC_*", "TERM", "COLORTERM"].map(str::to_owned).to_vec(),
+            forward_networks: Vec::new(),
             rekey_bytes: ByteSize::gib(1),
             database_grace: Duration::from_mins(5),
         }

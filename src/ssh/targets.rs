@@ -97,17 +97,21 @@ impl Targets {
         drop(idle);
     }
 
+    /// A blade for one more connection of the session, which is cut with the others.
+    pub fn blade(&self) -> Blade {
+        let blade = Blade::default();
+        let mut state = self.state();
+        if state.severed {
+            blade.cut(); // the dial fails at its first read or write
+        }
+        state.blades.retain(|blade| !blade.is_cut());
+        state.blades.push(blade.clone());
+        blade
+    }
+
     async fn dial(&self) -> Result<TargetConnection, DialError> {
         let Inner { app, session, .. } = &*self.0;
-        let blade = Blade::default();
-        {
-            let mut state = self.state();
-            if state.severed {
-                blade.cut(); // the dial fails at its first read or write
-            }
-            state.blades.retain(|blade| !blade.is_cut());
-            state.blades.push(blade.clone());
-        }
+        let blade = self.blade();
         let mut jumps = Vec::new();
         for jump in &session.jumps {
             let login = jump.logins.first().map(|account| account.login.clone());

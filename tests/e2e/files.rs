@@ -70,7 +70,11 @@ fn write(path: &Path, content: &[u8]) {
 }
 
 fn hash_of(path: &Path) -> String {
-    Sha256::digest(std::fs::read(path).unwrap()).iter().fold(String::new(), |mut text, byte| {
+    hash(&std::fs::read(path).unwrap())
+}
+
+fn hash(content: &[u8]) -> String {
+    Sha256::digest(content).iter().fold(String::new(), |mut text, byte| {
         write!(text, "{byte:02x}").unwrap();
         text
     })
@@ -136,7 +140,10 @@ async fn under_a_grant_for_uploads_nothing_comes_out_and_everything_goes_in() {
             arrived(name);
         }
         let synced = told(&scene).await;
-        assert_eq!((synced[0]["what"].as_str(), synced[0]["direction"].as_str()), (Some("sync"), Some("upload")));
+        let last = synced.last().unwrap();
+        assert_eq!((last["what"].as_str(), last["direction"].as_str()), (Some("sync"), Some("upload")));
+        let path = there.display().to_string();
+        assert_eq!((synced[0]["path"].as_str(), synced[0]["sha256"].as_str()), (Some(&*path), Some(&*hash_of(&here))));
     }
 }
 
@@ -327,7 +334,7 @@ async fn patterns_are_held_against_where_a_path_leads() {
             expect_refused(&to, &sftp(&usual, way, &put(&to)).await, "the grant does not allow uploads here");
         }
         let uncheckable = rsync(&usual).arg(&here).arg(format!("{way}:{}/z", inside.display())).run().await;
-        expect_refused("rsync", &uncheckable, "rsync cannot be checked against this grant's rules for files");
+        expect_refused("rsync", &uncheckable, "the grant has rules for each file");
     }
     assert!(inside.join("x").exists() && inside.join("y").exists() && !usual.bastion.path("out").exists());
 }
@@ -363,24 +370,153 @@ async fn of_uploads_only_listed_contents_stay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn budgets_are_for_a_file_and_for_a_session() {
+async fn a_budget_is_for_a_file_and_for_the_life_of_the_grant() {
     let options = ["--allow", "upload,download", "--upload-bytes", "1MiB", "--file-bytes", "700KiB"];
-    let scene = scene(&options).await;
-    let (small, large) = (scene.bastion.path("small"), scene.bastion.path("large"));
-    write(&small, &content(1, 600_000));
+    let mut scene = scene(&options).await;
+    let (small, large, tiny) = (scene.bastion.path("small"), scene.bastion.path("large"), scene.bastion.path("tiny"));
+    write(&small, &content(1, 500_000));
     write(&large, &content(2, 800_000));
+    write(&tiny, &content(3, 60_000));
+    let (there, back) = (scene.bastion.path("there"), scene.bastion.path("back"));
+    let put = |from: &Path| format!("put {} {}\n", from.display(), there.display());
+    let spent = "uploads of 1048576 bytes in all, and they are spent";
     for way in WAYS {
-        let there = scene.bastion.path("there");
-        let put = |from: &Path| format!("put {} {}\n", from.display(), there.display());
         let refused = sftp(&scene, way, &put(&large)).await;
         expect_refused("a large file", &refused, "uploads of at most 716800 bytes a file");
-        sftp(&scene, way, &put(&small)).await.expect_success();
-        let refused = sftp(&scene, way, &put(&small).repeat(2)).await;
-        expect_refused("twice a small one", &refused, "uploads of 1048576 bytes in all, and they are spent");
-        let back = scene.bastion.path("back");
+        assert!(refused.errors().contains("(reference "), "{}", refused.errors());
         let refused = sftp(&scene, way, &format!("get {} {}\n", large.display(), back.display())).await;
         expect_refused("a large file out", &refused, "downloads of at most 716800 bytes a file");
+        // One session after the other, of one grant.
+        sftp(&scene, way, &put(&small)).await.expect_success();
     }
+    for (name, copy) in copiers(&scene, &small.display().to_string(), &format!("direct:{}", there.display())) {
+        expect_refused(name, &copy.run().await, spent);
+    }
+    expect_refused("sftp", &sftp(&scene, "web-1", &put(&small)).await, spent);
+
+    scene.bastion.kill();
+    scene.bastion.open().await;
+
+    expect_refused("sftp, after a crash", &sftp(&scene, "direct", &put(&tiny)).await, spent);
+    sftp(&scene, "direct", &format!("get {} {}\n", small.display(), back.display())).await.expect_success();
     let shown = scene.bastion.admin(&["grant", "ls", "--json"]).await;
     assert!(shown.contains("716800"), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_grants_the_one_counts_that_allows_what_is_asked() {
+    let scene = scene(&["--allow", "download"]).await;
+    // The other way, for longer.
+    let new = ["grant", "new", "alice", "web-1", "--for", "2h", "--reason", "e2e", "--allow", "upload"];
+    scene.bastion.admin(&new).await;
+    let (here, there, back) = (scene.bastion.path("here"), scene.bastion.path("there"), scene.bastion.path("back"));
+    write(&here, &content(1, 100_000));
+    for way in WAYS {
+        let remote = format!("{way}:{}", there.display());
+        for old in [true, false] {
+            let copy = |from: &str, to: &str| {
+                let run = if old { client(&scene, "scp").arg("-O") } else { rsync(&scene) };
+                run.arg(from).arg(to).run()
+            };
+            copy(&here.display().to_string(), &remote).await.expect_success();
+            copy(&remote, &back.display().to_string()).await.expect_success();
+            assert_eq!((hash_of(&there), hash_of(&back)), (hash_of(&here), hash_of(&here)));
+            for file in [&there, &back] {
+                std::fs::remove_file(file).unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_a_list_of_contents_each_client_is_told_which_one_will_do() {
+    let listed = hash(b"listed");
+    let scene = scene(&["--allow", "upload", "--upload-sha256", &listed]).await;
+    let (here, there) = (scene.bastion.path("here"), scene.bastion.path("there"));
+    write(&here, b"listed");
+    for way in WAYS {
+        let remote = format!("{way}:{}", there.display());
+        let old = client(&scene, "scp").arg("-O").arg(&here).arg(&remote).run().await;
+        expect_refused("scp -O", &old, "cannot take back one that is not: use sftp");
+        let synced = rsync(&scene).arg(&here).arg(&remote).run().await;
+        expect_refused("rsync", &synced, "is not safe to judge by: use sftp");
+        let new = client(&scene, "scp").arg(&here).arg(&remote).run().await;
+        expect_refused("scp", &new, "use `put` of sftp");
+        for refused in [&old, &synced, &new] {
+            assert!(refused.errors().contains("reference "), "{}", refused.errors());
+        }
+        assert!(!there.exists());
+        sftp(&scene, way, &format!("put {} {}\n", here.display(), there.display())).await.expect_success();
+        std::fs::remove_file(&there).unwrap();
+    }
+}
+
+/// Every file below `folder`, by its path from there: its SHA-256 and its length.
+fn tree(folder: &Path) -> BTreeMap<PathBuf, (String, u64)> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let told = (hash_of(&path), path.metadata().unwrap().len());
+                found.insert(path.strip_prefix(folder).unwrap().to_owned(), told);
+            }
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_run_of_rsync_each_file_is_told_of_with_its_sha_256() {
+    let scene = scene(&["--allow", "upload,download"]).await;
+    let (here, there, back) = (scene.bastion.path("here"), scene.bastion.path("there"), scene.bastion.path("back"));
+    for (number, folder) in ["", "a", "a/b c", "a.d", "é", "a/b c/deep"].into_iter().enumerate() {
+        std::fs::create_dir_all(here.join(folder)).unwrap();
+        for file in 0..12 {
+            let length = [0, 1, 700, 40_000, 300_000][(number + file) % 5];
+            write(&here.join(folder).join(format!("f-{file}")), &content((number * 100 + file) as u64, length));
+        }
+    }
+    let expected = tree(&here);
+    let all = ["-a", "-rlt", "-ac", "-a --no-inc-recursive", "-rt --delete --numeric-ids", "-aU", "-aW"];
+    for (number, options) in all.into_iter().enumerate() {
+        let way = WAYS[number % 2];
+        for folder in [&there, &back] {
+            let _new: std::io::Result<()> = std::fs::remove_dir_all(folder);
+        }
+        let remote = format!("{way}:{}/", there.display());
+        for (from, to, place) in
+            [(format!("{}/", here.display()), remote.clone(), &there), (remote, back.display().to_string(), &there)]
+        {
+            rsync(&scene).args(options.split(' ')).arg(from).arg(to).run().await.expect_success();
+            let told = told(&scene).await;
+            let sync = told.last().unwrap();
+            assert_eq!((&sync["what"], &sync["reason"]), (&"sync".into(), &Value::Null), "{options}");
+            let told: BTreeMap<PathBuf, (String, u64)> = told
+                .iter()
+                .filter(|file| file["what"] == "transfer")
+                .map(|file| {
+                    assert_eq!((&file["result"], &file["partial"]), (&"done".into(), &false.into()), "{file}");
+                    let path = Path::new(file["path"].as_str().unwrap()).strip_prefix(place).unwrap().to_owned();
+                    (path, (file["sha256"].as_str().unwrap().to_owned(), file["bytes"].as_u64().unwrap()))
+                })
+                .collect();
+            assert_eq!(told, expected, "{options}");
+        }
+        assert_eq!(tree(&back), expected, "{options}");
+    }
+
+    rsync(&scene)
+        .args(["-az", "--ignore-times"])
+        .arg(&here)
+        .arg(format!("direct:{}", there.display()))
+        .run()
+        .await
+        .expect_success();
+    let compressed = told(&scene).await;
+    assert_eq!(compressed.len(), 1);
+    assert!(compressed[0]["reason"].as_str().unwrap().contains("compressed"), "{}", compressed[0]);
 }

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 
-use crate::bastion::Scene;
+use crate::bastion::{Scene, Settings};
 use crate::files;
 use crate::support::clients::Run;
 use crate::support::{eventually, free_port};
@@ -313,4 +313,114 @@ async fn an_editor_runs_a_script_by_its_input_and_reaches_a_server_on_the_target
         assert_eq!((&ready, answer.as_str(), status.code()), (b"ready\n", "over here!", Some(0)), "{way}");
         assert!(refused.is_err() || refused.is_ok_and(|answer| answer.is_empty()), "{way}");
     }
+}
+
+/// A scene whose target forwards nothing, and whose bastion may reach loopback addresses if `loopback`.
+async fn forwarding_scene(loopback: bool) -> Scene {
+    let ssh = if loopback { vec!["forward_networks = [\"127.0.0.0/8\"]".to_owned()] } else { Vec::new() };
+    Scene::with(Settings { ssh, ..Settings::default() }, &["AllowTcpForwarding no"]).await
+}
+
+/// A grant of these forwards from the bastion, alone.
+async fn grant_from_bastion(scene: &Scene, destinations: &[String], options: &[&str]) {
+    let allow: Vec<String> = destinations.iter().map(|destination| format!("forward={destination}")).collect();
+    let allow = allow.join(",");
+    let new = ["grant", "new", "alice", "web-1", "--for", "2h", "--reason", "forward", "--allow", &allow];
+    scene.bastion.admin(&[&new[..], &["--forward-from", "bastion"], options].concat()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forward_from_the_bastion_is_dialled_by_it_and_recorded() {
+    let scene = forwarding_scene(true).await;
+    let (granted, other, nobody) = (shouting_server().await, shouting_server().await, free_port());
+    grant_from_bastion(&scene, &[granted.to_string(), format!("127.0.0.1:{nobody}")], &[]).await;
+    let shown = scene.bastion.ask(&["grant", "ls"]).await;
+    assert_eq!(shown["items"][0]["forwarding"]["from"], "bastion");
+    let (good, bad, none) = (free_port(), free_port(), free_port());
+    let client = scene.ssh().args(["-N", "-L"]).arg(format!("{good}:{granted}"));
+    let client = client.arg("-L").arg(format!("{bad}:{other}"));
+    let client = client.arg("-L").arg(format!("{none}:127.0.0.1:{nobody}")).spawn();
+
+    assert_eq!(exchange(good, "over here").await, "over here!");
+    assert_eq!(exchange(bad, "over there").await, "");
+    assert_eq!(exchange(none, "to nobody").await, "");
+    let long = "x".repeat(3_000_000);
+    assert_eq!(exchange(good, &long).await, format!("{long}!"));
+    drop(client);
+
+    let recorded = recorded_forwards(&scene).await;
+    assert!(recorded.contains("over here!"), "{recorded:?}");
+}
+
+/// Everything that forwards carried, as text, once the sessions have ended.
+async fn recorded_forwards(scene: &Scene) -> String {
+    eventually("the sessions have ended", async || {
+        scene.bastion.sessions().await.iter().all(|session| session["ended_at"].is_string())
+    })
+    .await;
+    let mut recorded = String::new();
+    for session in scene.bastion.sessions().await {
+        let id = session["id"].as_str().unwrap();
+        let shown = scene.bastion.ask(&["session", "show", id]).await;
+        for recording in shown["recordings"].as_array().unwrap() {
+            let number = recording["channel"].to_string();
+            for format in ["txt", "cast"] {
+                recorded +=
+                    &scene.bastion.admin(&["session", "export", id, "--channel", &number, "--format", format]).await;
+            }
+        }
+    }
+    recorded
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bastion_dials_nothing_of_its_own_and_no_metadata_whatever_the_grant_names() {
+    let scene = forwarding_scene(false).await;
+    let server = shouting_server().await;
+    let port = server.port();
+    let own: Vec<String> = ["127.0.0.1", "localhost", "127.1", "0.0.0.0", "::1", "::ffff:127.0.0.1", "0x7f000001"]
+        .iter()
+        .map(|host| format!("{host}:{port}"))
+        .chain(["169.254.169.254:80".to_owned(), "fd00:ec2::254:80".to_owned(), "224.0.0.1:80".to_owned()])
+        .collect();
+    grant_from_bastion(&scene, &own, &[]).await;
+    let mut client = scene.ssh().arg("cat").spawn();
+
+    for destination in &own {
+        let (host, port) = destination.rsplit_once(':').unwrap();
+        let destination = format!("[{host}]:{port}");
+        let refused = scene.ssh().option("LogLevel=INFO").arg("-W").arg(&destination).input("x").run().await;
+        assert_eq!((refused.code(), refused.text().as_str()), (Some(255), ""), "{destination}");
+        assert!(refused.errors().contains("administratively prohibited"), "{destination}: {}", refused.errors());
+    }
+
+    let audit = scene.bastion.ask(&["audit", "ls", "--limit", "1000"]).await;
+    let is_refusal = |event: &&serde_json::Value| {
+        event["act"]["reason"].as_str().is_some_and(|reason| reason.contains("makes no connection"))
+    };
+    assert_eq!(audit["items"].as_array().unwrap().iter().filter(is_refusal).count(), own.len());
+    client.stdin.take().unwrap().write_all(b"goes on").await.unwrap();
+    let output = tokio::time::timeout(Duration::from_secs(20), client.wait_with_output()).await.unwrap().unwrap();
+    assert_eq!(output.stdout, b"goes on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_forward_that_is_metadata_only_the_bytes_are_counted_and_not_kept() {
+    let scene = Scene::open().await;
+    let granted = shouting_server().await;
+    let allow = format!("forward={granted}");
+    let new = ["grant", "new", "alice", "web-1", "--for", "2h", "--reason", "forward", "--allow", &allow];
+    scene.bastion.admin(&[&new[..], &["--forward-metadata-only"]].concat()).await;
+    let good = free_port();
+    let client = scene.ssh().args(["-N", "-L"]).arg(format!("{good}:{granted}")).spawn();
+
+    assert_eq!(exchange(good, "a secret").await, "a secret!");
+    drop(client);
+
+    let recorded = recorded_forwards(&scene).await;
+    assert!(!recorded.contains("secret") && recorded.contains("not kept"), "{recorded:?}");
+    let session = scene.bastion.sessions().await.remove(0);
+    let shown = scene.bastion.ask(&["session", "show", session["id"].as_str().unwrap()]).await;
+    let recording = &shown["recordings"][0];
+    assert_eq!((recording["bytes_in"].as_u64(), recording["bytes_out"].as_u64()), (Some(8), Some(9)), "{recording}");
 }

@@ -27,7 +27,7 @@ use sallyport::toy_target::{self, ToyTarget};
 use sallyport_domain::commands::rules::CommandRules;
 use sallyport_domain::event::Actor;
 use sallyport_domain::files::FileRules;
-use sallyport_domain::grant::{Approval, Capabilities, Grant, Terms, Window};
+use sallyport_domain::grant::{Approval, Capabilities, Forwarding, Grant, Terms, Window};
 use sallyport_domain::principal::Role;
 use sallyport_domain::recording::frame::Body;
 use sallyport_domain::secret::TargetPassword;
@@ -332,6 +332,7 @@ pub async fn give(app: &App, person: &str, target: &str, login: &str, window: Wi
         approval: Approval::None,
         files: FileRules::default(),
         commands: CommandRules::default(),
+        forwarding: Forwarding::default(),
     };
     let reason = "a test".to_owned();
     let people = vec![person.parse().unwrap()];

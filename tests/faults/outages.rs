@@ -1,6 +1,6 @@
 //! A database or an object store that is away delays, and never loses.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::harness::{Collected, Stores, World, large, turn};
 use crate::support::clients::Run;
@@ -65,7 +65,7 @@ async fn sessions_outlive_a_database_that_is_away_and_new_logins_are_told_why_th
     go_on(&mut clients).await;
 
     postgres.stop();
-    let stopped = std::time::Instant::now();
+    let stopped = Instant::now();
     // At once, and when it has been away for a while.
     for _ in 0..3 {
         let refused = world.ssh().option("LogLevel=INFO").arg("true").run().await;
@@ -96,7 +96,7 @@ async fn sessions_outlive_an_object_store_that_is_away_and_new_ones_begin() {
     go_on(&mut clients).await;
 
     s3.stop().await;
-    let stopped = std::time::Instant::now();
+    let stopped = Instant::now();
     while stopped.elapsed() < how_long() {
         go_on(&mut clients).await;
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -135,5 +135,45 @@ async fn the_bastion_starts_and_serves_while_the_object_store_is_away_and_recove
         if command != "cat" {
             world.recorded(command).await.covers(&seen, command);
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_whose_acts_on_files_cannot_be_written_is_cut_and_they_are_written_once_that_is_possible() {
+    const GRACE: Duration = Duration::from_secs(3);
+    let _turn = turn().await;
+    let (postgres, s3) = (Postgres::new(), S3::start().await);
+    let more = vec!["ssh.database_grace = \"3s\""];
+    let world =
+        World::start(&Stores { database: Some(postgres.database().await), s3: Some(&s3), more, ..Stores::default() })
+            .await;
+    world.grant(Duration::from_hours(2)).await;
+    let folder = crate::support::temporary_folder();
+    let place = |name: &str| folder.path().join(name);
+    std::fs::write(place("here"), b"content").unwrap();
+    let mut client = world.workstation.sftp(&world.user(), world.address, "").spawn();
+    let mut input = client.stdin.take().unwrap();
+    let mut put = async |name: &str| {
+        let line = format!("put {} {}\n", place("here").display(), place(name).display());
+        tokio::io::AsyncWriteExt::write_all(&mut input, line.as_bytes()).await.is_ok()
+    };
+    assert!(put("before").await);
+    eventually("a file has arrived", async || place("before").exists()).await;
+
+    postgres.stop();
+    let stopped = Instant::now();
+    assert!(put("meanwhile").await);
+    eventually("the session is cut", async || client.try_wait().unwrap().is_some()).await;
+    let lasted = stopped.elapsed();
+    postgres.start();
+    world.all_ended().await;
+
+    assert!(lasted >= GRACE, "cut after {lasted:?}");
+    let session = world.sessions().await.remove(0);
+    let told = sallyport::app::files::of_session(&world.app, session.session.id, 0, 100).await.unwrap();
+    let told = serde_json::to_string(&told.into_iter().map(|(_, _, act)| act).collect::<Vec<_>>()).unwrap();
+    for name in ["before", "meanwhile"] {
+        let path = place(name);
+        assert_eq!(told.matches(path.to_str().unwrap()).count(), 1, "{name}: {told}");
     }
 }

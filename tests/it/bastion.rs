@@ -15,7 +15,7 @@ use sallyport::toy_target::{self, ToyTarget};
 use sallyport_domain::commands::rules::CommandRules;
 use sallyport_domain::event::{Act, Actor};
 use sallyport_domain::files::FileRules;
-use sallyport_domain::grant::{Approval, Capabilities, Grant, Terms, Window};
+use sallyport_domain::grant::{Approval, Capabilities, Forwarding, Grant, Terms, Window};
 use sallyport_domain::id::RecordingId;
 use sallyport_domain::principal::Role;
 use sallyport_domain::recording::frame::{Body, Frame};
@@ -166,6 +166,7 @@ impl Bastion {
             approval: Approval::None,
             files: FileRules::default(),
             commands: CommandRules::default(),
+            forwarding: Forwarding::default(),
         };
         let new = grants::NewGrant {
             people: vec![person.name.parse().expect("a person's name")],

@@ -126,11 +126,12 @@ impl Keeper {
         shared: Arc<Shared>,
     ) -> Self {
         let resume = Resume::start_of(&new.program, new.pty.as_ref().map(|pty| pty.size));
-        let dir = shared.journal.dir().to_owned();
-        Self::with(recordings, new.id, new.session, started_at, Source::Live(shared), dir, resume)
+        let (dir, keeps) = (shared.journal.dir().to_owned(), new.keeps_content);
+        Self::with(recordings, new.id, new.session, started_at, Source::Live(shared), dir, resume, keeps)
     }
 
     /// A keeper for a journal that a crash left behind.
+    #[expect(clippy::too_many_arguments, reason = "called once; a struct would only name them twice")]
     pub(super) fn left(
         recordings: Recordings,
         recording: RecordingId,
@@ -139,9 +140,10 @@ impl Keeper {
         dir: PathBuf,
         same_boot: bool,
         resume: Resume,
+        keeps_content: bool,
     ) -> Self {
         let source = Source::Left { dir: dir.clone(), same_boot };
-        Self::with(recordings, recording, session, started_at, source, dir, resume)
+        Self::with(recordings, recording, session, started_at, source, dir, resume, keeps_content)
     }
 
     /// A keeper for a recording whose journal is gone: `frames` had been shipped.
@@ -155,9 +157,10 @@ impl Keeper {
         frames: Vec<Frame>,
     ) -> Self {
         let source = Source::Lost { dir: dir.clone(), frames };
-        Self::with(recordings, recording, session, started_at, source, dir, resume)
+        Self::with(recordings, recording, session, started_at, source, dir, resume, true)
     }
 
+    #[expect(clippy::too_many_arguments, reason = "three constructors share it")]
     fn with(
         recordings: Recordings,
         recording: RecordingId,
@@ -166,13 +169,14 @@ impl Keeper {
         source: Source,
         dir: PathBuf,
         resume: Resume,
+        keeps_content: bool,
     ) -> Self {
         let settings = SealSettings {
             segment_bytes: recordings.0.settings.segment_bytes.as_u64(),
             segment_us: u64::try_from(recordings.0.settings.segment_time.as_micros()).unwrap_or(u64::MAX),
         };
         let reader = JournalReader::new(dir, resume.position);
-        let work = Some(Work { reader, sealer: Sealer::new(settings, resume), frames: Vec::new() });
+        let work = Some(Work { reader, sealer: Sealer::new(settings, resume, keeps_content), frames: Vec::new() });
         Self { recordings, recording, session, started_at, source, work, tails: 0, exit: None, rules: OnceLock::new() }
     }
 

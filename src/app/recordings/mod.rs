@@ -112,6 +112,8 @@ pub struct NewRecording {
     pub channel: u32,
     pub program: Program,
     pub pty: Option<Pty>,
+    /// What passes is kept; if not, only when how many bytes did.
+    pub keeps_content: bool,
 }
 
 /// Why a recording could not be started. Its program must not be.

@@ -11,9 +11,10 @@ use bytes::Bytes;
 use chrono::TimeDelta;
 use futures::StreamExt;
 use sallyport_domain::channel::TerminalSize;
-use sallyport_domain::event::{Act, SessionEnd};
+use sallyport_domain::event::{Act, Actor, Event, SessionEnd};
+use sallyport_domain::files::RecordedOperation;
 use sallyport_domain::id::{RecordingId, SessionId};
-use sallyport_domain::recording::frame::Frame;
+use sallyport_domain::recording::frame::{Body, Frame};
 use tracing::{error, info, warn};
 
 use super::journal::{self, JournalReader, Rest};
@@ -154,7 +155,9 @@ impl Recordings {
         let resume = resume_point(&row);
         let same_boot = same_boot(dir.clone()).await;
         let (session, started_at) = (row.recording.session, row.recording.started_at);
-        let keeper = Keeper::left(self.clone(), recording, session, started_at, dir, same_boot, resume);
+        self.note_files(&row, &file_operations(dir.clone()).await).await?;
+        let keeps_content = self.keeps_content(&row).await?;
+        let keeper = Keeper::left(self.clone(), recording, session, started_at, dir, same_boot, resume, keeps_content);
         if let Some(last_us) = keeper.run().await {
             info!(%recording, seconds = last_us / 1_000_000, "A recording was recovered from its journal.");
         }
@@ -175,11 +178,44 @@ impl Recordings {
                 frames.push(frame);
             }
         }
+        self.note_files(&row, &frames.iter().filter_map(file_operation).collect::<Vec<_>>()).await?;
         let RecordingRecord { recording: found, .. } = row;
         let dir = self.0.settings.journal_dir.join(recording.to_string());
         let keeper = Keeper::lost(self.clone(), recording, found.session, found.started_at, dir, resume, frames);
         keeper.run().await;
         warn!(%recording, "A recording's journal was gone; it was ended with what had been shipped.");
+        Ok(())
+    }
+
+    /// Whether the terms of the recording's session let its content be kept.
+    async fn keeps_content(&self, row: &RecordingRecord) -> Result<bool, DbError> {
+        let mut tx = self.0.app.db.read().await?;
+        let session = db::sessions::find(&mut tx, row.recording.session).await?;
+        Ok(session.is_none_or(|found| found.session.terms.keeps_content(&row.recording.program)))
+    }
+
+    /// Writes to the books what was done to files shortly before a crash, which only the recording may have. What the books have
+    /// already has the same id, so nothing is told twice.
+    async fn note_files(&self, row: &RecordingRecord, operations: &[(u64, RecordedOperation)]) -> Result<(), DbError> {
+        /// As many are written in one transaction.
+        const MOST_AT_ONCE: usize = 512;
+        let (recording, session) = (row.recording.id, row.recording.session);
+        let mut missing = 0;
+        for part in operations.chunks(MOST_AT_ONCE) {
+            let mut tx = self.0.app.db.write().await?;
+            let Some(found) = db::sessions::find(&mut tx, session).await? else { return Ok(()) };
+            let actor = Actor::Principal { id: found.session.principal, name: found.session.principal_name };
+            for (at_us, RecordedOperation { event, operation }) in part {
+                let at = row.recording.started_at + TimeDelta::microseconds(at_us.cast_signed());
+                let act = Act::FileOperation { session, recording, operation: operation.clone() };
+                let event = Event { id: *event, at, actor: actor.clone(), act };
+                missing += usize::from(db::events::append_once(&mut tx, &event).await?);
+            }
+            tx.commit().await?;
+        }
+        if missing > 0 {
+            info!(%recording, missing, "Operations on files that a crash kept from the books were written there.");
+        }
         Ok(())
     }
 
@@ -206,6 +242,33 @@ impl Recordings {
         }
         Ok(())
     }
+}
+
+/// What a frame tells of a file, and when, in microseconds since the recording began.
+fn file_operation(frame: &Frame) -> Option<(u64, RecordedOperation)> {
+    let Body::File(text) = &frame.body else { return None };
+    Some((frame.at, serde_json::from_str(text).ok()?)) // what the bastion itself sent is told in another form
+}
+
+/// What the files of a journal that are left tell of files. They go once everything in them is at rest, long after it was written
+/// to the books.
+async fn file_operations(dir: PathBuf) -> Vec<(u64, RecordedOperation)> {
+    /// So much of a journal is in memory at once.
+    const READ_BYTES: usize = 512 << 10;
+    let read = move || {
+        let (mut found, mut frames) = (Vec::new(), Vec::new());
+        let starts = journal::file_starts(&dir).unwrap_or_default();
+        let mut reader = JournalReader::new(dir, starts.first().copied().unwrap_or(0));
+        loop {
+            // What cannot be read is the keeper's to say.
+            let rest = reader.read_rest(READ_BYTES, &mut frames);
+            found.extend(frames.drain(..).filter_map(|frame| file_operation(&frame)));
+            if !matches!(rest, Ok(Rest::More)) {
+                return found;
+            }
+        }
+    };
+    tokio::task::spawn_blocking(read).await.unwrap_or_default()
 }
 
 /// Renames a journal so that no later start takes it up again, and says where it is.
@@ -242,4 +305,71 @@ async fn same_boot(dir: PathBuf) -> bool {
         }
     };
     tokio::task::spawn_blocking(read).await.unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use sallyport_domain::channel::Program;
+    use sallyport_domain::files::{FileAct, FileOperation, FilePath, FileResult};
+
+    use super::*;
+    use crate::app::audit;
+    use crate::app::files::{FileLog, of_session};
+    use crate::app::recordings::{NewRecording, RecordingSettings};
+    use crate::store::db::testing::{app_on, on_both};
+    use crate::store::db::tests::furnish_sessions;
+
+    fn removed(number: usize) -> RecordedOperation {
+        let act = FileAct::Remove { path: FilePath(format!("/tmp/{number}").into_bytes()) };
+        RecordedOperation { event: audit::new_id(), operation: FileOperation { act, result: FileResult::Done } }
+    }
+
+    fn frame(operation: &RecordedOperation) -> Body {
+        Body::File(serde_json::to_string(operation).unwrap())
+    }
+
+    #[tokio::test]
+    async fn operations_on_files_that_only_the_recording_has_are_in_the_books_once() {
+        on_both(|db| async {
+            let (_, sessions) = furnish_sessions(&db, 1).await;
+            let session = sessions[0];
+            let app = app_on(db);
+            let folder = tempfile::tempdir().unwrap();
+            let settings = RecordingSettings { journal_dir: folder.path().to_owned(), ..RecordingSettings::default() };
+            let recordings = Recordings::new(app.clone(), settings.clone()).unwrap();
+            let recording = RecordingId::from_uuid(uuid::Uuid::now_v7());
+            let program = Program::Subsystem { name: "sftp".to_owned() };
+            let new = NewRecording { id: recording, session, channel: 1, program, pty: None, keeps_content: true };
+            let recorder = recordings.start(new).await.unwrap();
+            let told: Vec<RecordedOperation> = (0..1200).map(removed).collect();
+            for part in told.chunks(100) {
+                recorder.record(part.iter().map(frame).collect()).await.unwrap();
+            }
+            recorder.record(vec![Body::File(r#"{"to_target":"00"}"#.to_owned())]).await.unwrap();
+            // Some of them had been written before the crash.
+            let log = FileLog::new(Actor::Bastion);
+            let act = |operation: &RecordedOperation| {
+                let act = Act::FileOperation { session, recording, operation: operation.operation.clone() };
+                (operation.event, act)
+            };
+            log.tell(app.clock.now(), told.iter().take(700).map(act));
+            log.close();
+            while log.write(&app).await.unwrap() == crate::app::files::Left::More {}
+
+            // The crash: the next run finds what this one has not brought to rest.
+            let next = Recordings::new(app.clone(), settings).unwrap();
+            for _ in 0..2 {
+                let row = db::recordings::find(&mut app.db.read().await.unwrap(), recording).await.unwrap().unwrap();
+                let dir = folder.path().join(recording.to_string());
+                next.note_files(&row, &file_operations(dir).await).await.unwrap();
+            }
+
+            let mut written = of_session(&app, session, 0, 1000).await.unwrap();
+            let last = written.last().unwrap().0;
+            written.extend(of_session(&app, session, last, 1000).await.unwrap());
+            let written: Vec<Act> = written.into_iter().map(|(_, _, act)| act).collect();
+            assert_eq!(written, told.iter().map(|operation| act(operation).1).collect::<Vec<_>>());
+        })
+        .await;
+    }
 }

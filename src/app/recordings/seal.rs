@@ -128,13 +128,15 @@ pub struct Sealer {
     pending_bytes: u64,
     /// How many of `pending` went to the live tail.
     tailed: usize,
+    /// What passed is kept; if not, only how much did.
+    keeps_content: bool,
     /// The last bytes of output, and of standard error: they tell whether a character waits for its rest.
     ends: [Vec<u8>; 2],
 }
 
 impl Sealer {
     /// A sealer that goes on from `resume`.
-    pub fn new(settings: SealSettings, resume: Resume) -> Self {
+    pub fn new(settings: SealSettings, resume: Resume, keeps_content: bool) -> Self {
         let screen = resume.snapshot.size.and_then(|size| Screen::restore(size, &resume.snapshot.init));
         let plain = resume.snapshot.size.is_none();
         let factor = if plain { PLAIN_FACTOR } else { 1 };
@@ -147,6 +149,7 @@ impl Sealer {
             pending: Vec::new(),
             pending_bytes: 0,
             tailed: 0,
+            keeps_content,
             ends: Default::default(),
         }
     }
@@ -249,8 +252,7 @@ impl Sealer {
         (self.resume.counters, self.resume.last_us)
     }
 
-    fn take(&mut self, frame: Frame) {
-        self.pending_bytes += frame.encoded_bytes() as u64;
+    fn take(&mut self, mut frame: Frame) {
         self.resume.last_us = self.resume.last_us.max(frame.at);
         let counters = &mut self.resume.counters;
         match &frame.body {
@@ -266,6 +268,10 @@ impl Sealer {
             Body::Gap(_) => counters.gaps += 1,
             _ => {}
         }
+        if !self.keeps_content {
+            frame.body = frame.body.without_content();
+        }
+        self.pending_bytes += frame.encoded_bytes() as u64;
         if !self.resume.commands.see(&frame, self.screen.as_mut()) {
             error!("The terminal that makes snapshots failed; the recording goes on without them.");
             self.screen = None;
@@ -388,7 +394,7 @@ mod tests {
     }
 
     fn seal(resume: Resume, frames: &[Frame]) -> (Sealer, Vec<Sealed>) {
-        let mut sealer = Sealer::new(SETTINGS, resume);
+        let mut sealer = Sealer::new(SETTINGS, resume, true);
         let mut sealed = Vec::new();
         frames.iter().for_each(|frame| sealer.push(frame.clone(), &mut sealed));
         (sealer, sealed)

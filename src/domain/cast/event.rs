@@ -7,6 +7,7 @@
 //! | notice | `o` text | `n`, or if it is not UTF-8 `n base64` |
 //! | input | `i` text | if it is not UTF-8: `i base64` |
 //! | masked input | `i` one `•` per byte, at most 64 | `m base64` |
+//! | withheld output | `m` how many bytes | `w base64` |
 //! | resize | `r` COLSxROWS, a size fit for drawing | if the frame's is another: `r base64` |
 //! | exit status | `x` status | |
 //! | signal, break, killed, gap, end | `m` in words | its letter and `base64` |
@@ -77,6 +78,9 @@ impl Events {
             Body::MaskedInput { bytes } => {
                 let count = usize::try_from(*bytes).unwrap_or(MOST_MASK).min(MOST_MASK);
                 self.tell('i', "•".repeat(count), &frame.body, emit);
+            }
+            Body::WithheldOutput { bytes } => {
+                self.tell('m', format!("{bytes} bytes out, not kept"), &frame.body, emit);
             }
             Body::Resize(size) => {
                 let drawn = size.drawable();

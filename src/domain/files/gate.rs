@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::rules::{FileDenial, FileTerms, Program, Spent};
-use super::{Direction, FileOperation};
+use super::rules::{FileDenial, FileTerms, Program};
+use super::{Direction, FileOperation, Spent};
 use crate::{channel, rsync, scp, sftp};
 
 /// How many pieces may wait for one side. Only a peer that sends requests to be refused and reads no answers gets there.
@@ -241,37 +241,37 @@ impl FileGate {
 
     /// The next bytes for the target.
     pub fn next_for_target(&mut self) -> Option<Piece> {
-        match self {
-            FileGate::Sftp(gate) => gate.next_for_target(),
-            FileGate::Scp(gate) => gate.next_for_target(),
-            FileGate::Rsync(gate) => gate.next_for_target(),
-        }
+        self.desk_mut().to_target.pop()
     }
 
     /// The next bytes for the client.
     pub fn next_for_client(&mut self) -> Option<Piece> {
-        match self {
-            FileGate::Sftp(gate) => gate.next_for_client(),
-            FileGate::Scp(gate) => gate.next_for_client(),
-            FileGate::Rsync(gate) => gate.next_for_client(),
-        }
+        self.desk_mut().to_client.pop()
     }
 
     /// The next thing that is known to have happened.
     pub fn next_operation(&mut self) -> Option<FileOperation> {
-        match self {
-            FileGate::Sftp(gate) => gate.next_operation(),
-            FileGate::Scp(gate) => gate.next_operation(),
-            FileGate::Rsync(gate) => gate.next_operation(),
-        }
+        self.desk_mut().operations.pop_front()
     }
 
     /// How the gate stands.
     pub fn condition(&self) -> &Condition {
+        &self.desk().condition
+    }
+
+    fn desk(&self) -> &Desk {
         match self {
-            FileGate::Sftp(gate) => gate.condition(),
-            FileGate::Scp(gate) => gate.condition(),
-            FileGate::Rsync(gate) => gate.condition(),
+            FileGate::Sftp(gate) => &gate.desk,
+            FileGate::Scp(gate) => &gate.desk,
+            FileGate::Rsync(gate) => &gate.desk,
+        }
+    }
+
+    fn desk_mut(&mut self) -> &mut Desk {
+        match self {
+            FileGate::Sftp(gate) => &mut gate.desk,
+            FileGate::Scp(gate) => &mut gate.desk,
+            FileGate::Rsync(gate) => &mut gate.desk,
         }
     }
 }
@@ -390,7 +390,7 @@ pub(crate) fn words(command: &[u8]) -> Option<Vec<Word>> {
     (!words.is_empty()).then_some(words)
 }
 
-/// Where a gate without packets puts its operations and pieces.
+/// Where a gate puts what it has for either side, and what it tells.
 #[derive(Debug)]
 pub(crate) struct Desk {
     pub(crate) to_target: Outbox,

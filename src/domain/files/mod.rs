@@ -37,12 +37,15 @@ pub(crate) mod content;
 pub mod gate;
 pub mod path;
 pub mod rules;
+pub mod spent;
 
 use serde::{Deserialize, Serialize};
 
 pub use path::{FilePath, PathError, PathGlob, Place};
-pub use rules::{FileDenial, FileRequest, FileRules, FileTerms, Sha256List, Spent, WayRules};
+pub use rules::{FileDenial, FileRequest, FileRules, FileTerms, Sha256List, WayRules};
+pub use spent::{Spent, Way};
 
+use crate::id::EventId;
 use crate::recording::segment::Hash;
 
 /// Which way bytes go.
@@ -71,7 +74,7 @@ impl Direction {
 pub enum Digest {
     /// Of the bytes that passed, from where the transfer started.
     Sha256(Hash),
-    /// Pieces overlapped, were missing, came too far out of order, or one was not taken.
+    /// Pieces overlapped, were missing (as where rsync sent only what differs), came too far out of order, or one was not taken.
     NotSequential,
     /// Nobody asked for it.
     NotWanted,
@@ -92,6 +95,15 @@ pub struct FileOperation {
     #[serde(flatten)]
     pub act: FileAct,
     pub result: FileResult,
+}
+
+/// A [`FileOperation`] as a recording has it: with the id of the event that tells of it, so that what a crash kept from the books is
+/// written there later, and once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedOperation {
+    pub event: EventId,
+    #[serde(flatten)]
+    pub operation: FileOperation,
 }
 
 /// What was done. Paths are resolved by their letters, and absolute where the login's home is known.
@@ -149,12 +161,15 @@ pub enum FileAct {
     Unknown {
         request: FilePath,
     },
-    /// One run of rsync; bytes are the protocol's, both ways.
+    /// One run of rsync; bytes are the protocol's, both ways. The files that went are told of before, as transfers.
     Sync {
         direction: Direction,
         paths: Vec<FilePath>,
         sent: u64,
         received: u64,
+        /// Why not each file that went is told of by itself, if so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        unfollowed: Option<String>,
     },
 }
 
@@ -173,4 +188,29 @@ pub enum FileResult {
     },
     /// The channel ended before the target answered.
     Interrupted,
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn what_a_recording_has_of_an_operation_reads_back() {
+        let path = FilePath(b"/srv/\xff".to_vec());
+        let moved = Moved { bytes: u64::MAX, digest: Digest::Sha256(Hash::of(b"x")), partial: true };
+        let transfer = FileAct::Transfer { path: path.clone(), upload: Some(moved), download: None };
+        let denial = FileDenial::TotalBytes { direction: Direction::Upload, most: 7 };
+        for (act, result) in [
+            (transfer, FileResult::Failed { code: 4 }),
+            (FileAct::Look { path: path.clone() }, FileResult::Denied { denial }),
+            (FileAct::Copy { from: path.clone(), to: path, bytes: None }, FileResult::Done),
+        ] {
+            let event = EventId::from_uuid(Uuid::from_u128(7));
+            let recorded = RecordedOperation { event, operation: FileOperation { act, result } };
+            let text = serde_json::to_string(&recorded).unwrap();
+            assert_eq!(serde_json::from_str::<RecordedOperation>(&text).unwrap(), recorded, "{text}");
+        }
+    }
 }

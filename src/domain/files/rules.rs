@@ -1,10 +1,9 @@
 //! The rules for files: pure, one decision for each kind of operation.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use serde::{Deserialize, Serialize};
 
 use super::path::{FilePath, PathError, PathGlob, Place};
+use super::spent::{Spent, Way};
 use super::{Digest, Direction};
 use crate::grant::Capabilities;
 use crate::recording::segment::Hash;
@@ -20,7 +19,7 @@ pub struct FileRules {
     /// Contents that may be uploaded; `None` means any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upload_sha256: Option<Sha256List>,
-    /// Bytes that may leave through terminals and the output of commands, in one session; `None` means any number.
+    /// Bytes that may leave through terminals and the output of commands, over the grant's life; `None` means any number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub terminal_budget: Option<u64>,
 }
@@ -35,7 +34,7 @@ pub struct WayRules {
     /// The most that may go in one transfer of one file, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file_bytes: Option<u64>,
-    /// The most that may go in one session, in bytes.
+    /// The most that may go over the grant's life, all its sessions together, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total_bytes: Option<u64>,
 }
@@ -131,12 +130,23 @@ pub enum FileDenial {
     TooMany,
     #[error("the request is longer than the bastion accepts")]
     TooLong,
-    #[error("{program} cannot be checked against this grant's rules for files; use sftp (or scp without -O)")]
+    #[error("{}", uncheckable(*program))]
     Uncheckable { program: Program },
     #[error("the command line of {program} is not one that the bastion can check")]
     CommandLine { program: Program },
     #[error("{program} was asked for the option `{option}`, which the bastion cannot judge")]
     Option { program: Program, option: FilePath },
+}
+
+/// Why a program's own protocol does not go with a grant's rules, and what does.
+const fn uncheckable(program: Program) -> &'static str {
+    match program {
+        Program::Scp => {
+            "the grant allows only files with a listed SHA-256, and scp cannot take back one that is not: use sftp"
+        }
+        Program::Rsync => "the grant has rules for each file, and rsync's stream is not safe to judge by: use sftp",
+        Program::SftpServer => "sftp-server cannot be checked against this grant's rules for files: use sftp",
+    }
 }
 
 /// A program that transfers files by a protocol of its own.
@@ -162,7 +172,7 @@ impl std::fmt::Display for Program {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum ListedOnly {
-    #[error("writing into a file that is not emptied first, as when a transfer is resumed")]
+    #[error("writing into a file that is not emptied first, as scp does, and sftp where it resumes: use `put` of sftp")]
     Resume,
     #[error("setting a file's size")]
     Resize,
@@ -371,19 +381,41 @@ impl FileTerms {
         }
     }
 
+    /// The most that may go one way in all; `None` means any number of bytes.
+    pub fn budget(&self, way: Way) -> Option<u64> {
+        match way {
+            Way::Files(direction) => self.way(direction).1.total_bytes,
+            Way::Terminal => self.rules.terminal_budget,
+        }
+    }
+
     /// Whether `more` bytes may go in `direction` after the `before` of the same transfer, and if so, spends them.
     pub fn spend(&self, direction: Direction, before: u64, more: u64, spent: &Spent) -> Result<(), FileDenial> {
+        self.judge_size(direction, before.saturating_add(more))?;
+        let most = self.budget(Way::Files(direction));
+        let paid = spent.spend(Way::Files(direction), more, most);
+        paid.map_err(|most| FileDenial::TotalBytes { direction, most })
+    }
+
+    /// Whether a file of `size` bytes may go in `direction`, as far as is known before it does. Spends nothing.
+    pub fn judge_whole(&self, direction: Direction, size: u64, spent: &Spent) -> Result<(), FileDenial> {
+        self.judge_size(direction, size)?;
+        let most = self.budget(Way::Files(direction));
+        spent.has(Way::Files(direction), size, most).map_err(|most| FileDenial::TotalBytes { direction, most })
+    }
+
+    fn judge_size(&self, direction: Direction, size: u64) -> Result<(), FileDenial> {
         self.judge_direction(direction)?;
-        let rules = self.way(direction).1;
-        if let Some(most) = rules.file_bytes.filter(|&most| before.saturating_add(more) > most) {
-            return Err(FileDenial::FileBytes { direction, most });
+        match self.way(direction).1.file_bytes.filter(|&most| size > most) {
+            Some(most) => Err(FileDenial::FileBytes { direction, most }),
+            None => Ok(()),
         }
-        spent.spend(direction, more, rules.total_bytes).map_err(|most| FileDenial::TotalBytes { direction, most })
     }
 
     /// Whether `bytes` more may leave through a terminal or a command's output, and if so, spends them.
     pub fn spend_terminal(&self, bytes: u64, spent: &Spent) -> Result<(), FileDenial> {
-        take(&spent.shown, bytes, self.rules.terminal_budget).map_err(|most| FileDenial::TerminalBytes { most })
+        let paid = spent.spend(Way::Terminal, bytes, self.rules.terminal_budget);
+        paid.map_err(|most| FileDenial::TerminalBytes { most })
     }
 
     /// Whether an upload to `path` of this content may stay. The denial says that it was removed: the caller sees to it.
@@ -395,50 +427,6 @@ impl FileTerms {
             (Some(_), Digest::NotSequential | Digest::NotWanted) => Err(FileDenial::NotHashed { path: path.clone() }),
         }
     }
-}
-
-/// Bytes that went, counted over all channels of a session, which share one of these.
-#[derive(Debug, Default)]
-pub struct Spent {
-    uploaded: AtomicU64,
-    downloaded: AtomicU64,
-    shown: AtomicU64,
-}
-
-impl Spent {
-    /// Counters that begin with what went before, in bytes.
-    pub fn new(uploaded: u64, downloaded: u64, shown: u64) -> Self {
-        Self { uploaded: uploaded.into(), downloaded: downloaded.into(), shown: shown.into() }
-    }
-
-    /// Bytes in `direction` so far.
-    pub fn bytes(&self, direction: Direction) -> u64 {
-        self.counter(direction).load(Ordering::Relaxed)
-    }
-
-    /// Bytes through terminals and commands so far.
-    pub fn terminal_bytes(&self) -> u64 {
-        self.shown.load(Ordering::Relaxed)
-    }
-
-    fn counter(&self, direction: Direction) -> &AtomicU64 {
-        match direction {
-            Direction::Upload => &self.uploaded,
-            Direction::Download => &self.downloaded,
-        }
-    }
-
-    /// Spends all of `bytes`, or nothing and returns the limit.
-    fn spend(&self, direction: Direction, bytes: u64, most: Option<u64>) -> Result<(), u64> {
-        take(self.counter(direction), bytes, most)
-    }
-}
-
-/// Two channels that spend at once never get more than `most` together.
-fn take(counter: &AtomicU64, bytes: u64, most: Option<u64>) -> Result<(), u64> {
-    let most = most.unwrap_or(u64::MAX);
-    let more = |now: u64| now.checked_add(bytes).filter(|&then| then <= most);
-    counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).map(|_| ()).map_err(|_| most)
 }
 
 #[cfg(test)]
@@ -537,7 +525,7 @@ mod tests {
             Err(FileDenial::TotalBytes { direction: Direction::Upload, most: 10 })
         );
         assert!(terms.spend(Direction::Upload, 0, 4, &spent).is_ok());
-        assert_eq!(spent.bytes(Direction::Upload), 10);
+        assert_eq!(spent.bytes(Way::Files(Direction::Upload)), 10);
         assert!(terms.spend(Direction::Download, 0, u64::MAX, &spent).is_ok());
         assert!(terms.spend_terminal(3, &spent).is_ok() && terms.spend_terminal(1, &spent).is_err());
     }

@@ -89,7 +89,7 @@ pub(crate) mod tests {
     use crate::files::{
         Digest, Direction, FileAct, FileDenial, FileOperation, FilePath, FileResult, FileRules, Moved, WayRules,
     };
-    use crate::grant::{Approval, Capabilities, Destination, Terms, Window};
+    use crate::grant::{Approval, Capabilities, Destination, ForwardFrom, Forwarding, Terms, Window};
     use crate::id::{GrantId, PrincipalId, RecordingId, SessionId, TargetId};
     use crate::policy::{Capability, Denial};
     use crate::principal::Role;
@@ -177,6 +177,7 @@ pub(crate) mod tests {
                     paths,
                     sent,
                     received,
+                    unfollowed: None,
                 })
                 .boxed(),
         ];
@@ -211,6 +212,7 @@ pub(crate) mod tests {
             select(&Approval::ALL),
             any_file_rules(),
             any_command_rules(),
+            (select(&ForwardFrom::ALL), any::<bool>()),
         )
             .prop_map(
                 |(
@@ -224,6 +226,7 @@ pub(crate) mod tests {
                     approval,
                     files,
                     commands,
+                    (from, metadata_only),
                 )| Terms {
                     targets: targets.into_iter().map(|text| text.parse().unwrap()).collect(),
                     logins: logins.into_iter().map(|text| text.parse().unwrap()).collect(),
@@ -240,6 +243,7 @@ pub(crate) mod tests {
                     approval,
                     files,
                     commands,
+                    forwarding: Forwarding { from, metadata_only },
                 },
             )
             .boxed()

@@ -242,6 +242,7 @@ impl Tally {
                 self.input += u64::from(*bytes);
                 self.masked += u64::from(*bytes);
             }
+            Body::WithheldOutput { bytes } => self.output += u64::from(*bytes),
             Body::Gap(_) => self.gaps += 1,
             Body::Notice(_)
             | Body::Resize(_)

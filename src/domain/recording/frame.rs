@@ -9,7 +9,7 @@
 //! | kind | body |
 //! |---|---|
 //! | `o` output, `e` stderr, `i` input, `n` notice | raw bytes |
-//! | `m` masked input | count:u32 |
+//! | `m` masked input, `w` withheld output | count:u32 |
 //! | `r` resize | cols:u16 rows:u16 |
 //! | `z` input ended, `y` output ended | nothing |
 //! | `s` signal | name |
@@ -49,6 +49,8 @@ pub enum Body {
     Input(Bytes),
     /// Input that the terminal did not echo: only its length, in bytes, is kept.
     MaskedInput { bytes: u32 },
+    /// Output of which, as the grant says, only the length in bytes is kept.
+    WithheldOutput { bytes: u32 },
     /// From the bastion to the client: a warning or a goodbye on the terminal.
     Notice(Bytes),
     /// "window-change" (§6.7), or the size in "pty-req".
@@ -88,6 +90,17 @@ pub enum FrameError {
 }
 
 impl Body {
+    /// The same, without a forward's content: how much went, and not what.
+    #[must_use]
+    pub fn without_content(self) -> Self {
+        let count = |bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX); // a frame is far shorter
+        match self {
+            Body::Input(bytes) => Body::MaskedInput { bytes: count(&bytes) },
+            Body::Output(bytes) | Body::ErrorOutput(bytes) => Body::WithheldOutput { bytes: count(&bytes) },
+            other => other,
+        }
+    }
+
     /// The letter that stands for this kind of frame.
     pub fn kind(&self) -> u8 {
         match self {
@@ -95,6 +108,7 @@ impl Body {
             Body::ErrorOutput(_) => b'e',
             Body::Input(_) => b'i',
             Body::MaskedInput { .. } => b'm',
+            Body::WithheldOutput { .. } => b'w',
             Body::Notice(_) => b'n',
             Body::Resize(_) => b'r',
             Body::InputEnd => b'z',
@@ -114,9 +128,10 @@ impl Body {
     pub fn to_bytes(&self) -> Bytes {
         match self {
             Body::Output(bytes) | Body::ErrorOutput(bytes) | Body::Input(bytes) | Body::Notice(bytes) => bytes.clone(),
-            Body::MaskedInput { bytes: number } | Body::Break { milliseconds: number } | Body::ExitStatus(number) => {
-                Bytes::copy_from_slice(&number.to_be_bytes())
-            }
+            Body::MaskedInput { bytes: number }
+            | Body::WithheldOutput { bytes: number }
+            | Body::Break { milliseconds: number }
+            | Body::ExitStatus(number) => Bytes::copy_from_slice(&number.to_be_bytes()),
             Body::Resize(TerminalSize { cols, rows }) => {
                 let mut bytes = BytesMut::with_capacity(4);
                 bytes.put_u16(*cols);
@@ -148,6 +163,7 @@ impl Body {
             b'i' => Body::Input(body),
             b'n' => Body::Notice(body),
             b'm' => Body::MaskedInput { bytes: number(&body)? },
+            b'w' => Body::WithheldOutput { bytes: number(&body)? },
             b'r' => {
                 let size = number(&body)?;
                 Body::Resize(TerminalSize { cols: (size >> 16) as u16, rows: (size & 0xffff) as u16 })
@@ -246,6 +262,7 @@ pub(crate) mod tests {
             1 => raw().prop_map(Body::ErrorOutput),
             1 => raw().prop_map(Body::Notice),
             1 => any::<u32>().prop_map(|bytes| Body::MaskedInput { bytes }),
+            1 => any::<u32>().prop_map(|bytes| Body::WithheldOutput { bytes }),
             1 => any::<(u16, u16)>().prop_map(|(cols, rows)| Body::Resize(TerminalSize { cols, rows })),
             1 => Just(Body::InputEnd),
             1 => Just(Body::OutputEnd),

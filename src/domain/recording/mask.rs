@@ -137,6 +137,7 @@ impl Masker {
             Body::Resize(size) => self.row.width = usize::from(size.drawable().cols),
             Body::End(_) | Body::Gap(_) => self.flush(out),
             Body::MaskedInput { .. }
+            | Body::WithheldOutput { .. }
             | Body::Notice(_)
             | Body::InputEnd
             | Body::OutputEnd

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use crate::files::gate::{Condition, Desk, Fault, Piece, Side};
-use crate::files::{FileOperation, FileTerms, Spent};
+use crate::files::{FileTerms, Spent};
 
 use tracker::{Cursor, Tracker, Verdict};
 pub use tracker::{MOST_HANDLES, MOST_REQUESTS, MOST_TRACKED};
@@ -41,7 +41,7 @@ pub use wire::{MOST_HANDLE, MOST_HEAD, MOST_PACKET};
 /// Follows one channel that speaks SFTP. See the [module](self).
 #[derive(Debug)]
 pub struct Gate {
-    desk: Desk,
+    pub(crate) desk: Desk,
     client: Stream,
     target: Stream,
     tracker: Tracker,
@@ -84,22 +84,6 @@ impl Gate {
 
     pub fn target_sent(&mut self, bytes: Bytes) {
         self.sent(Side::Target, &bytes);
-    }
-
-    pub fn next_for_target(&mut self) -> Option<Piece> {
-        self.desk.to_target.pop()
-    }
-
-    pub fn next_for_client(&mut self) -> Option<Piece> {
-        self.desk.to_client.pop()
-    }
-
-    pub fn next_operation(&mut self) -> Option<FileOperation> {
-        self.desk.operations.pop_front()
-    }
-
-    pub fn condition(&self) -> &Condition {
-        &self.desk.condition
     }
 
     /// The client sends no more. See [`crate::files::gate::FileGate::client_ended`].

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::*;
-use crate::files::{Digest, Direction, FileAct, FileDenial, FilePath, FileResult, FileRules};
+use crate::files::{Digest, Direction, FileAct, FileDenial, FileOperation, FilePath, FileResult, FileRules};
 use crate::grant::Capabilities;
 use crate::recording::segment::Hash;
 
@@ -119,13 +119,13 @@ impl Bench {
     }
 
     fn collect(&mut self) {
-        while let Some(piece) = self.gate.next_for_target() {
+        while let Some(piece) = self.gate.desk.to_target.pop() {
             self.to_target.extend_from_slice(piece.bytes());
         }
-        while let Some(piece) = self.gate.next_for_client() {
+        while let Some(piece) = self.gate.desk.to_client.pop() {
             self.to_client.extend_from_slice(piece.bytes());
         }
-        self.operations.extend(std::iter::from_fn(|| self.gate.next_operation()));
+        self.operations.extend(std::iter::from_fn(|| self.gate.desk.operations.pop_front()));
         self.most_held = self.most_held.max(self.gate.held_bytes());
     }
 
@@ -180,7 +180,7 @@ fn an_upload_and_a_download_pass_untouched_and_are_told_of() {
     };
     assert_eq!(bench.operations[0], transfer("up", moved(b"hello world"), None));
     assert_eq!(bench.operations[1], transfer("/down", None, moved(b"content")));
-    assert_eq!(*bench.gate.condition(), Condition::Following);
+    assert_eq!(bench.gate.desk.condition, Condition::Following);
 }
 
 #[test]
@@ -189,10 +189,10 @@ fn content_passes_as_slices_of_what_came() {
     bench.open("up", PUT, b"A");
     let sent = Bytes::from([write(2, b"A", 0, &[7; 32 << 10]), write(3, b"A", 32 << 10, &[8; 100])].concat());
     bench.gate.client_sent(sent.clone());
-    let piece = bench.gate.next_for_target().unwrap();
+    let piece = bench.gate.desk.to_target.pop().unwrap();
     assert_eq!(piece, Piece::Forward(sent.clone()));
     assert_eq!(piece.bytes().as_ptr(), sent.as_ptr());
-    assert_eq!(bench.gate.next_for_target(), None);
+    assert_eq!(bench.gate.desk.to_target.pop(), None);
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn content_that_answers_no_read_ends_the_channel_under_rules() {
     let mut bench = Bench::greeted(terms(true, false, "{}"));
     bench.passes(on_path(17, 5, "x"));
     bench.target(data(5, b"secret"));
-    assert!(bench.gate.condition().ended().is_some() && bench.to_client.is_empty());
+    assert!(bench.gate.desk.condition.ended().is_some() && bench.to_client.is_empty());
 }
 
 const PATHS: &str = r#"{"upload":{"paths":["/srv/app/**","~/in/*"]},"download":{"paths":["/var/log/**"]}}"#;
@@ -459,7 +459,7 @@ fn what_was_judged_before_the_thread_was_lost_is_sent_whole() {
     bench.to_target.clear();
     bench.client(sent[..500].to_vec());
     bench.client([&sent[500..], &close(2, b"A")].concat());
-    assert!(bench.gate.condition().ended().is_some(), "an id is used twice");
+    assert!(bench.gate.desk.condition.ended().is_some(), "an id is used twice");
     assert_eq!(bench.to_target[..sent.len()], sent);
     let kinds: Vec<u8> = packets(&bench.to_target[sent.len()..]).iter().map(|packet| packet[4]).collect();
     assert_eq!(kinds, [10, 4, 13]);
@@ -502,14 +502,14 @@ fn what_cannot_be_read_ends_the_channel_under_rules_and_passes_without() {
     ] {
         let mut bench = Bench::greeted(terms(true, false, "{}"));
         bench.client(bad.clone());
-        assert!(matches!(bench.gate.condition(), Condition::Ended(Fault::Unreadable { from: Side::Client, .. })));
+        assert!(matches!(bench.gate.desk.condition, Condition::Ended(Fault::Unreadable { from: Side::Client, .. })));
         bench.client(b"more".to_vec());
         assert!(bench.to_target.is_empty());
         let mut bench = Bench::greeted(terms(true, true, "{}"));
         bench.client(bad.clone());
         bench.client(b"more".to_vec());
         bench.target(b"anything".to_vec());
-        assert!(matches!(bench.gate.condition(), Condition::Opaque(_)));
+        assert!(matches!(bench.gate.desk.condition, Condition::Opaque(_)));
         assert_eq!(bench.to_target, [bad.as_slice(), b"more"].concat());
         assert_eq!(bench.to_client, b"anything");
     }
@@ -536,7 +536,7 @@ fn too_many_requests_and_too_many_paths_are_bounded() {
     for id in 0..=MOST_REQUESTS as u32 {
         bench.client(on_path(17, id, "x"));
     }
-    assert!(matches!(bench.gate.condition(), Condition::Opaque(_)));
+    assert!(matches!(bench.gate.desk.condition, Condition::Opaque(_)));
     let mut bench = Bench::greeted(terms(true, true, "{}"));
     for id in 0..MOST_REQUESTS as u32 {
         bench.client(on_path(13, id, &"x".repeat(15_000)));

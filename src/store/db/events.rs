@@ -10,6 +10,9 @@ use super::{DbError, Tx, change_either, doing, from_json, on_either, to_json};
 
 const INSERT: &str =
     "INSERT INTO events (id, at, actor, act, kind, session_id, entry) VALUES ($1, $2, $3, $4, $5, $6, $7)";
+const INSERT_ONCE: &str = "INSERT INTO events (id, at, actor, act, kind, session_id, entry)
+                           SELECT $1, $2, $3, $4, $5, $6, $7 WHERE NOT EXISTS (SELECT 1 FROM events WHERE id = $1)
+                           ON CONFLICT (id) DO NOTHING";
 /// A parameter left at `NULL` does not limit.
 const LIST: &str = "SELECT seq, id, at, actor, act FROM events
                     WHERE seq > $1
@@ -42,6 +45,15 @@ struct EventRow {
 
 /// Adds an event, with the bytes that the ledger hashes. Its place in the ledger is given later (`ledger`).
 pub async fn append(tx: &mut Tx, event: &Event) -> Result<(), DbError> {
+    insert(tx, INSERT, event).await.map(drop)
+}
+
+/// Adds an event that may be there already, from a try whose outcome nobody heard of, or from before a crash; whether it was not.
+pub async fn append_once(tx: &mut Tx, event: &Event) -> Result<bool, DbError> {
+    Ok(insert(tx, INSERT_ONCE, event).await? == 1)
+}
+
+async fn insert(tx: &mut Tx, statement: &'static str, event: &Event) -> Result<u64, DbError> {
     const APPEND: &str = "write an audit event";
     let actor = to_json(APPEND, &event.actor)?;
     let entry = entry::encode(event).map_err(|error| DbError::corrupt(APPEND, error.to_string()))?;
@@ -49,7 +61,7 @@ pub async fn append(tx: &mut Tx, event: &Event) -> Result<(), DbError> {
     // The columns for filters are read off the act's own form, so that they cannot tell another story.
     let kind = act.get("act").and_then(|kind| kind.as_str()).unwrap_or_default().to_owned();
     let session: Option<SessionId> = act.get("session").and_then(|id| id.as_str()).and_then(|id| id.parse().ok());
-    let inserted = change_either!(tx, |c| sqlx::query(INSERT)
+    let inserted = change_either!(tx, |c| sqlx::query(statement)
         .bind(event.id.as_uuid())
         .bind(event.at)
         .bind(&actor)
@@ -57,7 +69,7 @@ pub async fn append(tx: &mut Tx, event: &Event) -> Result<(), DbError> {
         .bind(&kind)
         .bind(session.map(SessionId::as_uuid))
         .bind(&entry));
-    inserted.map(drop).map_err(doing(APPEND))
+    inserted.map_err(doing(APPEND))
 }
 
 /// At most `limit` events with a number greater than `after`, in the order of their numbers. On PostgreSQL transactions

@@ -6,6 +6,7 @@
 
 pub mod anchors;
 pub mod bastion_keys;
+pub mod budgets;
 pub mod clock_marks;
 pub mod commands;
 pub mod events;
@@ -26,7 +27,7 @@ pub mod watches;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::borrow::Cow;
 use std::fs::OpenOptions;
@@ -358,6 +359,18 @@ impl Db {
                 let tx = answer(pool.begin()).await.map_err(doing("begin a transaction"))?;
                 Ok(Tx::Sqlite { tx, turn: None })
             }
+        }
+    }
+
+    /// The host and port of the database's server; `None` where it is reached without a network.
+    pub fn server(&self) -> Option<(String, u16)> {
+        match self {
+            Db::Postgres(pool) => {
+                let options = pool.connect_options();
+                let is_local = options.get_socket().is_some() || options.get_host().starts_with('/');
+                (!is_local).then(|| (options.get_host().to_owned(), options.get_port()))
+            }
+            Db::Sqlite { .. } => None,
         }
     }
 

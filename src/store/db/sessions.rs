@@ -37,6 +37,7 @@ const OPEN_COUNTS: &str = "SELECT grant_id, COUNT(*) AS count FROM sessions
                            WHERE ended_at IS NULL AND id <> $2
                              AND grant_id IN (SELECT grant_id FROM grant_people WHERE principal_id = $1)
                            GROUP BY grant_id";
+const HAS_OTHERS: &str = "SELECT EXISTS (SELECT 1 FROM sessions WHERE grant_id = $1 AND id <> $2 AND ended_at IS NULL)";
 const REQUEST_CUT: &str = "UPDATE sessions SET cut_requested = $2
                            WHERE id = $1 AND ended_at IS NULL AND cut_requested IS NULL";
 const CUT_REQUESTS: &str = "SELECT id, cut_requested FROM sessions
@@ -230,6 +231,13 @@ pub async fn open_counts(
     let rows: Vec<CountRow> = rows.map_err(doing("count open sessions"))?;
     let pair = |row: CountRow| Ok((GrantId::from_uuid(row.grant_id), to_count("count open sessions", row.count)?));
     rows.into_iter().map(pair).collect()
+}
+
+/// Whether other sessions than `one` are open under `grant`, on whichever node.
+pub async fn has_others(tx: &mut Tx, grant: GrantId, one: SessionId) -> Result<bool, DbError> {
+    let others =
+        on_either!(tx, |c| sqlx::query_scalar(HAS_OTHERS).bind(grant.as_uuid()).bind(one.as_uuid()).fetch_one(c));
+    others.map_err(doing("look for other sessions of a grant"))
 }
 
 /// Asks whichever node serves the session to cut it; `false` if it has ended, is unknown or was asked for before.

@@ -9,7 +9,7 @@ use sallyport_domain::commands::rules::CommandRules;
 use sallyport_domain::commands::{Certainty, Command};
 use sallyport_domain::event::{CutReason, SessionEnd};
 use sallyport_domain::files::FileRules;
-use sallyport_domain::grant::{Approval, Capabilities, Grant, Terms, Window};
+use sallyport_domain::grant::{Approval, Capabilities, Forwarding, Grant, Terms, Window};
 use sallyport_domain::id::{GrantId, PrincipalId, RecordingId, SessionId, TargetId};
 use sallyport_domain::principal::{Principal, Role};
 use sallyport_domain::recording::segment::Hash;
@@ -66,6 +66,7 @@ fn grant(number: u128) -> Grant {
             approval: Approval::None,
             files: FileRules::default(),
             commands: CommandRules::default(),
+            forwarding: Forwarding::default(),
         },
         window: Window::new(at(0), at(3600)).unwrap(),
         reason: "INC-7".to_owned(),
@@ -105,6 +106,20 @@ async fn furnish(db: &Db) -> Grant {
     }
     tx.commit().await.unwrap();
     grant
+}
+
+/// A grant with so many sessions, for tests of other modules.
+pub(crate) async fn furnish_sessions(db: &Db, count: u128) -> (GrantId, Vec<SessionId>) {
+    let grant = furnish(db).await;
+    let mut tx = db.write().await.unwrap();
+    for number in 201..201 + count {
+        sessions::insert(&mut tx, &session(number, &grant)).await.unwrap();
+    }
+    for number in [101, 102] {
+        sessions::end(&mut tx, session(number, &grant).id, at(200), &SessionEnd::ClientClosed).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    (grant.id, (201..201 + count).map(|number| session(number, &grant).id).collect())
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use sallyport_domain::files::gate::{Recognised, recognise};
+use sallyport_domain::files::gate::{FileGate, Recognised, recognise};
 use sallyport_domain::files::{FileRules, FileTerms};
 use sallyport_domain::grant::Capabilities;
 use sallyport_domain::scp::Gate;
@@ -20,7 +20,8 @@ fuzz_target!(|data: &[u8]| {
     let terms = FileTerms::new(&Capabilities { upload: true, download: true, ..Capabilities::default() }, rules);
     let line: &[u8] = if which & 1 == 0 { b"scp -r -p -t /srv/x" } else { b"scp -r -p -f /srv/x" };
     let Recognised::Scp(command) = recognise(line) else { return };
-    let Ok(mut gate) = Gate::new(command, terms, Arc::default(), true) else { return };
+    let Ok(gate) = Gate::new(command, terms, Arc::default(), true) else { return };
+    let mut gate = FileGate::Scp(Box::new(gate));
     let (mut sent, mut passed) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
     while let [who, length, tail @ ..] = rest {
         let (bytes, tail) = tail.split_at(usize::from(*length).min(tail.len()));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use sallyport_domain::files::gate::{Condition, Piece};
+use sallyport_domain::files::gate::{Condition, FileGate, Piece};
 use sallyport_domain::files::{FileRules, FileTerms};
 use sallyport_domain::grant::Capabilities;
 use sallyport_domain::sftp::{Gate, MOST_HEAD};
@@ -43,7 +43,7 @@ fuzz_target!(|data: &[u8]| {
     let terms = terms(which);
     let strict = terms.is_strict();
     let upload_only = which % 5 == 1;
-    let mut gate = Gate::new(terms, Arc::default(), true);
+    let mut gate = FileGate::Sftp(Box::new(Gate::new(terms, Arc::default(), true)));
     let (mut sent, mut passed) = (Vec::new(), Vec::new());
     let mut later_init = false;
     while let [what, length, tail @ ..] = rest {
