@@ -39,7 +39,6 @@ impl Freeze {
 }
 
 /// Whether and why a session stands still.
-#[derive(Default)]
 pub struct Stillness {
     /// Until when somebody who counts is known to watch.
     pub watched_until: Option<DateTime<Utc>>,
@@ -51,15 +50,19 @@ pub struct Stillness {
 }
 
 /// What is known of it at the terminals.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Told {
-    #[default]
     Moving,
     Unwatched,
     Held(String),
 }
 
 impl Stillness {
+    /// Nothing is known yet of a session that starts at `now`.
+    pub fn starting(now: DateTime<Utc>) -> Self {
+        Self { watched_until: None, last_watched: now, held: None, told: Told::Moving }
+    }
+
     /// Lets the session stand still, or go on, and says so.
     pub fn apply(&mut self, door: &Door, live: &Live, takes_watcher: bool) {
         let is_unwatched = takes_watcher && self.watched_until.is_none();

@@ -346,7 +346,7 @@ async fn write_files(door: Arc<Door>, live: Arc<Live>) {
 async fn watch_over(door: &Door, live: &Live, mut changes: watch::Receiver<u64>) -> CutReason {
     let mut unsure_since: Option<tokio::time::Instant> = None;
     let takes_watcher = live.permit().terms().approval == Approval::Watcher;
-    let mut stillness = Stillness { last_watched: door.app.clock.now(), ..Stillness::default() };
+    let mut stillness = Stillness::starting(door.app.clock.now());
     let mut is_first = takes_watcher;
     loop {
         let permit = live.permit();
@@ -390,9 +390,10 @@ async fn watch_over(door: &Door, live: &Live, mut changes: watch::Receiver<u64>)
                 }
                 stillness.apply(door, live, takes_watcher);
                 if has_messages {
+                    let permit = live.permit();
                     tokio::select! {
                         () = pass_messages(door, live) => {}
-                        () = outlasts(door, &live.permit()) => {} // the window does not wait for words
+                        () = outlasts(door, &permit) => {} // the window does not wait for words
                     }
                 }
             }
