@@ -845,13 +845,15 @@ mod tests {
             };
             let asked = ask_consented(consent.as_ref(), second, "root", &HashMap::new(), &grants, now);
             if let (Ok(permit), Some(Consent { session: asked_of, stage: Stage::Asked, approval, watchers })) = (&asked, &consent) {
-                prop_assert!(grants.iter().any(|grant| grant.id == permit.grant() && match grant.terms.approval {
+                let has_it = |grant: &Grant| match grant.terms.approval {
                     Approval::None => true,
                     Approval::PerSession => approval.as_ref().is_some_and(|yes| yes.session == *asked_of
                         && yes.grant == grant.id && yes.until > at(now) && may(&yes.by, Role::Admin, grant)),
                     Approval::Watcher => watchers.iter().any(|watching| watching.session == *asked_of
                         && watching.until > at(now) && may(&watching.by, Role::Reviewer, grant)),
-                }));
+                };
+                let found = grants.iter().any(|grant| grant.id == permit.grant() && has_it(grant));
+                prop_assert!(found);
             }
             if let (Ok(permit), None) = (&asked, &consent) {
                 prop_assert_eq!(permit.terms().approval, Approval::None);

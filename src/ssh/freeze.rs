@@ -50,18 +50,17 @@ pub struct Stillness {
 }
 
 /// What is known of it at the terminals.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Told {
-    #[default]
     Moving,
     Unwatched,
     Held(String),
 }
 
 impl Stillness {
-    /// A session that begins at `now`.
-    pub fn new(now: DateTime<Utc>) -> Self {
-        Self { watched_until: None, last_watched: now, held: None, told: Told::default() }
+    /// Nothing is known yet of a session that starts at `now`.
+    pub fn starting(now: DateTime<Utc>) -> Self {
+        Self { watched_until: None, last_watched: now, held: None, told: Told::Moving }
     }
 
     /// Lets the session stand still, or go on, and says so.

@@ -358,7 +358,7 @@ async fn write_files(door: Arc<Door>, live: Arc<Live>) {
 async fn watch_over(door: &Door, live: &Live, mut changes: watch::Receiver<u64>) -> CutReason {
     let mut unsure_since: Option<tokio::time::Instant> = None;
     let takes_watcher = live.permit().terms().approval == Approval::Watcher;
-    let mut stillness = Stillness::new(door.app.clock.now());
+    let mut stillness = Stillness::starting(door.app.clock.now());
     let mut is_first = takes_watcher;
     loop {
         let permit = live.permit();

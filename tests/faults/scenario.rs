@@ -269,6 +269,7 @@ async fn may_be_live(app: &App, person: &str, target: &str) -> bool {
         factors: Factors { first: FirstFactor::PublicKey, second: None },
         source: [127, 0, 0, 1].into(),
         open_sessions: &std::collections::HashMap::new(),
+        consent: None,
     };
     let now: DateTime<Utc> = app.clock.now();
     policy::decide(&question, &grants, now).is_ok()

@@ -60,7 +60,10 @@ impl Sallyport {
         let stop = CancellationToken::new();
         let target_keys = bastion_key(&app, Purpose::TargetKeys).await.unwrap();
         let target_keys = Arc::new(TargetKeys::new(&target_keys));
-        tokio::spawn(listeners.serve(ApiState { app, scan, bastion, target_keys }, stop.clone()));
+        tokio::spawn(listeners.serve(
+            ApiState { app, scan, bastion, target_keys, watches: tokio_util::task::TaskTracker::new() },
+            stop.clone(),
+        ));
         Self { folder, tcp, stop }
     }
 
