@@ -111,7 +111,7 @@ async fn what_is_run_in_a_shell_is_told_while_the_session_goes_on_and_a_password
     terminal.wait_for("ready> ").await;
     enter(&mut terminal, "echo 界面 | wc -m", "3\r\n").await;
     terminal.wait_for("ready> ").await;
-    enter(&mut terminal, "exit 3", "").await;
+    terminal.type_keys("exit 3\r").await;
     let (_, status) = terminal.finish().await;
 
     assert_eq!(status.code(), Some(3));
@@ -152,7 +152,7 @@ async fn a_shell_that_marks_its_prompts_says_how_commands_ended() {
     }
     enter(&mut terminal, "echo $i", "> ").await;
     enter(&mut terminal, "done", "ready> ").await;
-    enter(&mut terminal, "exit", "").await;
+    terminal.type_keys("exit\r").await;
     terminal.finish().await;
 
     let commands = ended(&scene).await;
