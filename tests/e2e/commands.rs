@@ -96,6 +96,7 @@ async fn what_is_run_in_a_shell_is_told_while_the_session_goes_on_and_a_password
     terminal.settle(Duration::from_millis(100)).await;
     terminal.type_keys("\r").await;
     terminal.wait_for("ready> ").await;
+    enter(&mut terminal, "", "ready> ").await; // a row of its own: `read -s` has printed none
     terminal.type_keys("\x1b[A\x1b[A").await; // the first one once more
     terminal.wait_for("echo one-$((1+1))").await;
     enter(&mut terminal, "", "one-2\r\n").await;
