@@ -96,6 +96,7 @@ async fn what_is_run_in_a_shell_is_told_while_the_session_goes_on_and_a_password
     terminal.settle(Duration::from_millis(100)).await;
     terminal.type_keys("\r").await;
     terminal.wait_for("ready> ").await;
+    enter(&mut terminal, "", "ready> ").await; // a row of its own: `read -s` has printed none
     terminal.type_keys("\x1b[A\x1b[A").await; // the first one once more
     terminal.wait_for("echo one-$((1+1))").await;
     enter(&mut terminal, "", "one-2\r\n").await;
@@ -111,7 +112,7 @@ async fn what_is_run_in_a_shell_is_told_while_the_session_goes_on_and_a_password
     terminal.wait_for("ready> ").await;
     enter(&mut terminal, "echo 界面 | wc -m", "3\r\n").await;
     terminal.wait_for("ready> ").await;
-    enter(&mut terminal, "exit 3", "").await;
+    terminal.type_keys("exit 3\r").await;
     let (_, status) = terminal.finish().await;
 
     assert_eq!(status.code(), Some(3));
@@ -152,7 +153,7 @@ async fn a_shell_that_marks_its_prompts_says_how_commands_ended() {
     }
     enter(&mut terminal, "echo $i", "> ").await;
     enter(&mut terminal, "done", "ready> ").await;
-    enter(&mut terminal, "exit", "").await;
+    terminal.type_keys("exit\r").await;
     terminal.finish().await;
 
     let commands = ended(&scene).await;

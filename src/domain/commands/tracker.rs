@@ -398,8 +398,16 @@ impl Tracker {
     fn take_running(&mut self, at: u64, line: Option<String>, screen: &Screen) {
         let claim = line.or_else(|| self.marks.claim.take());
         let seen = self.since_mark(screen);
-        let open = self.marks.open.take();
+        let mut open = self.marks.open.take();
         self.marks.end_line();
+        // A further line of it, whose echo came together with the mark.
+        if let (Some((command, _)), Some((text, is_cut))) = (&mut open, seen.as_deref().map(kept))
+            && text != command.text
+            && text.starts_with(&command.text)
+            && self.take_entered(&text).is_some()
+        {
+            (command.text, command.is_cut) = (text, is_cut);
+        }
         let claimed = claim.as_deref().map(kept);
         let command = match (open, claimed) {
             (Some((command, _)), None) => Some(command),

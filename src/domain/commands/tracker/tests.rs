@@ -229,6 +229,13 @@ fn a_command_of_several_lines_is_one_where_the_shell_marks() {
 }
 
 #[test]
+fn the_last_of_several_lines_may_come_together_with_the_mark() {
+    let commands = run(&[PROMPT, "=for i in 1; do", "<> ", ">done\r", "<done\r\n\x1b]133;C\x071\r\n\x1b]133;D;0\x07"]);
+    let told: Vec<_> = commands.iter().map(|c| (c.text.as_str(), c.exit_status)).collect();
+    assert_eq!(told, [("for i in 1; do\n> done", Some(0))]);
+}
+
+#[test]
 fn what_vs_codes_shell_claims_is_the_text_if_it_is_what_was_seen() {
     let prompt = "<\x1b]633;A\x07$ \x1b]633;B\x07";
     let commands = run(&[prompt, "=echo a; b", "<\x1b]633;E;echo a\\x3b b;n\x07\x1b]633;C\x07a\r\n\x1b]633;D;127\x07"]);
