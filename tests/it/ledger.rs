@@ -107,7 +107,9 @@ async fn whatever_is_changed_behind_the_bastion_is_found_and_named_by_the_comman
     let alice = bastion.person("alice").await;
     let _toy = bastion.toy("web-1").await;
     bastion.grant(&alice, "web-1").await;
-    bastion.ssh(&alice, "web-1").arg("head -c 60000 /dev/urandom").run().await.expect_success();
+    // Slowly: segments are cut where time goes on.
+    let command = "for n in $(seq 30); do head -c 700 /dev/urandom | base64; sleep 0.01; done";
+    bastion.ssh(&alice, "web-1").arg("-tt").arg(command).run().await;
     let manifest = manifest(&bastion).await;
     let recording = manifest.recordings[0].recording;
     look(&bastion).await;
