@@ -58,7 +58,7 @@ async fn a_session_leaves_a_manifest_that_says_what_was_there_and_under_which_ru
     let toy = bastion.toy("web-1").await;
     let grant = bastion.grant(&alice, "web-1").await;
     let sent = vec![b'x'; 100_000];
-    bastion.ssh(&alice, "web-1").arg("cat; printf two >&2; exit 7").input(&sent).run(&bastion, &config).await;
+    bastion.ssh(&alice, "web-1").arg("cat; printf two >&2; exit 7").input(&sent).run().await;
 
     let manifest = manifest(&bastion).await;
 
@@ -107,7 +107,9 @@ async fn whatever_is_changed_behind_the_bastion_is_found_and_named_by_the_comman
     let alice = bastion.person("alice").await;
     let _toy = bastion.toy("web-1").await;
     bastion.grant(&alice, "web-1").await;
-    bastion.ssh(&alice, "web-1").arg("head -c 60000 /dev/urandom").run(&bastion, &config).await.expect_success();
+    // Slowly: segments are cut where time goes on.
+    let command = "for n in $(seq 30); do head -c 700 /dev/urandom | base64; sleep 0.01; done";
+    bastion.ssh(&alice, "web-1").arg("-tt").arg(command).run().await;
     let manifest = manifest(&bastion).await;
     let recording = manifest.recordings[0].recording;
     look(&bastion).await;
@@ -161,7 +163,7 @@ async fn an_anchor_of_another_folder_is_brought_out_when_a_session_has_ended() {
     let alice = bastion.person("alice").await;
     let _toy = bastion.toy("web-1").await;
     bastion.grant(&alice, "web-1").await;
-    bastion.ssh(&alice, "web-1").arg("true").run(&bastion, &config).await.expect_success();
+    bastion.ssh(&alice, "web-1").arg("true").run().await.expect_success();
     manifest(&bastion).await;
     let anchors = Anchors::open(&LedgerSettings::default(), &bastion.app().blobs, "test").unwrap();
     let sealed = bastion.acts().await.iter().position(|act| matches!(act, Act::SessionSealed { .. })).unwrap() as u64;
