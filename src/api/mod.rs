@@ -8,6 +8,8 @@
 //! It knows neither SSH nor SQL: what has to be asked of a target (its host keys) is a function in [`ApiState`].
 
 pub mod access;
+mod assets;
+mod compress;
 pub mod error;
 mod extract;
 mod from_app;
@@ -21,17 +23,22 @@ pub mod bastion;
 pub mod files;
 pub mod grants;
 pub mod health;
+pub mod live;
 pub mod people;
 pub mod recordings;
 pub mod replay;
 pub mod requests;
 pub mod second_factors;
 pub mod sessions;
+pub mod sign_in;
 pub mod targets;
+pub mod tls;
 pub mod tokens;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod web_tests;
 
 use std::sync::Arc;
 
@@ -40,6 +47,7 @@ use sallyport_domain::target::{Address, HostKey};
 
 use crate::app::App;
 use crate::app::keys::TargetKeys;
+use crate::app::sign_in::SignIns;
 
 pub use listener::{ApiSettings, BindError, Listeners};
 pub use router::openapi;
@@ -64,6 +72,7 @@ pub struct ApiState {
     pub app: App,
     pub scan: Scan,
     pub bastion: Arc<bastion::Bastion>,
+    pub sign_ins: SignIns,
     /// What targets show through the bastion.
     pub target_keys: Arc<TargetKeys>,
 }

@@ -128,6 +128,8 @@ ids! {
     TokenId, 'k', "token";
     /// Somebody's wish for access.
     RequestId, 'q', "request";
+    /// One browser in which a person is signed in.
+    WebSessionId, 'w', "web session";
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ pub mod second_factors;
 pub mod sessions;
 pub mod targets;
 pub mod tokens;
+pub mod web_sessions;
 
 #[cfg(test)]
 pub(crate) mod testing;
