@@ -139,6 +139,12 @@ export const en = {
     gaps: "Gaps",
     gapsHint: "Something is missing in this recording; the player shows where.",
     chain: "Head of the hash chain",
+    sftp: "Files were carried here; what was done to each is listed.",
+    outcomes: { done: "done", failed: "failed", denied: "denied", interrupted: "interrupted" },
+    acts: {
+      upload: "upload", download: "download", transfer: "transfer", open: "open", look: "look", rename: "rename", remove: "remove", make_directory: "make folder", remove_directory: "remove folder",
+      set_attributes: "set attributes", symlink: "symbolic link", hardlink: "hard link", copy: "copy", unknown: "unknown", sync: "sync",
+    },
     file: { what: "What", path: "Path", size: "Size", result: "Result", at: "When", sha: "SHA-256" },
   },
   player: {

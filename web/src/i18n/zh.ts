@@ -140,6 +140,12 @@ export const zh: Dictionary = {
     gaps: "缺口",
     gapsHint: "此录像有缺失；播放器会显示位置。",
     chain: "哈希链的末端",
+    sftp: "此通道用于传输文件；对每个文件的操作如下。",
+    outcomes: { done: "完成", failed: "失败", denied: "被拒绝", interrupted: "中断" },
+    acts: {
+      upload: "上传", download: "下载", transfer: "传输", open: "打开", look: "查看", rename: "重命名", remove: "删除", make_directory: "创建目录", remove_directory: "删除目录",
+      set_attributes: "设置属性", symlink: "符号链接", hardlink: "硬链接", copy: "复制", unknown: "未知", sync: "同步",
+    },
     file: { what: "操作", path: "路径", size: "大小", result: "结果", at: "时间", sha: "SHA-256" },
   },
   player: {

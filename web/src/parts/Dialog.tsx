@@ -19,9 +19,12 @@ export function Dialog({ title, onClose, onSubmit, children, actions }: {
     if (shown === null) return;
     const before = document.activeElement;
     shown.showModal();
+    // The browser would begin with the button that closes it.
+    const first = shown.querySelector<HTMLElement>("form input:not([type=checkbox]), form textarea") ?? shown.querySelector<HTMLElement>("footer button");
+    first?.focus();
     return () => {
       shown.close();
-      if (before instanceof HTMLElement) before.focus();
+      if (before instanceof HTMLElement && before.isConnected) before.focus();
     };
   }, []);
   const submit = (event: FormEvent) => {
@@ -93,7 +96,7 @@ export function ReasonDialog({ title, hint, action, presets = [], busy, problem,
       <p>{hint}</p>
       <div className="field">
         <label htmlFor={id}>{t.reason}</label>
-        <input id={id} ref={field} autoFocus required maxLength={1000} autoComplete="off" aria-describedby={`${id}-hint`} />
+        <input id={id} ref={field} required maxLength={1000} autoComplete="off" aria-describedby={`${id}-hint`} />
         <span className="hint" id={`${id}-hint`}>
           {t.reasonHint}
         </span>

@@ -7,7 +7,7 @@ export interface Option {
   note?: string;
 }
 
-export function Suggest({ label, options, value, onChange, many = false, free = false, mono = true, autoFocus = false, hint, remove }: {
+export function Suggest({ label, options, value, onChange, many = false, free = false, mono = true, hint, remove }: {
   label: string;
   options: readonly Option[];
   value: readonly string[];
@@ -16,7 +16,6 @@ export function Suggest({ label, options, value, onChange, many = false, free = 
   /** Whether what is not suggested may be given too. */
   free?: boolean;
   mono?: boolean;
-  autoFocus?: boolean;
   hint?: string;
   /** How removing a chip is called. */
   remove?: string;
@@ -108,7 +107,6 @@ export function Suggest({ label, options, value, onChange, many = false, free = 
           autoComplete="off"
           autoCapitalize="off"
           spellCheck={false}
-          autoFocus={autoFocus}
           value={text}
           onChange={(event) => {
             setText(event.target.value);

@@ -63,7 +63,7 @@ export function Remaining({ from, until }: { from: string; until: string }) {
   if (now >= end) return <When at={until} />;
   const low = end - now < 30 * 60_000;
   return (
-    <span className="row">
+    <span className={css.rest}>
       <Meter share={(end - now) / (end - start)} low={low} />
       <span className={low ? "warn" : ""}>
         {t.left(span(end - now))}

@@ -64,7 +64,12 @@ export function Audit() {
               <tr key={event.id}>
                 <td className="wide mono muted">{number(event.seq)}</td>
                 <td className="muted">
-                  <When at={event.at} exact />
+                  <span className="wide">
+                    <When at={event.at} exact />
+                  </span>
+                  <span className="narrow">
+                    <When at={event.at} />
+                  </span>
                 </td>
                 <td className="cut">{event.actor_text}</td>
                 <td className={css.act}>

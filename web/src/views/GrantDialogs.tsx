@@ -99,7 +99,7 @@ function Extend({ grant, onClose }: { grant: Grant; onClose: () => void }) {
       <p>{t.grant.extendHint}</p>
       <div className="field">
         <label htmlFor={`${id}-by`}>{t.make.lasts}</label>
-        <input id={`${id}-by`} className="mono" value={text} autoFocus onChange={(event) => setText(event.target.value)} aria-describedby={`${id}-end`} />
+        <input id={`${id}-by`} className="mono" value={text} onChange={(event) => setText(event.target.value)} aria-describedby={`${id}-end`} />
         <span className={window ? "hint" : "bad"} id={`${id}-end`} role="status">
           {window ? t.make.ends(words.exact(window.until)) : t.make.notUnderstood}
         </span>

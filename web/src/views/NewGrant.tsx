@@ -103,7 +103,7 @@ function Form({ person, target, template, title, onClose }: Props & { template: 
     const made = make.data;
     const who = words.list(made.people.map((one) => one.name));
     return (
-      <Dialog title={t.make.done(who)} onClose={onClose} onSubmit={onClose} actions={<button type="submit" className="primary" autoFocus>{t.close}</button>}>
+      <Dialog key="done" title={t.make.done(who)} onClose={onClose} onSubmit={onClose} actions={<button type="submit" className="primary">{t.close}</button>}>
         {made.people.map((one) => (
           <div key={one.id} className="field">
             <span className="label">{one.name}</span>
@@ -145,7 +145,7 @@ function Form({ person, target, template, title, onClose }: Props & { template: 
         </>
       }
     >
-      <Suggest label={t.make.person} options={people_options} value={names} onChange={setNames} many mono={false} autoFocus remove={t.cancel} />
+      <Suggest label={t.make.person} options={people_options} value={names} onChange={setNames} many mono={false} remove={t.cancel} />
       <div>
         <Suggest label={t.make.targets} options={target_options} value={targets} onChange={setTargets} many free hint={t.make.targetsHint} remove={t.cancel} />
         {targets.length > 0 && preview.data ? (

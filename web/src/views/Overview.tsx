@@ -122,7 +122,7 @@ function FirstDay({ targets, people }: { targets: number; people: number }) {
   const { t } = useWords();
   const steps = [
     { name: t.overviewPage.step1, done: targets > 0, command: "sallyport target add web-1 10.0.0.7 --login root", to: "/targets" as const },
-    { name: t.overviewPage.step2, done: people > 0, command: "sallyport person add li.wei --role engineer --key @li.wei.pub", to: "/people" as const },
+    { name: t.overviewPage.step2, done: people > 0, command: "sallyport person add li.wei --role engineer --key li.wei.pub", to: "/people" as const },
     { name: t.overviewPage.step3, done: false, command: "sallyport grant new li.wei web-1 --login root --for 4h --reason INC-7", to: "/grants" as const },
   ];
   return (

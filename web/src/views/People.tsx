@@ -244,7 +244,7 @@ function Add({ onClose }: { onClose: () => void }) {
     >
       <div className="field">
         <label htmlFor={`${id}-name`}>{t.person.name}</label>
-        <input id={`${id}-name`} autoFocus autoCapitalize="off" value={name} onChange={(event) => setName(event.target.value)} />
+        <input id={`${id}-name`} autoCapitalize="off" value={name} onChange={(event) => setName(event.target.value)} />
       </div>
       <div className="field">
         <label htmlFor={`${id}-org`}>{t.person.organisation}</label>

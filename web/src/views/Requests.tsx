@@ -199,7 +199,7 @@ function ChangeDialog({ request, busy, error, onClose, onApprove }: { request: R
       </p>
       <div className="field">
         <label htmlFor={`${id}-for`}>{t.make.lasts}</label>
-        <input id={`${id}-for`} className="mono" autoFocus value={lasts} onChange={(event) => setLasts(event.target.value)} aria-describedby={`${id}-end`} />
+        <input id={`${id}-for`} className="mono" value={lasts} onChange={(event) => setLasts(event.target.value)} aria-describedby={`${id}-end`} />
         <span id={`${id}-end`} className={window ? "hint" : "bad"} role="status">
           {window ? t.make.ends(words.exact(window.until)) : t.make.notUnderstood}
         </span>

@@ -96,6 +96,11 @@ function Shown({ session }: { session: Detail }) {
                   onMoment={(moment) => go({ ch: recording.channel, t: moment })}
                   onLive={(live) => go({ ch: recording.channel, live })}
                 />
+              ) : recording.kind === "subsystem" ? (
+                <div className={css.carried}>
+                  <p className="muted">{t.session.sftp}</p>
+                  <Files session={session} of={recording.id} onMoment={(one, at) => go({ ch: one.channel, t: at, live: false })} />
+                </div>
               ) : (
                 <Output key={recording.id} recording={recording} />
               )}
@@ -171,12 +176,13 @@ function Channels({ session, chosen, onChoose }: { session: Detail; chosen: Reco
 
 const ARROWS = { upload: "↑", download: "↓" } as const;
 
-function Files({ session, onMoment }: { session: Detail; onMoment: (recording: Recording, at: number) => void }) {
+function Files({ session, of, onMoment }: { session: Detail; of?: string; onMoment: (recording: Recording, at: number) => void }) {
   const { t, bytes } = useWords();
   const files = useQuery(filesQuery(session.id, session.state !== "ended"));
   if (files.error) return <ProblemView error={files.error} retry={() => void files.refetch()} />;
   if (!files.data) return <Loading />;
-  if (files.data.items.length === 0) {
+  const items = files.data.items.filter((file) => of === undefined || file.recording === of);
+  if (items.length === 0) {
     return (
       <div className={css.none}>
         <h2>{t.session.noFiles}</h2>
@@ -186,14 +192,14 @@ function Files({ session, onMoment }: { session: Detail; onMoment: (recording: R
   }
   return (
     <ul className={css.files}>
-      {files.data.items.map((file) => {
+      {items.map((file) => {
         const recording = session.recordings.find((one) => one.id === file.recording);
         return (
           <li key={file.seq}>
             <span className="row">
               <span aria-hidden="true">{file.direction ? ARROWS[file.direction] : "·"}</span>
-              <span className="tag">{file.direction ?? file.what}</span>
-              <span className={file.result === "done" ? "ok" : "bad"}>{file.result}</span>
+              <span className="tag">{t.session.acts[file.direction ?? file.what]}</span>
+              <span className={file.result === "done" ? "ok" : "bad"}>{t.session.outcomes[file.result]}</span>
               <span className="grow" />
               {file.bytes != null ? <span className="muted">{bytes(file.bytes)}</span> : null}
             </span>
@@ -205,7 +211,7 @@ function Files({ session, onMoment }: { session: Detail; onMoment: (recording: R
             {file.sha256 ? <code className={`faint ${css.hash}`}>{file.sha256}</code> : null}
             <span className="row">
               <When at={file.at} exact />
-              {recording ? (
+              {recording?.cols ? (
                 <button type="button" className="quiet" onClick={() => onMoment(recording, Math.max(0, (Date.parse(file.at) - Date.parse(recording.started_at)) / 1000))}>
                   {clockTime((Date.parse(file.at) - Date.parse(recording.started_at)) / 1000)}
                 </button>

@@ -219,7 +219,7 @@ function Add({ onClose }: { onClose: () => void }) {
     >
       <div className="field">
         <label htmlFor={`${id}-name`}>{t.target.name}</label>
-        <input id={`${id}-name`} className="mono" autoFocus autoCapitalize="off" value={name} onChange={(event) => setName(event.target.value)} />
+        <input id={`${id}-name`} className="mono" autoCapitalize="off" value={name} onChange={(event) => setName(event.target.value)} />
       </div>
       <div className="field">
         <label htmlFor={`${id}-address`}>{t.target.address}</label>
