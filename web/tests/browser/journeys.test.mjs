@@ -123,7 +123,7 @@ describe("a live session", () => {
 });
 
 describe("a grant", () => {
-  it("is made with five keystrokes after the person's name, and revoked", async () => {
+  it("is made from the keyboard alone, and revoked", async () => {
     const { page, context, wrongs } = await openPage(browser, demo);
     await signIn(page, demo, "/grants");
     await page.getByRole("heading", { name: "Grants" }).waitFor();

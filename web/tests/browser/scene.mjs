@@ -59,7 +59,8 @@ export async function cli(demo, args) {
   run.stdout.setEncoding("utf8").on("data", (text) => (said += text));
   const code = await new Promise((resolve) => run.on("close", resolve));
   if (code !== 0) throw new Error(`sallyport ${args.join(" ")} failed`);
-  return JSON.parse(said);
+  const answer = JSON.parse(said);
+  return answer.items ?? answer;
 }
 
 export async function startBrowser() {
