@@ -105,6 +105,9 @@ enum Measure {
     ExecUp,
     SftpGet,
     SftpPut,
+    /// The same against SFTP that Sallyport takes for any program's bytes.
+    SftpGetFollowed,
+    SftpPutFollowed,
     Flood,
     EchoP50,
     EchoP99,
@@ -115,6 +118,9 @@ enum Measure {
     IdleMemory,
     BytesAtRest,
 }
+
+/// An SFTP server that Sallyport does not know for one.
+const OPAQUE_SFTP: &str = "sh -c 'exec /usr/lib/openssh/sftp-server'";
 
 /// What Sallyport is to reach, compared with the other routes in the same run.
 enum Goal {
@@ -128,6 +134,8 @@ enum Goal {
     AboveJump(f64),
     /// At most so much, by itself.
     AtMost(f64),
+    /// At least so much, by itself.
+    AtLeast(f64),
 }
 
 impl Measure {
@@ -137,6 +145,7 @@ impl Measure {
             Self::EchoP50 | Self::EchoP99 | Self::Login | Self::CpuPerLogin => "ms",
             Self::Logins => "1/s",
             Self::CpuPerGib => "s/GiB",
+            Self::SftpGetFollowed | Self::SftpPutFollowed => "× opaque",
             Self::IdleMemory => "KB",
             Self::BytesAtRest => "of printed",
         }
@@ -145,6 +154,7 @@ impl Measure {
     fn goal(self) -> Goal {
         match self {
             Self::ExecDown | Self::ExecUp | Self::SftpGet | Self::SftpPut => Goal::Speed { jump: 1.5, direct: 0.65 },
+            Self::SftpGetFollowed | Self::SftpPutFollowed => Goal::AtLeast(0.9),
             Self::Flood | Self::Logins => Goal::Speed { jump: 1.0, direct: 0.0 },
             Self::EchoP50 => Goal::Above { direct: 0.3 },
             Self::EchoP99 => Goal::Slower { jump: 1.0 },
@@ -164,7 +174,9 @@ impl Measure {
             }
             Self::EchoP50 => Some(Goal::AboveJump(0.2)),
             Self::Login => Some(Goal::Slower { jump: 0.85 }),
-            Self::Flood
+            Self::SftpGetFollowed
+            | Self::SftpPutFollowed
+            | Self::Flood
             | Self::EchoP99
             | Self::Logins
             | Self::CpuPerGib
@@ -187,6 +199,7 @@ impl Goal {
             Self::Above { direct: more } => (format!("≤ direct + {more}"), direct.map(|direct| own <= direct + more)),
             Self::AboveJump(more) => (format!("≤ jump + {more}"), jump.map(|jump| own <= jump + more)),
             Self::AtMost(limit) => (format!("≤ {limit}"), Some(own <= limit)),
+            Self::AtLeast(limit) => (format!("≥ {limit}"), Some(own >= limit)),
         }
     }
 }
@@ -409,11 +422,19 @@ impl Bench {
                 settle();
                 figures.add(Measure::ExecUp, route, speed(took, self.bytes));
             }
-            for (measure, verb) in [(Measure::SftpGet, "get"), (Measure::SftpPut, "put")] {
-                if wants(measure) {
-                    let took = self.sftp(route, verb);
+            for (measure, verb, followed) in [
+                (Measure::SftpGet, "get", Measure::SftpGetFollowed),
+                (Measure::SftpPut, "put", Measure::SftpPutFollowed),
+            ] {
+                if wants(measure) || wants(followed) {
+                    let took = self.sftp(route, verb, "sftp");
                     settle();
                     figures.add(measure, route, speed(took, self.bytes));
+                    if own.is_some() {
+                        let opaque = self.sftp(route, verb, OPAQUE_SFTP);
+                        settle();
+                        figures.add(followed, route, opaque.as_secs_f64() / took.as_secs_f64());
+                    }
                 }
             }
             if wants(Measure::Flood) || wants(Measure::BytesAtRest) {
@@ -475,12 +496,15 @@ impl Bench {
         start.elapsed()
     }
 
-    fn sftp(&self, route: Route, verb: &str) -> Duration {
+    /// Moves the payload with a server that is a subsystem, or a command if there is a slash in it.
+    fn sftp(&self, route: Route, verb: &str, server: &str) -> Duration {
         let (from, to) = (&self.payload, self.folder.path().join("copy"));
         let batch = self.folder.path().join("batch");
         std::fs::write(&batch, format!("{verb} {} {}\n", from.display(), to.display())).expect("a batch");
         let start = Instant::now();
-        let output = self.client("sftp").arg("-q").arg("-b").arg(&batch).arg(route.host()).output().expect("sftp");
+        let mut client = self.client("sftp");
+        client.arg("-q").arg("-s").arg(server).arg("-b").arg(&batch).arg(route.host());
+        let output = client.output().expect("sftp");
         let took = start.elapsed();
         assert!(output.status.success(), "{route:?} sftp {verb}: {}", String::from_utf8_lossy(&output.stderr));
         let size = std::fs::metadata(&to).expect("the copy").len();

@@ -223,9 +223,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
     }
 }
 
-/// Runs a server, on as many threads as there are cores.
+/// Runs a server, on as many threads as there are cores, and on two at least: one may have to wait for the journals' disk.
 fn serve_on(server: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(server)
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    tokio::runtime::Builder::new_multi_thread().worker_threads(cores.max(2)).enable_all().build()?.block_on(server)
 }
 
 /// Runs a client command; one thread is enough for it.

@@ -7,9 +7,9 @@ use std::{io, thread};
 use tokio::sync::oneshot;
 use tracing::debug;
 
-/// How much the threads give way (nice value). At 5 a thread gets a third of what one of those who carry bytes gets when
+/// How much the threads give way (nice value). At 10 a thread gets a tenth of what one of those who carry bytes gets when
 /// both want the same core, and everything when nobody else wants it.
-const NICENESS: i32 = 5;
+const NICENESS: i32 = 10;
 
 type Job = Box<dyn FnOnce() + Send>;
 

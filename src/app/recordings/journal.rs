@@ -9,15 +9,19 @@
 //! a file's name says where it starts, and a file goes when everything in it is at rest elsewhere. Each file begins with
 //! the journal's header, for the first one may be gone when it is needed.
 //!
-//! All writing is done by one thread, [`Disk`], and all flushing by another: a slow disk stalls those who wait for
-//! their record, never the runtime. Whoever waits holds at most one batch, so the queue is bounded by its users.
+//! A slow disk stalls those who wait for their record, never the runtime: flushing has a thread, and of all that want to
+//! write, one at a time does it where it is (which costs a record of a key-stroke microseconds, where waking a thread and
+//! being woken by it costs a tenth of a millisecond), and the others leave it to the thread of [`Disk`]. So a disk that
+//! hangs holds one of the runtime's threads, of which there are at least two. Whoever waits holds at most one batch, so the
+//! queue is bounded by its users.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, mpsc};
+use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -63,6 +67,10 @@ pub enum JournalWriteError {
 #[derive(Clone)]
 pub struct Disk {
     jobs: mpsc::Sender<Job>,
+    durability: Durability,
+    dirty: Dirty,
+    /// Held by the one that writes on the runtime.
+    turn: Arc<Mutex<()>>,
 }
 
 struct Job {
@@ -85,30 +93,43 @@ pub struct Journal {
     dir: PathBuf,
     header: String,
     started: Instant,
-    state: Mutex<State>,
-    /// Set by the flusher, which has no one to tell.
-    flush_failed: AtomicBool,
+    /// Locked while the disk writes, so not for those who must not wait for it.
+    tail: Mutex<Tail>,
+    /// Behind the last whole record.
+    end: AtomicU64,
+    /// Whether it waits for the flusher.
+    dirty: AtomicBool,
+    failure: Mutex<Option<String>>,
 }
 
-struct State {
+struct Tail {
     file: Arc<File>,
     /// The position of the file's first record.
     file_start: u64,
     /// Behind the last whole record.
     end: u64,
     last_at: u64,
-    failure: Option<String>,
 }
 
-type Dirty = Arc<Mutex<HashMap<PathBuf, (Arc<Journal>, Arc<File>)>>>;
+impl Tail {
+    /// Whether the next record goes into a new file.
+    fn is_full(&self) -> bool {
+        self.end - self.file_start >= FILE_BYTES
+    }
+}
+
+/// Journals that were written since they were last flushed.
+type Dirty = Arc<Mutex<Vec<Arc<Journal>>>>;
 
 impl Disk {
     /// Starts the threads.
     pub fn start(durability: Durability, flush_interval: Duration) -> io::Result<Self> {
         let (jobs, queue) = mpsc::channel();
         let dirty = Dirty::default();
-        let written = dirty.clone();
-        thread::Builder::new().name("journal".to_owned()).spawn(move || write_jobs(&queue, durability, &written))?;
+        let thread_dirty = dirty.clone();
+        thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || write_jobs(&queue, durability, &thread_dirty))?;
         if durability == Durability::Process {
             let weak = Arc::downgrade(&dirty);
             thread::Builder::new().name("journal-flush".to_owned()).spawn(move || {
@@ -119,12 +140,19 @@ impl Disk {
                 }
             })?;
         }
-        Ok(Self { jobs })
+        Ok(Self { jobs, durability, dirty, turn: Arc::default() })
     }
 
     /// Appends `bodies` (at most [`MOST_FRAMES`]) as one write. When it returns, they are as durable as was configured.
     /// Not cancel-safe in the sense that matters: a dropped call may or may not have been written.
     pub async fn append(&self, journal: &Arc<Journal>, bodies: Vec<Body>) -> Result<Written, JournalWriteError> {
+        if self.durability == Durability::Process {
+            // What this task has woken goes first: it might wait for this thread alone.
+            stand_back().await;
+            if let Some(written) = self.append_here(journal, &bodies) {
+                return written;
+            }
+        }
         let (done, answer) = oneshot::channel();
         let job = Job { journal: journal.clone(), bodies, done };
         self.jobs.send(job).map_err(|_| JournalWriteError::Stopped)?;
@@ -132,22 +160,42 @@ impl Disk {
     }
 }
 
+impl Disk {
+    /// Writes on the calling thread, unless another one is at that, or the journal is being written, or its next write
+    /// flushes.
+    fn append_here(&self, journal: &Arc<Journal>, bodies: &[Body]) -> Option<Result<Written, JournalWriteError>> {
+        let _turn = try_lock(&self.turn)?;
+        let mut tail = try_lock(&journal.tail)?;
+        (!tail.is_full()).then(|| journal.write_and_remember(&mut tail, bodies, &self.dirty))
+    }
+}
+
+/// Lets the tasks that are ready on this thread run first.
+async fn stand_back() {
+    let mut stood_back = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut stood_back, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 fn write_jobs(queue: &mpsc::Receiver<Job>, durability: Durability, dirty: &Dirty) {
     while let Ok(job) = queue.recv() {
         match durability {
             Durability::Process => {
-                let result = job.journal.write(&job.bodies);
-                if result.is_ok() {
-                    let file = job.journal.state().file.clone();
-                    lock(dirty).insert(job.journal.dir.clone(), (job.journal.clone(), file));
-                }
+                let result = job.journal.write_and_remember(&mut lock(&job.journal.tail), &job.bodies, dirty);
                 let _ = job.done.send(result); // whoever no longer waits has ended
             }
             Durability::Power => {
                 // Everything that waits by now shares one flush of each file.
                 let mut group = vec![job];
                 group.extend(queue.try_iter().take(255));
-                let written: Vec<_> = group.iter().map(|job| job.journal.write(&job.bodies)).collect();
+                let written: Vec<_> =
+                    group.iter().map(|job| job.journal.write(&mut lock(&job.journal.tail), &job.bodies)).collect();
                 let mut flushed: HashMap<&Path, Result<(), JournalWriteError>> = HashMap::new();
                 for job in &group {
                     flushed.entry(&job.journal.dir).or_insert_with(|| job.journal.flush());
@@ -168,11 +216,11 @@ fn write_jobs(queue: &mpsc::Receiver<Job>, durability: Durability, dirty: &Dirty
 }
 
 fn flush(dirty: &Dirty) {
-    let files = std::mem::take(&mut *lock(dirty));
-    for (journal, file) in files.into_values() {
-        if let Err(error) = file.sync_data() {
+    let journals = std::mem::take(&mut *lock(dirty)); // and unlocked: who writes locks its journal first, then this
+    for journal in journals {
+        journal.dirty.store(false, Ordering::Release);
+        if let Err(error) = journal.flush() {
             error!(%error, journal = %journal.dir.display(), "The journal could not be flushed; its session ends.");
-            journal.flush_failed.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -186,10 +234,12 @@ impl Journal {
             dir,
             header: header.to_owned(),
             started: Instant::now(),
-            state: Mutex::new(State { file: Arc::new(file), file_start: 0, end: 0, last_at: 0, failure: None }),
-            flush_failed: AtomicBool::new(false),
+            tail: Mutex::new(Tail { file: Arc::new(file), file_start: 0, end: 0, last_at: 0 }),
+            end: AtomicU64::new(0),
+            dirty: AtomicBool::new(false),
+            failure: Mutex::default(),
         };
-        journal.write(&[Body::Header(header.to_owned())]).map_err(io::Error::other)?;
+        journal.write(&mut lock(&journal.tail), &[Body::Header(header.to_owned())]).map_err(io::Error::other)?;
         Ok(Arc::new(journal))
     }
 
@@ -205,61 +255,66 @@ impl Journal {
 
     /// Behind the last whole record.
     pub fn end(&self) -> u64 {
-        self.state().end
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
+        self.end.load(Ordering::Acquire)
     }
 
     /// Lets every later append fail: whoever carries the journal to rest cannot go on.
     pub fn fail(&self, why: &str) {
-        self.state().failure.get_or_insert_with(|| why.to_owned());
+        lock(&self.failure).get_or_insert_with(|| why.to_owned());
     }
 
     /// Whether appends fail.
     pub fn has_failed(&self) -> bool {
-        self.state().failure.is_some() || self.flush_failed.load(Ordering::Relaxed)
+        lock(&self.failure).is_some()
     }
 
     fn flush(&self) -> Result<(), JournalWriteError> {
-        let file = self.state().file.clone();
+        let file = lock(&self.tail).file.clone();
         file.sync_data().map_err(|error| {
-            self.state().failure.get_or_insert(error.to_string());
+            self.fail(&error.to_string());
             JournalWriteError::Disk(error.to_string())
         })
     }
 
-    fn write(&self, bodies: &[Body]) -> Result<Written, JournalWriteError> {
-        let mut state = self.state();
-        if self.flush_failed.load(Ordering::Relaxed) {
-            state.failure.get_or_insert_with(|| "the disk did not take a flush".to_owned());
+    fn write_and_remember(
+        self: &Arc<Self>,
+        tail: &mut Tail,
+        bodies: &[Body],
+        dirty: &Dirty,
+    ) -> Result<Written, JournalWriteError> {
+        let written = self.write(tail, bodies)?;
+        if !self.dirty.swap(true, Ordering::AcqRel) {
+            lock(dirty).push(self.clone());
         }
-        if let Some(failure) = &state.failure {
+        Ok(written)
+    }
+
+    fn write(&self, tail: &mut Tail, bodies: &[Body]) -> Result<Written, JournalWriteError> {
+        if let Some(failure) = &*lock(&self.failure) {
             return Err(JournalWriteError::Failed(failure.clone()));
         }
-        let outcome = self.write_to(&mut state, bodies);
+        let outcome = self.write_to(tail, bodies);
         outcome.map_err(|error| {
             // A torn record must not be followed by others; the disk may be full, but truncating needs no room.
-            let keep = MAGIC.len() as u64 + state.end - state.file_start;
-            if let Err(error) = state.file.set_len(keep) {
+            let keep = MAGIC.len() as u64 + tail.end - tail.file_start;
+            if let Err(error) = tail.file.set_len(keep) {
                 debug!(%error, "A torn record could not be cut off; recovery will stop at it.");
             }
-            state.failure = Some(error.to_string());
+            self.fail(&error.to_string());
             JournalWriteError::Disk(error.to_string())
         })
     }
 
-    fn write_to(&self, state: &mut State, bodies: &[Body]) -> io::Result<Written> {
+    fn write_to(&self, tail: &mut Tail, bodies: &[Body]) -> io::Result<Written> {
         let mut header = None;
-        if state.end - state.file_start >= FILE_BYTES {
+        if tail.is_full() {
             // What the old file holds is flushed before anything is in the new one, or a flush could miss it.
-            state.file.sync_data()?;
-            state.file = Arc::new(open_file(&self.dir, state.end)?);
-            state.file_start = state.end;
+            tail.file.sync_data()?;
+            tail.file = Arc::new(open_file(&self.dir, tail.end)?);
+            tail.file_start = tail.end;
             header = Some(Body::Header(self.header.clone()));
         }
-        let at = self.elapsed_us().max(state.last_at);
+        let at = self.elapsed_us().max(tail.last_at);
         let bodies = header.iter().chain(bodies);
         let bodies: Vec<(u8, Bytes)> = bodies.map(|body| (body.kind(), body.to_bytes())).collect();
         let heads: Vec<[u8; RECORD_HEAD_BYTES]> =
@@ -271,10 +326,11 @@ impl Journal {
             slices.push(IoSlice::new(body));
             total += head.len() + body.len();
         }
-        write_all_vectored(&mut &*state.file, &mut slices)?;
-        state.end += total as u64;
-        state.last_at = at;
-        Ok(Written { end: state.end, at })
+        write_all_vectored(&mut &*tail.file, &mut slices)?;
+        tail.end += total as u64;
+        tail.last_at = at;
+        self.end.store(tail.end, Ordering::Release);
+        Ok(Written { end: tail.end, at })
     }
 }
 
@@ -478,6 +534,15 @@ fn take(bytes: &mut Bytes, position: u64) -> Result<Option<(Frame, usize)>, Jour
     journal::take_record(bytes).map_err(|source| JournalReadError::Damaged { position, source })
 }
 
+/// Locks without waiting; `None` if another thread has it.
+fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // What is inside is whole after every statement, so a panic elsewhere leaves it usable.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -528,6 +593,28 @@ mod tests {
         }
     }
 
+    #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+    async fn many_who_write_at_once_while_it_is_flushed_lose_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::start(Durability::Process, Duration::ZERO).unwrap();
+        let journals = [0, 1].map(|number| Journal::create(dir.path().join(format!("r-{number}")), "{}").unwrap());
+        let mut writers = tokio::task::JoinSet::new();
+        for number in 0..6 {
+            let (disk, journal) = (disk.clone(), journals[number % 2].clone());
+            writers.spawn(async move {
+                for _ in 0..500 {
+                    disk.append(&journal, vec![output(vec![b'x'; 10])]).await.unwrap();
+                }
+            });
+        }
+        tokio::time::timeout(Duration::from_secs(60), writers.join_all()).await.expect("they wait for each other");
+        for journal in journals {
+            let mut frames = Vec::new();
+            JournalReader::new(journal.dir().to_owned(), 0).read(journal.end(), 1 << 20, &mut frames).unwrap();
+            assert_eq!(without_headers(&frames).count(), 1500);
+        }
+    }
+
     #[tokio::test]
     async fn files_go_once_everything_in_them_is_elsewhere_and_reading_goes_on_behind_them() {
         let dir = tempfile::tempdir().unwrap();
@@ -566,7 +653,7 @@ mod tests {
         let journal = Journal::create(dir.path().join("r-1"), "{}").unwrap();
         disk.append(&journal, vec![output(vec![b'x'; 100])]).await.unwrap();
         // "/dev/full" is a disk without room.
-        journal.state().file = Arc::new(OpenOptions::new().append(true).open("/dev/full").unwrap());
+        lock(&journal.tail).file = Arc::new(OpenOptions::new().append(true).open("/dev/full").unwrap());
         let append = || disk.append(&journal, vec![output(vec![b'y'; 100])]);
         assert!(matches!(append().await, Err(JournalWriteError::Disk(_))));
         assert!(matches!(append().await, Err(JournalWriteError::Failed(_))));
