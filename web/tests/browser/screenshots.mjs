@@ -10,13 +10,15 @@ const demo = await startDemo();
 const browser = await startBrowser();
 let live;
 try {
+  // What the pictures show is made up: nothing of the machine that they are taken on.
+  const prompt = "PS1='[root@gpu-a-017 fw]# '; cd $(mktemp -d); clear";
   const work = [
-    "PS1='[root@gpu-a-017 ~]# '; clear", "uname -sr; uptime", "df -h / | cat", "for i in $(seq 1 40); do printf 'firmware block %02d/40 written\\n' $i; sleep 0.05; done",
-    "sha256sum /etc/hostname", "sleep 3", "ls -la --color=always / | head -20", "echo done; exit",
+    prompt, "for i in 0 1 2 3; do printf 'nvswitch%d  2.16.4  \\033[33mupdate available: 2.17.0\\033[m\\n' $i; done", "systemctl() { echo \"$2 stopped\"; }; systemctl stop slurmd",
+    "for i in $(seq 1 24); do printf 'nvswitch0: block %02d/24 written\\n' $i; sleep 0.06; done", "sleep 4", "printf '\\033[32mnvswitch0  2.17.0  verified\\033[m\\n'", "exit",
   ];
   await ssh(demo, { typed: work, pause: 700 }).ended;
-  await ssh(demo, { command: ["ls -l /etc | head -30"], terminal: false }).ended;
-  live = ssh(demo, { typed: ["PS1='[root@gpu-a-017 ~]# '; clear", "ls --color=always /; uptime"] });
+  await ssh(demo, { command: ["for i in 1 2 3 4; do echo \"node $i: 8 GPUs, 0 errors\"; done"], terminal: false }).ended;
+  live = ssh(demo, { typed: [prompt, "for i in 0 1 2 3; do printf 'nvswitch%d  2.17.0  \\033[32mok\\033[m\\n' $i; done"] });
   await live.typing;
   let sessions = [];
   await until(async () => (sessions = await cli(demo, ["session", "ls"])).length >= 3, 20_000, () => JSON.stringify(sessions));
