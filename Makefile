@@ -31,7 +31,7 @@ web-check: web/node_modules/.package-lock.json ## The web app: types, lint, unit
 	cd web && npm run --silent check && npm run --silent build -- ../target/web
 
 web-test: web/node_modules/.package-lock.json deps ## The web app in Chromium, against the built program
-	SALLYPORT_WEB=require $(CARGO) build
+	$(CARGO) build
 	cd web && npm run --silent browser
 
 web/node_modules/.package-lock.json: web/package-lock.json
