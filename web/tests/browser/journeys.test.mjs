@@ -74,6 +74,27 @@ describe("replay", () => {
     await context.close();
   });
 
+  it("skips idle time, and goes on from the same place at another speed", async () => {
+    const { page, context, wrongs } = await openPage(browser, demo);
+    await signIn(page, demo, `/sessions/${shellSession}?ch=1&t=0`);
+    await hasText(page, "");
+    const slider = page.getByRole("slider", { name: "Position" });
+    const at = async () => Number(await slider.getAttribute("aria-valuenow"));
+    await until(async () => Number(await slider.getAttribute("aria-valuemax")) > 4, 5000, () => "the recording has no length");
+    const duration = Number(await slider.getAttribute("aria-valuemax"));
+    const started = Date.now();
+    await page.getByRole("button", { name: "Play" }).click();
+    await page.getByRole("button", { name: "Pause" }).waitFor();
+    await until(async () => (await at()) >= 1, 5000, () => "it does not play");
+    const before = await at();
+    await page.getByRole("button", { name: "2×" }).click();
+    assert.ok((await at()) >= before, "another speed begins where the one before was");
+    await page.getByRole("button", { name: "Play" }).waitFor({ timeout: duration * 1000 });
+    assert.ok((Date.now() - started) / 1000 < duration - 1.5, "four idle seconds were skipped");
+    assert.deepEqual(await wrongs(), []);
+    await context.close();
+  });
+
   it("obeys nothing that a hostile target printed", async () => {
     const { page, context, wrongs } = await openPage(browser, demo);
     await signIn(page, demo, `/sessions/${hostileSession}?ch=1&t=0`);
