@@ -60,6 +60,7 @@ export function Suggest({ label, options, value, onChange, many = false, free = 
     else if (many) setText("");
   };
   const onKeyDown = (event: KeyboardEvent) => {
+    if (event.nativeEvent.isComposing) return; // the key belongs to the input method
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {
       event.preventDefault();
       setOpen(true);

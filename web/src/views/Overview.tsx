@@ -22,13 +22,15 @@ export function Overview() {
   const health = useQuery(healthQuery);
   const targets = useQuery(targetsQuery);
   const people = useQuery(peopleQuery);
+  // A quiet day is not the first one.
+  const ever = useQuery({ ...grantsQuery("all"), enabled: grants.data?.items.length === 0 });
 
   if (grants.error && !grants.data) return <ProblemView error={grants.error} retry={() => void grants.refetch()} />;
   if (!grants.data || !live.data || !requests.data || !targets.data || !people.data) return <Loading />;
   const sessions = live.data.items;
   const soon = grants.data.items.filter((grant) => Date.parse(grant.not_after) - now < HOUR).sort((a, b) => Date.parse(a.not_after) - Date.parse(b.not_after));
   const engineers = people.data.items.filter((person) => person.roles.includes("engineer"));
-  const isFirstDay = targets.data.items.length === 0 || engineers.length === 0 || (grants.data.items.length === 0 && sessions.length === 0);
+  const isFirstDay = targets.data.items.length === 0 || engineers.length === 0 || ever.data?.items.length === 0;
   return (
     <div className={css.page}>
       <h1 className="hidden-text">{t.overview}</h1>
