@@ -7,24 +7,36 @@ BENCH ?=
 TEST ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint fmt deps bench audit
+.PHONY: help demo test check lint fmt deps bench audit web-check web-test
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 demo: ## Build Sallyport and try it: a bastion, a target, a person and a grant, nothing else needed
 	$(CARGO) run --release --quiet -- demo
 
 test: deps check ## Everything CI asks: installs what it lacks if it may, checks the code, runs all tests
 	$(CARGO) test --workspace $(TEST)
+	$(MAKE) web-test
 
-check: ## What a reviewer would ask: formatting, clippy, the core built alone, licences and sources
+check: web-check ## What a reviewer would ask: formatting, clippy, the core built alone, licences and sources, the web app
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) check --package sallyport-domain
 	@if $(CARGO) deny --version >/dev/null 2>&1; \
 	then $(CARGO) deny check bans licenses sources; \
 	else echo "cargo-deny is not installed: licences and sources were not checked (cargo install --locked cargo-deny)"; fi
+
+web-check: web/node_modules/.package-lock.json ## The web app: types, lint, unit tests, the budget of JavaScript
+	cd web && npm run --silent check && npm run --silent build -- ../target/web
+
+web-test: web/node_modules/.package-lock.json deps ## The web app in Chromium, against the built program
+	$(CARGO) build
+	cd web && npm run --silent browser
+
+web/node_modules/.package-lock.json: web/package-lock.json
+	cd web && npm ci --no-audit --no-fund
+	@touch $@
 
 lint: check ## The same as check
 

@@ -182,6 +182,8 @@ impl Config {
             ("ssh.keepalive", Some(self.ssh.keepalive)),
             ("ssh.idle_timeout", self.ssh.idle_timeout),
             ("database.acquire_timeout", Some(self.database.acquire_timeout)),
+            ("api.sign_in_idle", Some(self.api.sign_in_idle)),
+            ("api.sign_in_longest", Some(self.api.sign_in_longest)),
             ("recording.flush_interval", Some(self.recording.flush_interval)),
             ("recording.ship_interval", Some(self.recording.ship_interval)),
             ("recording.segment_time", Some(self.recording.segment_time)),
@@ -202,7 +204,13 @@ impl Config {
             fault("recording.segment_bytes", "must be at least 4KiB");
         }
         if self.api.listen.is_some_and(|address| !address.ip().is_loopback()) {
-            fault("api.listen", "must be a loopback address: put a proxy that speaks TLS in front");
+            fault(
+                "api.listen",
+                "must be a loopback address: use `https_listen`, or put a proxy that speaks TLS in front",
+            );
+        }
+        if self.api.certificate_file.is_some() != self.api.key_file.is_some() {
+            fault("api", "`certificate_file` and `key_file` belong together");
         }
         let MasterKeySettings { file, env, credential } = &self.master_key;
         if [file.is_some(), env.is_some(), credential.is_some()].into_iter().filter(|set| *set).count() > 1 {

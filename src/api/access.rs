@@ -16,11 +16,12 @@ use axum::extract::FromRequestParts;
 use axum::http::header;
 use axum::http::request::Parts;
 use sallyport_domain::event::Actor;
+use sallyport_domain::id::WebSessionId;
 use sallyport_domain::principal::{Principal, Role};
 use sallyport_domain::secret::ApiToken;
 
-use super::ApiState;
 use super::error::ApiError;
+use super::{ApiState, sign_in};
 use crate::app::tokens;
 
 /// The other end of a connection, as the listener knows it.
@@ -31,6 +32,10 @@ pub enum Peer {
     /// Somebody over TCP.
     Remote { address: SocketAddr },
 }
+
+/// The connection is encrypted by us.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OverTls;
 
 /// Who was proved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,28 +94,40 @@ impl Class for Administer {
     const ROLES: &'static [Role] = &[Role::Admin];
 }
 
+/// A caller, and by which browser, if by one.
+pub(super) struct Proved {
+    pub(super) caller: Caller,
+    web_session: Option<WebSessionId>,
+}
+
 /// Proof that the caller may do what belongs to the class `C`. Only the judgement of a request makes one.
 pub struct May<C> {
-    caller: Caller,
+    proved: Proved,
     class: PhantomData<C>,
 }
 
 impl<C> May<C> {
     pub fn caller(&self) -> &Caller {
-        &self.caller
+        &self.proved.caller
+    }
+
+    /// The browser in which the caller is signed in, if that is how they were proved.
+    pub fn web_session(&self) -> Option<WebSessionId> {
+        self.proved.web_session
     }
 
     /// By whose hand, for the event.
     pub fn actor(&self) -> Actor {
-        self.caller.actor()
+        self.caller().actor()
     }
 
     /// The person who asks; an operator of the host is none.
     pub fn person(&self) -> Result<&Principal, ApiError> {
-        match &self.caller {
+        match self.caller() {
             Caller::Person(principal) => Ok(principal),
             Caller::Operator { .. } => Err(ApiError::BadRequest(
-                "this is for a person with a token of their own; the operator of the host is nobody here".to_owned(),
+                "this is for a person who is signed in or has a token; the operator of the host is nobody here"
+                    .to_owned(),
             )),
         }
     }
@@ -120,9 +137,9 @@ impl<C: Class> FromRequestParts<ApiState> for May<C> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
-        let caller = prove(parts, state).await?;
-        if caller.may::<C>() {
-            Ok(Self { caller, class: PhantomData })
+        let proved = prove(parts, state).await?;
+        if proved.caller.may::<C>() {
+            Ok(Self { proved, class: PhantomData })
         } else {
             let roles: Vec<&str> = C::ROLES.iter().map(|role| role.as_str()).collect();
             Err(ApiError::Forbidden(format!("this takes one of the roles {}", roles.join(", "))))
@@ -130,16 +147,24 @@ impl<C: Class> FromRequestParts<ApiState> for May<C> {
     }
 }
 
-async fn prove(parts: &Parts, state: &ApiState) -> Result<Caller, ApiError> {
+/// Who asks: by the kernel's word on a local socket, by a token, or by the cookie of a browser that is signed in.
+pub(super) async fn prove(parts: &Parts, state: &ApiState) -> Result<Proved, ApiError> {
+    let known = |caller| Ok(Proved { caller, web_session: None });
     match parts.extensions.get::<Peer>() {
-        Some(Peer::Local { uid, is_operator: true }) => Ok(Caller::Operator { uid: *uid }),
+        Some(Peer::Local { uid, is_operator: true }) => known(Caller::Operator { uid: *uid }),
         Some(Peer::Local { uid, is_operator: false }) => Err(ApiError::Forbidden(format!(
             "uid {uid} is not an operator of this bastion: be root, or be listed in `[api] operators`"
         ))),
-        Some(Peer::Remote { .. }) => {
+        Some(Peer::Remote { .. }) if parts.headers.contains_key(header::AUTHORIZATION) => {
             let token = bearer(parts).ok_or(ApiError::Unauthenticated)?;
             let principal = tokens::verify(&state.app, &token).await?.ok_or(ApiError::Unauthenticated)?;
-            Ok(Caller::Person(principal))
+            known(Caller::Person(principal))
+        }
+        Some(Peer::Remote { .. }) => {
+            let token = sign_in::token(&parts.headers).ok_or(ApiError::Unauthenticated)?;
+            sign_in::is_our_page(parts)?;
+            let signed_in = state.sign_ins.verify(&state.app, &token).await?.ok_or(ApiError::Unauthenticated)?;
+            Ok(Proved { caller: Caller::Person(signed_in.principal), web_session: Some(signed_in.session.id) })
         }
         // No listener of ours hands over a request without its peer.
         None => Err(ApiError::internal("a request came without its peer")),

@@ -51,6 +51,8 @@ pub struct EventQuery {
     pub since: Option<DateTime<Utc>>,
     /// Up to, not including, this instant.
     pub until: Option<DateTime<Utc>>,
+    /// The newest first.
+    pub newest: bool,
 }
 
 fn shape(seq: i64, event: &event::Event) -> Result<Event, ApiError> {
@@ -89,7 +91,7 @@ fn act_text(act: &serde_json::Value) -> String {
     texts.collect::<Vec<_>>().join(" ")
 }
 
-/// Events, the oldest first.
+/// Events, the oldest first, or the newest.
 #[utoipa::path(get, path = "/events", operation_id = "events_list", tag = "audit", params(EventQuery, PageQuery), responses(
     (status = OK, body = Page<Event>),
     (status = "default", body = Problem),
@@ -102,8 +104,12 @@ pub(super) async fn list(
 ) -> Result<Json<Page<Event>>, ApiError> {
     let filter = EventFilter { kind: query.act, session: query.session, since: query.since, until: query.until };
     let limit = page.limit();
-    let after: i64 = page.after()?.unwrap_or(0);
-    let events = audit::list(&state.app, after, &filter, limit).await?;
+    let from: Option<i64> = page.after()?;
+    let events = if query.newest {
+        audit::list_newest(&state.app, from.unwrap_or(i64::MAX), &filter, limit).await?
+    } else {
+        audit::list(&state.app, from.unwrap_or(0), &filter, limit).await?
+    };
     let last = events.last().map(|(seq, _)| *seq).filter(|_| events.len() >= limit as usize);
     let items = events.into_iter().map(|(seq, event)| shape(seq, &event)).collect::<Result<_, _>>()?;
     Ok(Json(Page { items, next: last.and_then(|seq| cursor(&seq)) }))

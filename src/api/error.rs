@@ -3,6 +3,8 @@
 //! `type` is a URN that a script can compare, `detail` a sentence for a person, `reference` what to look for in the
 //! log. What went wrong on our side is in the log under that reference and nowhere in the answer.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -33,8 +35,14 @@ pub enum ApiError {
     #[error("{0}")]
     BadRequest(String),
     /// Nobody was proved: no token, or one that is unknown, has ended or was revoked.
-    #[error("a valid token is needed: send `Authorization: Bearer …`")]
+    #[error("sign in, or send a valid token: `Authorization: Bearer …`")]
     Unauthenticated,
+    /// Somebody who wants to sign in was not proved, or a code is missing; `slug` says which for a program.
+    #[error("{detail}")]
+    SignIn { slug: &'static str, title: &'static str, detail: String },
+    /// They tried too often.
+    #[error("{detail}")]
+    TooMany { wait: Duration, detail: String },
     /// Who was proved may not do this.
     #[error("{0}")]
     Forbidden(String),
@@ -75,6 +83,8 @@ impl ApiError {
         match self {
             ApiError::BadRequest(_) => (StatusCode::BAD_REQUEST, "bad_request", "The request cannot be done as it is"),
             ApiError::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthenticated", "Not signed in"),
+            ApiError::SignIn { slug, title, .. } => (StatusCode::UNAUTHORIZED, slug, title),
+            ApiError::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many", "Too many tries"),
             ApiError::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden", "Not allowed"),
             ApiError::NotFound(_) => (StatusCode::NOT_FOUND, "not_found", "Not found"),
             ApiError::MethodNotAllowed { .. } => {
@@ -132,9 +142,16 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, ..) = self.kind();
         let unauthenticated = matches!(self, ApiError::Unauthenticated);
+        let wait = match &self {
+            ApiError::TooMany { wait, .. } => Some(wait.as_secs().max(1)),
+            _ => None,
+        };
         let mut response = (status, Json(self.into_problem())).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = wait {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
         if unauthenticated {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

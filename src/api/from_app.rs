@@ -12,6 +12,7 @@ use crate::app::recordings::read::ReadError;
 use crate::app::requests::RequestError;
 use crate::app::second_factor::SecondFactorError;
 use crate::app::sessions::SessionError;
+use crate::app::sign_in::SignInError;
 use crate::app::targets::TargetError;
 use crate::app::tokens::TokenError;
 use crate::app::watching::WatchError;
@@ -192,6 +193,24 @@ impl From<TokenError> for ApiError {
             TokenError::NotInFuture { .. } | TokenError::Text(_) => ApiError::BadRequest(text),
             TokenError::NoRandomness => ApiError::internal(error),
             TokenError::Db(error) => error.into(),
+        }
+    }
+}
+
+impl From<SignInError> for ApiError {
+    fn from(error: SignInError) -> Self {
+        let detail = error.to_string();
+        let sign_in = |slug, title| ApiError::SignIn { slug, title, detail: detail.clone() };
+        match error {
+            SignInError::Refused => sign_in("refused", "Not signed in"),
+            SignInError::CodeNeeded => sign_in("code_needed", "A code is needed"),
+            SignInError::WrongCode | SignInError::UsedBefore => sign_in("wrong_code", "Not signed in"),
+            SignInError::Locked { .. } => sign_in("locked", "Codes are locked"),
+            SignInError::TooMany { wait } => ApiError::TooMany { wait, detail },
+            SignInError::Busy => ApiError::Unavailable(detail),
+            SignInError::NoRandomness | SignInError::Password(_) => ApiError::internal(error),
+            SignInError::SecondFactor(error) => error.into(),
+            SignInError::Db(error) => error.into(),
         }
     }
 }

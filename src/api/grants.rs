@@ -18,7 +18,7 @@ use sallyport_domain::target;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::access::{Administer, Look, May};
+use super::access::{Administer, Known, Look, May};
 use super::error::{ApiError, Problem};
 use super::extract::{Body, Path, Query};
 use super::page::{Page, PageQuery};
@@ -335,6 +335,7 @@ pub struct Reason {
 #[into_params(parameter_in = Query)]
 pub struct GrantQuery {
     /// `active`, `upcoming`, `ended` (revoked ones too) or `all`; `all` where it is left out.
+    #[param(inline)]
     pub state: Option<GrantStateFilter>,
     /// The person's name.
     #[param(value_type = Option<String>)]
@@ -481,6 +482,26 @@ pub(super) async fn list(
     let page = Page::of_sorted(grants, &page, |grant| Reverse(grant.id))?;
     let (names, now) = (names(&state).await?, state.app.clock.now());
     Ok(Json(page.map(|grant| shape(grant, &names, now))))
+}
+
+/// The caller's own grants that hold or will, the next to end first.
+#[utoipa::path(get, path = "/me/grants", operation_id = "own_grants", tag = "grants", responses(
+    (status = OK, body = [Grant]),
+    (status = "default", body = Problem),
+))]
+pub(super) async fn list_own(may: May<Known>, State(state): State<ApiState>) -> Result<Json<Vec<Grant>>, ApiError> {
+    let filter = GrantFilter { person: Some(may.person()?.name.clone()), ..GrantFilter::default() };
+    let (names, now) = (names(&state).await?, state.app.clock.now());
+    let mut grants = grants::list(&state.app, &filter).await?;
+    grants.retain(|grant| grant.revoked.is_none() && now < grant.window.not_after());
+    grants.sort_by_key(|grant| grant.window.not_after());
+    // With whom a grant is shared is not theirs to know.
+    let person = may.person()?.id;
+    let own = |mut grant: Grant| {
+        grant.people.retain(|of| of.id == person);
+        grant
+    };
+    Ok(Json(grants.into_iter().map(|grant| own(shape(grant, &names, now))).collect()))
 }
 
 /// Gives people access to targets for a time.

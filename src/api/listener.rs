@@ -1,4 +1,5 @@
-//! The sockets of the API: a Unix socket that knows its peer's uid, and TCP on loopback addresses if it is asked for.
+//! The sockets of the API: a Unix socket that knows its peer's uid, HTTPS if it is asked for, and TCP without encryption on
+//! loopback addresses.
 //!
 //! Both are bound first and served then, so that a start that cannot bind fails before anything else began.
 
@@ -10,38 +11,78 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::Request;
+use axum::{Extension, Router};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use super::access::Peer;
+use super::access::{OverTls, Peer};
+use super::tls::Identity;
 use super::{ApiState, router};
+use crate::app::sign_in::SignInTimes;
 
 /// `[api]` of the configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ApiSettings {
     /// The Unix socket; `sallyport.sock` in the data directory where it is left out.
     pub socket: Option<PathBuf>,
-    /// A TCP address, loopback only: in front of it stands a proxy that speaks TLS.
+    /// A TCP address for HTTPS: the web app, and programs with tokens.
+    pub https_listen: Option<SocketAddr>,
+    /// What HTTPS proves itself with, in PEM form: the certificate with the chain above it, and its key. Left out, we make a
+    /// certificate of our own at the first start.
+    pub certificate_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
+    /// A TCP address without encryption, loopback only: in front of it stands a proxy that speaks TLS.
     pub listen: Option<SocketAddr>,
+    /// A browser in which nothing was done for so long is signed out.
+    #[serde(with = "crate::store::duration")]
+    pub sign_in_idle: Duration,
+    /// A browser is signed out after so long, whatever was done.
+    #[serde(with = "crate::store::duration")]
+    pub sign_in_longest: Duration,
     /// Users, by uid, who are operators besides root and the bastion's own.
     pub operators: Vec<u32>,
+}
+
+impl Default for ApiSettings {
+    fn default() -> Self {
+        let SignInTimes { idle, longest } = SignInTimes::default();
+        Self {
+            socket: None,
+            https_listen: None,
+            certificate_file: None,
+            key_file: None,
+            listen: None,
+            sign_in_idle: idle,
+            sign_in_longest: longest,
+            operators: Vec::new(),
+        }
+    }
+}
+
+impl ApiSettings {
+    /// How long a sign-in holds.
+    pub fn sign_in_times(&self) -> SignInTimes {
+        SignInTimes { idle: self.sign_in_idle, longest: self.sign_in_longest }
+    }
 }
 
 /// Connections that are served at once on each socket; the next ones wait in the kernel's queue.
 const MOST_CONNECTIONS: usize = 512;
 /// A client has this long for its request's head.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+/// A client has this long for the handshake of TLS.
+const TLS_DEADLINE: Duration = Duration::from_secs(10);
 /// A request's head may have this many lines and this many bytes.
 const MOST_HEADERS: usize = 64;
 const MOST_HEAD_BYTES: usize = 32 * 1024;
@@ -75,6 +116,7 @@ pub enum BindError {
 pub struct Listeners {
     unix: Option<Socket>,
     tcp: Option<TcpListener>,
+    https: Option<(TcpListener, TlsAcceptor)>,
     operators: Arc<[u32]>,
 }
 
@@ -115,7 +157,19 @@ impl Listeners {
         };
         let own = [0, nix::unistd::geteuid().as_raw()];
         let operators = own.into_iter().chain(settings.operators.iter().copied()).collect();
-        Ok(Self { unix, tcp, operators })
+        Ok(Self { unix, tcp, https: None, operators })
+    }
+
+    /// The same with HTTPS at this address.
+    pub async fn with_https(mut self, address: SocketAddr, identity: &Identity) -> Result<Self, BindError> {
+        let listener = TcpListener::bind(address).await.map_err(|source| BindError::Tcp { address, source })?;
+        self.https = Some((listener, identity.acceptor.clone()));
+        Ok(self)
+    }
+
+    /// The address of HTTPS, with the port that the kernel chose if it was asked to.
+    pub fn https_address(&self) -> Option<SocketAddr> {
+        self.https.as_ref().and_then(|(listener, _)| listener.local_addr().ok())
     }
 
     /// The TCP address, with the port that the kernel chose if it was asked to.
@@ -134,10 +188,15 @@ impl Listeners {
         };
         let tcp = async {
             if let Some(listener) = &self.tcp {
-                serve_tcp(listener, &app, &connections, &stop).await;
+                serve_tcp(listener, None, &app, &connections, &stop).await;
             }
         };
-        tokio::join!(unix, tcp);
+        let https = async {
+            if let Some((listener, acceptor)) = &self.https {
+                serve_tcp(listener, Some(acceptor), &app, &connections, &stop).await;
+            }
+        };
+        tokio::join!(unix, tcp, https);
         connections.close();
         if tokio::time::timeout(GOODBYE, connections.wait()).await.is_err() {
             tracing::debug!("Some API requests did not end in time");
@@ -202,7 +261,13 @@ async fn serve_unix(
     }
 }
 
-async fn serve_tcp(listener: &TcpListener, app: &Router, connections: &TaskTracker, stop: &CancellationToken) {
+async fn serve_tcp(
+    listener: &TcpListener,
+    tls: Option<&TlsAcceptor>,
+    app: &Router,
+    connections: &TaskTracker,
+    stop: &CancellationToken,
+) {
     let slots = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     loop {
         let Some(slot) = free_slot(&slots, stop).await else {
@@ -217,9 +282,12 @@ async fn serve_tcp(listener: &TcpListener, app: &Router, connections: &TaskTrack
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%address, %error, "Cannot set TCP_NODELAY");
                 }
-                let connection = serve_connection(stream, Peer::Remote { address }, app.clone(), stop.clone());
+                let (peer, app, stop, tls) = (Peer::Remote { address }, app.clone(), stop.clone(), tls.cloned());
                 connections.spawn(async move {
-                    connection.await;
+                    match tls {
+                        None => serve_connection(stream, peer, app, stop).await,
+                        Some(tls) => serve_encrypted(stream, &tls, peer, app, stop).await,
+                    }
                     drop(slot);
                 });
             }
@@ -240,6 +308,14 @@ async fn free_slot(slots: &Arc<Semaphore>, stop: &CancellationToken) -> Option<t
 async fn after_failure(error: &io::Error) {
     tracing::warn!(%error, "Cannot accept a connection to the API");
     tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+async fn serve_encrypted(stream: TcpStream, tls: &TlsAcceptor, peer: Peer, app: Router, stop: CancellationToken) {
+    match tokio::time::timeout(TLS_DEADLINE, tls.accept(stream)).await {
+        Ok(Ok(stream)) => serve_connection(stream, peer, app.layer(Extension(OverTls)), stop).await,
+        Ok(Err(error)) => tracing::debug!(?peer, %error, "The handshake of TLS failed"),
+        Err(_elapsed) => tracing::debug!(?peer, "The handshake of TLS took too long"),
+    }
 }
 
 async fn serve_connection<S>(stream: S, peer: Peer, app: Router, stop: CancellationToken)

@@ -8,6 +8,8 @@
 //! It knows neither SSH nor SQL: what has to be asked of a target (its host keys) is a function in [`ApiState`].
 
 pub mod access;
+mod assets;
+mod compress;
 pub mod error;
 mod extract;
 mod from_app;
@@ -24,18 +26,23 @@ pub mod files;
 pub mod grants;
 pub mod health;
 pub mod ledger;
+pub mod live;
 pub mod people;
 pub mod recordings;
 pub mod replay;
 pub mod requests;
 pub mod second_factors;
 pub mod sessions;
+pub mod sign_in;
 pub mod targets;
+pub mod tls;
 pub mod tokens;
 pub mod watch;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod web_tests;
 
 use std::sync::Arc;
 
@@ -45,6 +52,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::app::App;
 use crate::app::keys::TargetKeys;
+use crate::app::sign_in::SignIns;
 
 pub use listener::{ApiSettings, BindError, Listeners};
 pub use router::openapi;
@@ -69,6 +77,7 @@ pub struct ApiState {
     pub app: App,
     pub scan: Scan,
     pub bastion: Arc<bastion::Bastion>,
+    pub sign_ins: SignIns,
     /// What targets show through the bastion.
     pub target_keys: Arc<TargetKeys>,
     /// Those who follow sessions: each ends with its connection.

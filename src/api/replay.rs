@@ -14,8 +14,9 @@ use utoipa::IntoParams;
 
 use super::ApiState;
 use super::access::{May, Replay};
+use super::compress::accepted;
 use super::error::{ApiError, Problem};
-use super::extract::{Path, Query};
+use super::extract::{Parts, Path, Query};
 use crate::app::recordings::read::Reader;
 use crate::app::replay::{self, Looks, Purpose};
 
@@ -98,18 +99,28 @@ pub(super) async fn segment(
     may: May<Replay>,
     State(state): State<ApiState>,
     Extension(looks): Extension<Looks>,
+    Parts(asked): Parts,
     Path((id, number)): Path<(RecordingId, u32)>,
     Query(query): Query<SegmentQuery>,
 ) -> Result<Response, ApiError> {
     let found = replay::segment(&state.app, &looks, &may.actor(), id, number, query.until).await?;
     let opened = found.ok_or_else(|| ApiError::NotFound(format!("recording {id} has no segment {number}")))?;
     // Five megabytes of JSON at most, made away from the threads that carry bytes.
-    let document = tokio::task::spawn_blocking(move || serde_json::to_vec(&opened.segment)).await;
-    let document = document.map_err(ApiError::internal)?.map_err(ApiError::internal)?;
+    let encoding = accepted(&asked.headers);
+    let document = tokio::task::spawn_blocking(move || {
+        let plain = serde_json::to_vec(&opened.segment).map_err(ApiError::internal)?;
+        encoding.encode(plain).map_err(ApiError::internal)
+    });
+    let document = document.await.map_err(ApiError::internal)??;
     let mut response = document.into_response();
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    if let Some(name) = encoding.name() {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(name));
+    }
     if opened.is_final {
-        response.headers_mut().insert(header::CACHE_CONTROL, IMMUTABLE);
+        headers.insert(header::CACHE_CONTROL, IMMUTABLE);
     }
     Ok(response)
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
@@ -11,11 +11,12 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::access::OverTls;
 use super::error::ApiError;
 use super::extract::MOST_BODY_BYTES;
 use super::{
-    ApiState, audit, bastion, commands, error, evidence, files, grants, health, ledger, people, recordings, replay,
-    requests, second_factors, sessions, targets, tokens, watch,
+    ApiState, assets, audit, bastion, commands, error, evidence, files, grants, health, ledger, live, people,
+    recordings, replay, requests, second_factors, sessions, sign_in, targets, tokens, watch,
 };
 use crate::app::replay::Looks;
 
@@ -40,6 +41,9 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(bastion::me))
         .routes(routes!(bastion::known_hosts))
         .routes(routes!(bastion::known_targets))
+        .routes(routes!(sign_in::sign_in))
+        .routes(routes!(sign_in::sign_out))
+        .routes(routes!(sign_in::list_own))
         .routes(routes!(people::list, people::add))
         .routes(routes!(people::show))
         .routes(routes!(people::add_key))
@@ -58,6 +62,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(targets::disable))
         .routes(routes!(targets::enable))
         .routes(routes!(grants::list, grants::make))
+        .routes(routes!(grants::list_own))
         .routes(routes!(grants::preview))
         .routes(routes!(grants::show))
         .routes(routes!(grants::extend))
@@ -82,6 +87,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(replay::frames))
         .routes(routes!(evidence::of_grant))
         .routes(routes!(evidence::of_session))
+        .routes(routes!(live::live))
         .routes(routes!(audit::list))
         .routes(routes!(ledger::show))
         .routes(routes!(ledger::keys))
@@ -103,7 +109,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 pub(super) fn router(state: ApiState) -> Router {
     let (router, _document) = routes().split_for_parts();
     router
-        .fallback(async || ApiError::NotFound("there is nothing at this path".to_owned()))
+        .fallback(assets::serve)
         .method_not_allowed_fallback(async |request: Request| ApiError::MethodNotAllowed {
             method: request.method().to_string(),
         })
@@ -113,14 +119,35 @@ pub(super) fn router(state: ApiState) -> Router {
         .with_state(state)
 }
 
+/// What every answer says to a browser. The player compiles WebAssembly; nothing else runs that is not a file of ours, nothing
+/// is loaded from elsewhere, and nobody puts our pages into theirs.
+const SECURITY: [(HeaderName, &str); 6] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self' data:; font-src 'self'; \
+         connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+];
+
 /// Gives a handler its deadline, and its answer the headers that all of them have.
 async fn in_time(request: Request, next: Next) -> Response {
+    let over_tls = request.extensions().get::<OverTls>().is_some();
     let mut response = match tokio::time::timeout(ANSWER_DEADLINE, next.run(request)).await {
         Ok(response) => response,
         Err(_elapsed) => ApiError::TimedOut.into_response(),
     };
     let headers = response.headers_mut();
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    for (name, value) in SECURITY {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if over_tls {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+    }
     response
 }

@@ -19,11 +19,11 @@ use crate::app::{keys, people, tokens};
 use crate::store::db::testing::{app_on, open};
 
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJoL8X+PsKU1yphZolH6hK2BDKbcxvNjqqXWI6MsLih8";
-const OPERATOR: Actor = Actor::Operator { uid: 0 };
+pub(super) const OPERATOR: Actor = Actor::Operator { uid: 0 };
 
 /// A served API on a socket of its own.
-struct Served {
-    app: App,
+pub(super) struct Served {
+    pub(super) app: App,
     socket: PathBuf,
     tcp: SocketAddr,
     stop: CancellationToken,
@@ -32,14 +32,14 @@ struct Served {
 }
 
 impl Served {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let folder = TempDir::new().unwrap();
         let app = app_on(open(format!("sqlite:{}/test.db", folder.path().display())).await);
         let socket = folder.path().join("sallyport.sock");
         let settings = ApiSettings {
             socket: Some(socket.clone()),
             listen: Some("127.0.0.1:0".parse().unwrap()),
-            operators: vec![],
+            ..ApiSettings::default()
         };
         let listeners = Listeners::bind(&settings).await.unwrap();
         let tcp = listeners.tcp_address().unwrap();
@@ -62,9 +62,15 @@ impl Served {
         let stop = CancellationToken::new();
         let keys = keys::bastion_key(&app, keys::Purpose::TargetKeys).await.unwrap();
         let target_keys = Arc::new(keys::TargetKeys::new(&keys));
-        let state = ApiState { app: app.clone(), scan, bastion, target_keys, watches: TaskTracker::new() };
+        let watches = TaskTracker::new();
+        let sign_ins = SignIns::default();
+        let state = ApiState { app: app.clone(), scan, bastion, target_keys, watches, sign_ins };
         let task = tokio::spawn(listeners.serve(state, stop.clone()));
         Self { app, socket, tcp, stop, task, _folder: folder }
+    }
+
+    pub(super) fn tcp(&self) -> SocketAddr {
+        self.tcp
     }
 
     /// A client on the Unix socket: this process's own uid, an operator.
@@ -238,6 +244,11 @@ async fn a_list_comes_page_by_page() {
     let events = client.get("/events?limit=2").await;
     let rest = client.get(&format!("/events?cursor={}", events["next"].as_str().unwrap())).await;
 
+    let newest = client.get("/events?limit=1&newest=true").await;
+    let before = client.get(&format!("/events?newest=true&cursor={}", newest["next"].as_str().unwrap())).await;
+
+    let seqs = |page: &Value| page["items"].as_array().unwrap().iter().map(|e| e["seq"].clone()).collect::<Vec<_>>();
+    assert_eq!((seqs(&newest), seqs(&before)), (vec![json!(4)], vec![json!(3), json!(2), json!(1)]));
     let names = |page: &Value| page["items"].as_array().unwrap().iter().map(|p| p["name"].clone()).collect::<Vec<_>>();
     assert_eq!((names(&first), names(&second)), (vec![json!("a"), json!("b")], vec![json!("c")]));
     // Three people, and a key that the bastion made itself.
@@ -318,6 +329,9 @@ const ACCESS: &[(&str, [bool; 6])] = &[
     ("health", [true; 6]),
     ("bastion_show", [false, true, true, true, true, true]),
     ("me", [false, true, true, true, true, true]),
+    ("sign_in", [true; 6]),
+    ("sign_out", KNOWN),
+    ("own_web_sessions", KNOWN),
     ("known_hosts_show", KNOWN),
     ("known_hosts_targets", LOOK),
     ("people_list", LOOK),
@@ -345,6 +359,7 @@ const ACCESS: &[(&str, [bool; 6])] = &[
     ("targets_disable", ADMINISTER),
     ("targets_enable", ADMINISTER),
     ("grants_list", LOOK),
+    ("own_grants", KNOWN),
     ("grants_make", ADMINISTER),
     ("grants_preview", ADMINISTER),
     ("grants_show", LOOK),
@@ -372,6 +387,7 @@ const ACCESS: &[(&str, [bool; 6])] = &[
     ("recordings_frames", REPLAY),
     ("evidence_of_grant", REPLAY),
     ("evidence_of_session", REPLAY),
+    ("recordings_live", REPLAY),
     ("events_list", LOOK),
     ("ledger_show", LOOK),
     ("ledger_keys", KNOWN),

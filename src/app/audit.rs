@@ -39,6 +39,17 @@ pub async fn list(app: &App, after: i64, filter: &EventFilter, limit: u32) -> Re
     events::list(&mut tx, after, filter, limit.min(MOST_EVENTS)).await
 }
 
+/// At most `limit` events before number `before`, each with its number, the newest first.
+pub async fn list_newest(
+    app: &App,
+    before: i64,
+    filter: &EventFilter,
+    limit: u32,
+) -> Result<Vec<(i64, Event)>, DbError> {
+    let mut tx = app.db.read().await?;
+    events::list_newest(&mut tx, before, filter, limit.min(MOST_EVENTS)).await
+}
+
 /// The person behind an actor, if it is one.
 pub(crate) fn person(actor: &Actor) -> Option<PrincipalId> {
     match actor {

@@ -27,6 +27,7 @@ pub mod replay;
 pub mod requests;
 pub mod second_factor;
 pub mod sessions;
+pub mod sign_in;
 pub mod targets;
 pub mod text;
 pub mod tokens;

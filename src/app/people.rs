@@ -14,7 +14,7 @@ use crate::app::passwords::{self, PasswordError};
 use crate::app::text::{self, TextError};
 use crate::app::{App, audit};
 use crate::store::db::principals::PrincipalRecord;
-use crate::store::db::{DbError, Tx, policy_version, principals, second_factors};
+use crate::store::db::{DbError, Tx, policy_version, principals, second_factors, web_sessions};
 
 pub use crate::store::db::principals::PersonKey;
 
@@ -163,6 +163,8 @@ pub async fn set_password(
     let mut tx = app.db.write().await?;
     let person = load(&mut tx, name).await?.principal.id;
     principals::set_password_hash(&mut tx, person, hash.as_deref()).await?;
+    // Whoever had the old one is out.
+    web_sessions::end_all(&mut tx, person).await?;
     changed(app, &mut tx, actor, person, name, change.to_owned()).await?;
     finish(tx, name).await
 }
@@ -192,6 +194,7 @@ pub async fn disable(app: &App, actor: &Actor, name: &PrincipalName) -> Result<P
     if !principals::disable(&mut tx, id, now).await? {
         return Err(PeopleError::DisabledAlready { name: name.clone() });
     }
+    web_sessions::end_all(&mut tx, id).await?;
     audit::append(&mut tx, now, actor, Act::PersonDisabled { person: id, name: name.clone() }).await?;
     let person = finish(tx, name).await?;
     app.changes.notify();

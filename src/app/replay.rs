@@ -10,6 +10,7 @@ use sallyport_domain::cast::player::{Index, Segment, Timeline};
 use sallyport_domain::channel::TerminalSize;
 use sallyport_domain::event::{Act, Actor};
 use sallyport_domain::id::RecordingId;
+use sallyport_domain::recording::segment::Snapshot;
 
 use crate::app::recordings::read::{self, ReadError, Reader};
 use crate::app::{App, audit};
@@ -102,7 +103,7 @@ pub async fn segment(
     let wanted = usize::try_from(number).unwrap_or(usize::MAX);
     let Some(row) = rows.get(wanted) else {
         // A recording without a segment has an empty one.
-        let empty = sallyport_domain::recording::segment::Snapshot { size: first_size(&record), init: String::new() };
+        let empty = Snapshot { size: first_size(&record), init: String::new() };
         let segment = timeline.segment(wanted, &empty, &[]).filter(|_| rows.is_empty());
         return Ok(segment.map(|segment| OpenedSegment { segment, is_final: false }));
     };
@@ -127,6 +128,14 @@ pub async fn frames(
     };
     audit::record(app, actor, act).await?;
     Ok(Reader::new(app.clone(), id, follow))
+}
+
+/// A live recording from about now on: how its terminal stood at the last cut, and a reader of everything since. Always an
+/// event.
+pub async fn live(app: &App, actor: &Actor, id: RecordingId) -> Result<(Snapshot, Reader), ReadError> {
+    let opened = Reader::near_end(app.clone(), id).await?;
+    audit::record(app, actor, Act::RecordingViewed { recording: id }).await?;
+    Ok(opened)
 }
 
 async fn view(app: &App, looks: &Looks, actor: &Actor, id: RecordingId) -> Result<(), ReadError> {

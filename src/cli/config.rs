@@ -125,7 +125,16 @@ fn settings(config: &Config) -> Value {
             "rekey_bytes": rekey_bytes.to_string(),
             "database_grace": span(database_grace),
         },
-        "api": { "socket": api.socket, "listen": api.listen, "operators": api.operators },
+        "api": {
+            "socket": api.socket,
+            "https_listen": api.https_listen,
+            "certificate_file": api.certificate_file,
+            "key_file": api.key_file,
+            "listen": api.listen,
+            "sign_in_idle": span(&api.sign_in_idle),
+            "sign_in_longest": span(&api.sign_in_longest),
+            "operators": api.operators,
+        },
         "database": {
             "url": without_password(&database.url),
             "migrate_url": database.migrate_url.as_deref().map(without_password),
@@ -195,7 +204,11 @@ mod tests {
 
     #[test]
     fn what_is_shown_reads_back_as_the_same_configuration() {
-        let config = Config::parse("[server]\nnode = 'n1'\n[ssh]\nidle_timeout = '1h'", []).unwrap();
+        let config = Config::parse(
+            "[server]\nnode = 'n1'\n[ssh]\nidle_timeout = '1h'\n[api]\nhttps_listen = '[::]:8443'\nsign_in_idle = '5m'",
+            [],
+        )
+        .unwrap();
 
         let shown = toml::to_string(&settings(&config)).unwrap();
 

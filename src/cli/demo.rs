@@ -14,6 +14,7 @@ use sallyport_domain::files::FileRules;
 use sallyport_domain::grant::{Approval, Capabilities, Forwarding, Terms, Window};
 use sallyport_domain::name::Login;
 use sallyport_domain::principal::Role;
+use sallyport_domain::secret::PrincipalPassword;
 use sallyport_domain::target::{HostKey, HostKeyTrust};
 
 use super::failure::{Failure, FailureKind};
@@ -28,11 +29,17 @@ use crate::toy_target::{self, ToyTarget};
 /// How long the demo's grant lasts. Short enough to see the warnings, and the end.
 const GRANT: Duration = Duration::from_secs(15 * 60);
 
+/// Who signs in to the web app.
+const ADMIN: &str = "admin";
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct DemoArgs {
     /// The port to listen on; a free one where it is left out
     #[arg(long, default_value_t = 0, value_name = "PORT")]
     port: u16,
+    /// The port of the web app; a free one where it is left out
+    #[arg(long, default_value_t = 0, value_name = "PORT")]
+    web_port: u16,
     /// How long the grant lasts
     #[arg(long = "for", value_name = "TIME", default_value = "15m", value_parser = humantime::parse_duration)]
     lasting: Duration,
@@ -40,7 +47,7 @@ pub(crate) struct DemoArgs {
 
 impl Default for DemoArgs {
     fn default() -> Self {
-        Self { port: 0, lasting: GRANT }
+        Self { port: 0, web_port: 0, lasting: GRANT }
     }
 }
 
@@ -53,7 +60,7 @@ async fn show(args: DemoArgs) -> anyhow::Result<()> {
     let folder =
         tempfile::Builder::new().prefix("sallyport-demo-").tempdir().context("cannot make a temporary folder")?;
     let place = folder.path();
-    let config = configuration(place, args.port)?;
+    let config = configuration(place, args.port, args.web_port)?;
     telemetry::start(&config.log)?;
     let bastion = Bastion::start(config, Clock::system()).await?;
     let app = bastion.app();
@@ -65,6 +72,7 @@ async fn show(args: DemoArgs) -> anyhow::Result<()> {
 
     let login = account();
     furnish(app, place, &toy, &login, args.lasting).await?;
+    let password = add_admin(app).await?;
     let host_key = bastion.host_key();
     let ssh_address = bastion.ssh_address();
     let known =
@@ -72,6 +80,9 @@ async fn show(args: DemoArgs) -> anyhow::Result<()> {
     std::fs::write(place.join("known_hosts"), known).context("cannot write `known_hosts`")?;
 
     explain(place, ssh_address, &login, &host_key.fingerprint(HashAlg::Sha256).to_string(), args.lasting);
+    if let Some((address, fingerprint)) = bastion.web() {
+        explain_web(address, fingerprint, &password);
+    }
     wait_for_stop().await?;
     eprintln!("\nThe demo ends; `{}` goes with it.", place.display());
     bastion.stop().await;
@@ -79,9 +90,10 @@ async fn show(args: DemoArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn configuration(place: &Path, port: u16) -> anyhow::Result<Config> {
+fn configuration(place: &Path, port: u16, web_port: u16) -> anyhow::Result<Config> {
     let text = format!(
-        "[server]\ndata_dir = {:?}\nnode = \"demo\"\n[ssh]\nlisten = \"127.0.0.1:{port}\"\n[log]\nlevel = \"warn\"\n",
+        "[server]\ndata_dir = {:?}\nnode = \"demo\"\n[ssh]\nlisten = \"127.0.0.1:{port}\"\npublic_host = \"127.0.0.1\"\n\
+         [api]\nhttps_listen = \"127.0.0.1:{web_port}\"\n[log]\nlevel = \"warn\"\n",
         place.join("data")
     );
     // The environment is left out: a demo must not meet somebody's database.
@@ -143,6 +155,30 @@ async fn furnish(app: &App, place: &Path, toy: &ToyTarget, login: &Login, lastin
     };
     grants::make(app, &actor, grant).await?;
     Ok(())
+}
+
+/// Adds somebody for the web app, who may see and do everything in it; gives their password.
+async fn add_admin(app: &App) -> anyhow::Result<String> {
+    let password = format!("{:032x}", rand::random::<u128>());
+    let person = people::NewPerson {
+        name: ADMIN.parse()?,
+        organisation: Some("Example client".to_owned()),
+        roles: vec![Role::Admin, Role::Reviewer],
+        keys: Vec::new(),
+        password: Some(PrincipalPassword::new(password.as_str())),
+    };
+    let actor = Actor::Operator { uid: nix::unistd::geteuid().as_raw() };
+    people::add(app, &actor, person).await?;
+    Ok(password)
+}
+
+fn explain_web(address: SocketAddr, fingerprint: &str, password: &str) {
+    println!(
+        "
+The web app is at https://{address}/ for {ADMIN}, with the password {password}
+Its certificate was made just now, so the browser asks; the SHA-256 fingerprint is
+{fingerprint}"
+    );
 }
 
 fn explain(place: &Path, address: SocketAddr, login: &Login, fingerprint: &str, lasting: Duration) {

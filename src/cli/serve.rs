@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use super::failure::{Failure, FailureKind};
+use crate::api::tls::Identity;
 use crate::api::{self, ApiState, ScanError};
 use crate::app::App;
 use crate::app::clock::Clock;
@@ -26,6 +27,7 @@ use crate::app::ledger::anchors::Anchors;
 use crate::app::ledger::sequencer::Sequencer;
 use crate::app::recordings::Recordings;
 use crate::app::requests;
+use crate::app::sign_in::SignIns;
 use crate::config::Config;
 use crate::ssh::{self, Door, DoorParts};
 use crate::store::blob::Blobs;
@@ -79,6 +81,7 @@ pub struct Bastion {
     door: Arc<Door>,
     ssh_address: SocketAddr,
     api_address: Option<SocketAddr>,
+    web: Option<(SocketAddr, String)>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -130,8 +133,14 @@ impl Bastion {
             .await
             .with_context(|| format!("cannot listen on `{}` (`ssh.listen`)", config.ssh.listen))?;
         let ssh_address = listener.local_addr().context("cannot tell the port that `ssh.listen` got")?;
-        let apis = api::Listeners::bind(&config.api).await?;
+        let mut apis = api::Listeners::bind(&config.api).await?;
         let api_address = apis.tcp_address();
+        let mut web = None;
+        if let Some(address) = config.api.https_listen {
+            let identity = web_identity(&config)?;
+            apis = apis.with_https(address, &identity).await?;
+            web = apis.https_address().map(|address| (address, identity.fingerprint().to_owned()));
+        }
         let shown = api::bastion::Bastion {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ssh_host: config.ssh.public_host.clone().unwrap_or_else(|| node.clone()),
@@ -147,6 +156,7 @@ impl Bastion {
             app: app.clone(),
             scan: Arc::new(|address| Box::pin(scan(address))),
             bastion: Arc::new(shown),
+            sign_ins: SignIns::new(config.api.sign_in_times()),
             target_keys: target_keys.clone(),
             watches: tasks.clone(),
         };
@@ -186,7 +196,10 @@ impl Bastion {
             async move { door.serve(listener).await }
         });
         info!(address = %ssh_address, "The bastion is open.");
-        Ok(Self { app, recordings, anchors, door, ssh_address, api_address, stop, tasks })
+        if let Some((address, fingerprint)) = &web {
+            info!(%address, %fingerprint, "The web app is open over HTTPS; its certificate has this SHA-256 fingerprint.");
+        }
+        Ok(Self { app, recordings, anchors, door, ssh_address, api_address, web, stop, tasks })
     }
 
     /// Where engineers connect.
@@ -197,6 +210,11 @@ impl Bastion {
     /// Where the API listens on TCP, if it does.
     pub fn api_address(&self) -> Option<SocketAddr> {
         self.api_address
+    }
+
+    /// Where HTTPS listens, if it does, and the SHA-256 fingerprint of its certificate.
+    pub fn web(&self) -> Option<(SocketAddr, &str)> {
+        self.web.as_ref().map(|(address, fingerprint)| (*address, fingerprint.as_str()))
     }
 
     /// What the SSH door proves itself with.
@@ -246,6 +264,16 @@ async fn look_at_anchors(app: &App, anchors: &Anchors, accept_older: bool) -> an
     );
     warn!("The database is older than what was anchored; it is taken on as it is.");
     anchors.accept(app).await.context("cannot write down that an older database is taken on")
+}
+
+/// What HTTPS proves itself with: the operator's certificate, or our own.
+fn web_identity(config: &Config) -> anyhow::Result<Identity> {
+    if let Some((certificate, key)) = config.api.certificate_file.as_deref().zip(config.api.key_file.as_deref()) {
+        return Ok(Identity::load(certificate, key)?);
+    }
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned(), config.node()];
+    names.extend(config.ssh.public_host.clone());
+    Ok(Identity::own(&config.server.data_dir, names)?)
 }
 
 /// The master key; the usual file is made at the first start.

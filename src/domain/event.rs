@@ -166,7 +166,12 @@ pub enum Act {
         address: SocketAddr,
         method: String,
     },
-    /// A login at the SSH door that proved nobody; `claimed` is what the peer called itself, made printable and short.
+    /// A person signed out of the web app in so many browsers.
+    SignedOut {
+        person: PrincipalId,
+        browsers: u64,
+    },
+    /// A login that proved nobody; `claimed` is what the peer called itself, made printable and short.
     LoginRefused {
         address: SocketAddr,
         claimed: String,

@@ -130,6 +130,9 @@ ids! {
     RequestId, 'q', "request";
     /// Somebody's following a session live.
     WatchId, 'w', "watch";
+
+    /// One browser in which a person is signed in.
+    WebSessionId, 'b', "web session";
 }
 
 #[cfg(test)]

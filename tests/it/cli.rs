@@ -10,6 +10,7 @@ use sallyport::api::{ApiSettings, ApiState, Listeners, Scan};
 use sallyport::app::App;
 use sallyport::app::clock::Clock;
 use sallyport::app::keys::{Purpose, TargetKeys, bastion_key};
+use sallyport::app::sign_in::SignIns;
 use sallyport::store::blob::{BlobSettings, Blobs};
 use sallyport::store::db::{DatabaseSettings, Db};
 use sallyport::store::seal::MasterKey;
@@ -60,10 +61,9 @@ impl Sallyport {
         let stop = CancellationToken::new();
         let target_keys = bastion_key(&app, Purpose::TargetKeys).await.unwrap();
         let target_keys = Arc::new(TargetKeys::new(&target_keys));
-        tokio::spawn(listeners.serve(
-            ApiState { app, scan, bastion, target_keys, watches: tokio_util::task::TaskTracker::new() },
-            stop.clone(),
-        ));
+        let watches = tokio_util::task::TaskTracker::new();
+        let state = ApiState { app, scan, bastion, target_keys, watches, sign_ins: SignIns::default() };
+        tokio::spawn(listeners.serve(state, stop.clone()));
         Self { folder, tcp, stop }
     }
 

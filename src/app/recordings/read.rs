@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
+use sallyport_domain::channel::TerminalSize;
 use sallyport_domain::id::RecordingId;
 use sallyport_domain::recording::frame::{Frame, FrameError};
 use sallyport_domain::recording::segment::{self, Hash, SegmentError, Snapshot};
@@ -122,6 +123,27 @@ impl Reader {
             given_early: HashMap::new(),
             finished: false,
         }
+    }
+
+    /// A reader of a live recording that begins with its last sealed segment, and what the terminal showed before that.
+    pub async fn near_end(app: App, recording: RecordingId) -> Result<(Snapshot, Self), ReadError> {
+        let record = find(&app, recording).await?;
+        // Segments that were sealed since are read as they come.
+        let last = record.progress.segments.saturating_sub(1);
+        let mut rows = segments(&app, recording, last.saturating_sub(1)).await?;
+        rows.retain(|row| row.number <= last);
+        let mut reader = Self::new(app, recording, true);
+        if let [before, row] = rows.as_slice() {
+            (reader.next, reader.chain) = (row.number, before.chain);
+        }
+        let snapshot = match rows.pop() {
+            Some(row) => open_segment(&reader.app, &row).await?.0,
+            None => {
+                let size = record.recording.cols.zip(record.recording.rows);
+                Snapshot { size: size.map(|(cols, rows)| TerminalSize { cols, rows }), init: String::new() }
+            }
+        };
+        Ok((snapshot, reader))
     }
 
     /// The next frames, or `None` at the end. Cancel safe between batches only.

@@ -7,6 +7,7 @@
 //!
 //! Sources: asciicast v3 and v2 (docs.asciinema.org/manual/asciicast), the player's segmented source.
 
+pub mod alis;
 pub mod base64;
 pub mod decode;
 pub mod encode;

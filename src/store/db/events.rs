@@ -21,6 +21,14 @@ const LIST: &str = "SELECT seq, id, at, actor, act FROM events
                       AND ($4 IS NULL OR at >= $4)
                       AND ($5 IS NULL OR at < $5)
                     ORDER BY seq LIMIT $6";
+/// The same backwards.
+const LIST_NEWEST: &str = "SELECT seq, id, at, actor, act FROM events
+                           WHERE seq < $1
+                             AND ($2 IS NULL OR kind = $2)
+                             AND ($3 IS NULL OR session_id = $3)
+                             AND ($4 IS NULL OR at >= $4)
+                             AND ($5 IS NULL OR at < $5)
+                           ORDER BY seq DESC LIMIT $6";
 
 /// Which events to list; what is left at `None` does not limit.
 #[derive(Debug, Clone, Default)]
@@ -75,8 +83,28 @@ async fn insert(tx: &mut Tx, statement: &'static str, event: &Event) -> Result<u
 /// At most `limit` events with a number greater than `after`, in the order of their numbers. On PostgreSQL transactions
 /// may commit in another order than they took their numbers: who follows the log must look back a little.
 pub async fn list(tx: &mut Tx, after: i64, filter: &EventFilter, limit: u32) -> Result<Vec<(i64, Event)>, DbError> {
-    let rows = on_either!(tx, |c| sqlx::query_as(LIST)
-        .bind(after)
+    select(tx, LIST, after, filter, limit).await
+}
+
+/// At most `limit` events with a number less than `before`, the newest first.
+pub async fn list_newest(
+    tx: &mut Tx,
+    before: i64,
+    filter: &EventFilter,
+    limit: u32,
+) -> Result<Vec<(i64, Event)>, DbError> {
+    select(tx, LIST_NEWEST, before, filter, limit).await
+}
+
+async fn select(
+    tx: &mut Tx,
+    query: &'static str,
+    from: i64,
+    filter: &EventFilter,
+    limit: u32,
+) -> Result<Vec<(i64, Event)>, DbError> {
+    let rows = on_either!(tx, |c| sqlx::query_as(query)
+        .bind(from)
         .bind(filter.kind.as_deref())
         .bind(filter.session.map(SessionId::as_uuid))
         .bind(filter.since)

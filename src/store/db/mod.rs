@@ -23,6 +23,7 @@ pub mod sessions;
 pub mod targets;
 pub mod tokens;
 pub mod watches;
+pub mod web_sessions;
 
 #[cfg(test)]
 pub(crate) mod testing;

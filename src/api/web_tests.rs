@@ -1,0 +1,153 @@
+//! The web app's door as a browser meets it: the cookie, the headers, the files, live recordings.
+
+use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::{Response, StatusCode};
+use sallyport_domain::principal::Role;
+use sallyport_domain::secret::PrincipalPassword;
+use serde_json::{Value, json};
+
+use super::tests::{OPERATOR, Served};
+use crate::app::people;
+
+const PASSWORD: &str = "correct horse battery";
+
+/// A browser with our page open in it.
+struct Browser {
+    http: reqwest::Client,
+    base: String,
+}
+
+impl Browser {
+    fn at(served: &Served) -> Self {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-sallyport", HeaderValue::from_static("web"));
+        headers.insert("sec-fetch-site", HeaderValue::from_static("same-origin"));
+        let http = reqwest::Client::builder().no_proxy().default_headers(headers).build().unwrap();
+        Self { http, base: format!("http://{}", served.tcp()) }
+    }
+
+    async fn post(&self, path: &str, cookie: Option<&str>, body: Value) -> Response {
+        let mut request = self.http.post(format!("{}{path}", self.base)).json(&body);
+        if let Some(cookie) = cookie {
+            request = request.header("cookie", cookie);
+        }
+        request.send().await.unwrap()
+    }
+
+    async fn get(&self, path: &str, cookie: Option<&str>) -> Response {
+        let mut request = self.http.get(format!("{}{path}", self.base));
+        if let Some(cookie) = cookie {
+            request = request.header("cookie", cookie);
+        }
+        request.send().await.unwrap()
+    }
+
+    async fn sign_in(&self, name: &str) -> String {
+        let signed_in = self.post("/api/v1/sign-in", None, json!({"name": name, "password": PASSWORD})).await;
+        assert_eq!(signed_in.status(), StatusCode::OK);
+        let line = signed_in.headers()["set-cookie"].to_str().unwrap().to_owned();
+        assert!(line.ends_with("; Path=/; Max-Age=43200; Secure; HttpOnly; SameSite=Strict"), "{line}");
+        line.split(';').next().unwrap().to_owned()
+    }
+}
+
+async fn with_password(served: &Served, name: &str, role: Role) {
+    let new = people::NewPerson {
+        name: name.parse().unwrap(),
+        organisation: None,
+        roles: vec![role],
+        keys: vec![],
+        password: Some(PrincipalPassword::new(PASSWORD)),
+    };
+    people::add(&served.app, &OPERATOR, new).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_browser_that_signed_in_is_its_person_until_it_signs_out() {
+    let served = Served::start().await;
+    with_password(&served, "adam", Role::Admin).await;
+    let browser = Browser::at(&served);
+
+    let cookie = browser.sign_in("adam").await;
+    let me: Value = browser.get("/api/v1/me", Some(&cookie)).await.json().await.unwrap();
+    let people = browser.get("/api/v1/people", Some(&cookie)).await.status();
+    let open: Value = browser.get("/api/v1/me/web-sessions", Some(&cookie)).await.json().await.unwrap();
+    let out = browser.post("/api/v1/sign-out", Some(&cookie), json!({"everywhere": false})).await;
+    let after = browser.get("/api/v1/me", Some(&cookie)).await.status();
+
+    assert_eq!((&me["name"], people), (&json!("adam"), StatusCode::OK));
+    assert_eq!((&open[0]["is_this"], &open[0]["address"]), (&json!(true), &json!("127.0.0.1")));
+    assert!(out.headers()["set-cookie"].to_str().unwrap().contains("Max-Age=0"));
+    assert_eq!(after, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn another_site_does_nothing_with_the_cookie() {
+    let served = Served::start().await;
+    with_password(&served, "adam", Role::Admin).await;
+    let browser = Browser::at(&served);
+    let cookie = browser.sign_in("adam").await;
+    let url = format!("{}/api/v1/people", browser.base);
+    let plain = reqwest::Client::builder().no_proxy().build().unwrap();
+
+    let without_header = plain.post(&url).header("cookie", &cookie).json(&json!({"name": "eve"})).send();
+    let other_origin = browser.http.post(&url).header("cookie", &cookie).header("origin", "https://evil.example");
+    let looking = plain.get(&url).header("cookie", &cookie).header("sec-fetch-site", "cross-site").send();
+    let signing_in =
+        plain.post(format!("{}/api/v1/sign-in", browser.base)).json(&json!({"name": "adam", "password": PASSWORD}));
+
+    assert_eq!(without_header.await.unwrap().status(), StatusCode::FORBIDDEN);
+    assert_eq!(other_origin.json(&json!({"name": "eve"})).send().await.unwrap().status(), StatusCode::FORBIDDEN);
+    assert_eq!(looking.await.unwrap().status(), StatusCode::FORBIDDEN);
+    assert_eq!(signing_in.send().await.unwrap().status(), StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn a_wrong_name_and_a_wrong_password_are_answered_alike_and_limited_alike() {
+    let served = Served::start().await;
+    with_password(&served, "adam", Role::Admin).await;
+    let browser = Browser::at(&served);
+
+    let mut answers = Vec::new();
+    for name in ["adam", "nobody"] {
+        let mut of_name = Vec::new();
+        for _ in 0..11 {
+            let refused = browser.post("/api/v1/sign-in", None, json!({"name": name, "password": "wrong"})).await;
+            let (status, waits) = (refused.status(), refused.headers().contains_key("retry-after"));
+            let problem: Value = refused.json().await.unwrap();
+            of_name.push((status, waits, problem["type"].clone(), problem["detail"].clone()));
+        }
+        answers.push(of_name);
+    }
+
+    assert_eq!(answers[0], answers[1]);
+    assert_eq!(answers[0][9].0, StatusCode::UNAUTHORIZED);
+    assert_eq!((answers[0][10].0, answers[0][10].1), (StatusCode::TOO_MANY_REQUESTS, true));
+}
+
+#[tokio::test]
+async fn every_answer_carries_the_content_security_policy_and_pages_are_not_kept() {
+    let served = Served::start().await;
+    let browser = Browser::at(&served);
+
+    for (path, status, kind) in [
+        ("/", StatusCode::OK, "text/html; charset=utf-8"),
+        ("/sessions/s-1?t=3", StatusCode::OK, "text/html; charset=utf-8"),
+        ("/people/li.wei", StatusCode::OK, "text/html; charset=utf-8"),
+        ("/assets/nothing.js", StatusCode::NOT_FOUND, "application/problem+json"),
+        ("/api/v1/nothing", StatusCode::NOT_FOUND, "application/problem+json"),
+        ("/api/v1/health", StatusCode::OK, "application/json"),
+    ] {
+        let answer = browser.get(path, None).await;
+        let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
+        assert_eq!((answer.status(), header("content-type").as_str()), (status, kind), "{path}");
+        assert_eq!(header("cache-control"), "no-store", "{path}");
+        assert_eq!(
+            header("content-security-policy"),
+            "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self' data:; \
+             font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+            "{path}"
+        );
+        assert_eq!(header("x-content-type-options"), "nosniff", "{path}");
+    }
+}

@@ -1,0 +1,473 @@
+//! Signing in to the web app: a password, and a code where the person has a second factor. What the cookie holds is 32 random
+//! bytes, stored as a hash; it ends when it was not used for a while, after a day's work at the latest, and when its
+//! person signs out, is disabled, or gets another password.
+//!
+//! A wrong name and a wrong password are told apart neither by the words nor by the time, nor by how tries are counted.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, TimeDelta, Utc};
+use sallyport_domain::event::{Act, Actor};
+use sallyport_domain::id::WebSessionId;
+use sallyport_domain::name::PrincipalName;
+use sallyport_domain::policy::SecondFactor;
+use sallyport_domain::principal::Principal;
+use sallyport_domain::secret::{PrincipalPassword, VerificationCode, WebToken};
+use secrecy::zeroize::Zeroizing;
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use crate::app::logins::{self, LoginError};
+use crate::app::passwords::PasswordError;
+use crate::app::second_factor::{CodeAnswer, SecondFactorError};
+use crate::app::{App, audit};
+use crate::store::db::{DbError, principals, web_sessions};
+
+pub use crate::store::db::web_sessions::WebSessionRecord;
+
+const RANDOM_BYTES: usize = 32;
+/// How exactly it is noted when somebody was last seen: each note is a write.
+const NOTE_EVERY: Duration = Duration::from_mins(1);
+/// As much of what a browser says of itself as is worth a row, in characters.
+const MOST_BROWSER: usize = 200;
+
+/// Tries are counted for so long.
+const WINDOW: Duration = Duration::from_mins(15);
+/// Tries for one name from one address, for one name from anywhere, and for any name from one address. The second is
+/// large, so that a stranger cannot easily lock somebody out.
+const MOST_FOR_NAME_AT_ADDRESS: u32 = 10;
+const MOST_FOR_NAME: u32 = 200;
+const MOST_AT_ADDRESS: u32 = 60;
+/// Counters that are kept; beyond that those whose time is over are forgotten, or else all.
+const MOST_COUNTERS: usize = 100_000;
+
+/// How long a sign-in holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SignInTimes {
+    /// Not used for so long, it ends.
+    pub idle: Duration,
+    /// However much it is used, it ends.
+    pub longest: Duration,
+}
+
+impl Default for SignInTimes {
+    fn default() -> Self {
+        Self { idle: Duration::from_hours(1), longest: Duration::from_hours(12) }
+    }
+}
+
+/// What a person offers.
+pub struct Offer {
+    /// As it was typed; it may be the name of nobody.
+    pub name: String,
+    pub password: PrincipalPassword,
+    pub code: Option<VerificationCode>,
+    pub address: SocketAddr,
+    /// `User-Agent`
+    pub browser: String,
+}
+
+/// Somebody who is signed in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedIn {
+    pub principal: Principal,
+    pub session: WebSessionRecord,
+}
+
+/// Why nobody was signed in.
+#[derive(Debug, thiserror::Error)]
+pub enum SignInError {
+    #[error("the name or the password is wrong")]
+    Refused,
+    #[error("a code of your authenticator is needed besides")]
+    CodeNeeded,
+    #[error("the code is not the one for now: check the authenticator's clock, and take the newest code")]
+    WrongCode,
+    #[error("this code was used before: wait for the next one")]
+    UsedBefore,
+    #[error("too many wrong codes: none is taken until {until}")]
+    Locked { until: DateTime<Utc> },
+    #[error("too many tries: wait {} minutes", .wait.as_secs().div_ceil(60))]
+    TooMany { wait: Duration },
+    #[error("too many passwords are being checked at present; try again in a moment")]
+    Busy,
+    #[error("the system gave no randomness")]
+    NoRandomness,
+    #[error(transparent)]
+    Password(PasswordError),
+    #[error(transparent)]
+    SecondFactor(SecondFactorError),
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+impl From<LoginError> for SignInError {
+    fn from(error: LoginError) -> Self {
+        match error {
+            LoginError::Password(PasswordError::Busy) => SignInError::Busy,
+            LoginError::Password(error) => SignInError::Password(error),
+            LoginError::SecondFactor(error) => SignInError::SecondFactor(error),
+            LoginError::Db(error) => SignInError::Db(error),
+        }
+    }
+}
+
+/// Signs people in and knows who is. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct SignIns {
+    times: SignInTimes,
+    tries: Arc<Mutex<Tries>>,
+}
+
+impl SignIns {
+    pub fn new(times: SignInTimes) -> Self {
+        Self { times, tries: Arc::default() }
+    }
+
+    /// How long a sign-in holds at most.
+    pub fn longest(&self) -> Duration {
+        self.times.longest
+    }
+
+    /// Signs a person in. The token is given here and never again.
+    pub async fn sign_in(&self, app: &App, offer: Offer) -> Result<(SignedIn, WebToken), SignInError> {
+        let Offer { name: typed, password, code, address, browser } = offer;
+        let now = app.clock.now();
+        // Counted before the password is looked at, so that many at once are not more guesses than one after the other.
+        let keys = keys(&typed, address.ip());
+        self.tries(|tries| tries.count(&keys, now)).map_err(|wait| SignInError::TooMany { wait })?;
+        let name: Option<PrincipalName> = typed.trim().parse().ok();
+        // What is no name may be a password in the wrong field; it is not written down.
+        let claimed = name.as_ref().map_or("(not a name)", PrincipalName::as_str);
+        let Some(principal) = logins::by_password(app, name.as_ref(), password).await? else {
+            logins::note_refusal(app, address, claimed, "web password").await?;
+            return Err(SignInError::Refused);
+        };
+        let method = if logins::has_second_factor(app, principal.id).await? {
+            let Some(code) = code else {
+                self.tries(|tries| tries.forgive(&keys));
+                return Err(SignInError::CodeNeeded);
+            };
+            match logins::by_totp(app, principal.id, &code, now).await? {
+                CodeAnswer::Right(SecondFactor::Totp) => "web password, code",
+                CodeAnswer::Right(SecondFactor::RecoveryCode) => "web password, recovery code",
+                CodeAnswer::Wrong => {
+                    logins::note_refusal(app, address, claimed, "web code").await?;
+                    return Err(SignInError::WrongCode);
+                }
+                CodeAnswer::UsedBefore => return Err(SignInError::UsedBefore),
+                CodeAnswer::Locked { until } => return Err(SignInError::Locked { until }),
+            }
+        } else {
+            "web password"
+        };
+        self.tries(|tries| tries.forgive(&keys));
+        self.begin(app, principal, address, &browser, method).await
+    }
+
+    async fn begin(
+        &self,
+        app: &App,
+        principal: Principal,
+        address: SocketAddr,
+        browser: &str,
+        method: &str,
+    ) -> Result<(SignedIn, WebToken), SignInError> {
+        let mut random = Zeroizing::new([0; RANDOM_BYTES]);
+        aws_lc_rs::rand::fill(random.as_mut_slice()).map_err(|_| SignInError::NoRandomness)?;
+        let token = WebToken::new(URL_SAFE_NO_PAD.encode(random.as_slice()));
+        let now = app.clock.now();
+        let session = WebSessionRecord {
+            id: WebSessionId::from_uuid(Uuid::now_v7()),
+            principal: principal.id,
+            address: address.ip().to_canonical().to_string(),
+            browser: browser.chars().filter(|character| !character.is_control()).take(MOST_BROWSER).collect(),
+            created_at: now,
+            last_seen_at: now,
+            not_after: now + self.times.longest,
+        };
+        let mut tx = app.db.write().await?;
+        web_sessions::forget(&mut tx, now, now - self.times.idle).await?;
+        web_sessions::insert(&mut tx, &session, &hash(&token)).await?;
+        let act = Act::LoggedIn { person: principal.id, address, method: method.to_owned() };
+        audit::append(&mut tx, now, &actor(&principal), act).await?;
+        tx.commit().await?;
+        Ok((SignedIn { principal, session }, token))
+    }
+
+    /// Who is signed in with this token now; `None` if nobody made it, or it has ended, or its person is disabled.
+    pub async fn verify(&self, app: &App, token: &WebToken) -> Result<Option<SignedIn>, DbError> {
+        // What does not look like a token costs no query.
+        if token.expose().len() != (RANDOM_BYTES * 4).div_ceil(3) {
+            return Ok(None);
+        }
+        let now = app.clock.now();
+        let mut tx = app.db.read().await?;
+        // By its hash: how long the look-up takes says nothing about the token.
+        let Some(session) = web_sessions::find_by_hash(&mut tx, &hash(token)).await? else { return Ok(None) };
+        if !self.holds(&session, now) {
+            return Ok(None);
+        }
+        let person = principals::find_by_id(&mut tx, session.principal).await?;
+        drop(tx);
+        let Some(principal) = person.map(|person| person.principal).filter(|person| person.disabled_at.is_none())
+        else {
+            return Ok(None);
+        };
+        if session.last_seen_at + NOTE_EVERY <= now {
+            let mut tx = app.db.write().await?;
+            web_sessions::seen(&mut tx, session.id, now).await?;
+            tx.commit().await?;
+        }
+        Ok(Some(SignedIn { principal, session }))
+    }
+
+    fn holds(&self, session: &WebSessionRecord, now: DateTime<Utc>) -> bool {
+        now < session.not_after && now < session.last_seen_at + self.times.idle
+    }
+
+    /// Where the person is signed in, the newest first.
+    pub async fn list(&self, app: &App, person: &Principal) -> Result<Vec<WebSessionRecord>, DbError> {
+        let now = app.clock.now();
+        let mut found = web_sessions::list(&mut app.db.read().await?, person.id).await?;
+        found.retain(|session| self.holds(session, now));
+        Ok(found)
+    }
+
+    /// Signs the person out of one browser, or with `None` of all. Says of how many.
+    pub async fn sign_out(&self, app: &App, person: &Principal, which: Option<WebSessionId>) -> Result<u64, DbError> {
+        let mut tx = app.db.write().await?;
+        let browsers = match which {
+            Some(id) => web_sessions::end(&mut tx, person.id, id).await?,
+            None => web_sessions::end_all(&mut tx, person.id).await?,
+        };
+        if browsers > 0 {
+            let act = Act::SignedOut { person: person.id, browsers };
+            audit::append(&mut tx, app.clock.now(), &actor(person), act).await?;
+        }
+        tx.commit().await?;
+        Ok(browsers)
+    }
+
+    fn tries<T>(&self, work: impl FnOnce(&mut Tries) -> T) -> T {
+        work(&mut self.tries.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn actor(person: &Principal) -> Actor {
+    Actor::Principal { id: person.id, name: person.name.clone() }
+}
+
+fn hash(token: &WebToken) -> [u8; 32] {
+    Sha256::digest(token.expose().as_bytes()).into()
+}
+
+/// What tries are counted for. A name is counted by its hash: what is typed as one may be a password.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Key {
+    NameAtAddress([u8; 32], IpAddr),
+    Name([u8; 32]),
+    Address(IpAddr),
+}
+
+impl Key {
+    const fn most(&self) -> u32 {
+        match self {
+            Key::NameAtAddress(..) => MOST_FOR_NAME_AT_ADDRESS,
+            Key::Name(_) => MOST_FOR_NAME,
+            Key::Address(_) => MOST_AT_ADDRESS,
+        }
+    }
+}
+
+fn keys(name: &str, address: IpAddr) -> Vec<Key> {
+    let name: [u8; 32] = Sha256::digest(name.trim().as_bytes()).into();
+    let address = household(address);
+    let mut keys = vec![Key::NameAtAddress(name, address), Key::Name(name)];
+    // Behind a proxy on this host everybody has its address.
+    if !address.is_loopback() {
+        keys.push(Key::Address(address));
+    }
+    keys
+}
+
+/// Whoever has one address of IPv6 usually has all 2⁶⁴ of its network.
+fn household(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) if !v6.is_loopback() => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+        other => other,
+    }
+}
+
+/// Tries that did not succeed, on this node.
+#[derive(Debug, Default)]
+struct Tries(HashMap<Key, Counter>);
+
+#[derive(Debug)]
+struct Counter {
+    tries: u32,
+    since: DateTime<Utc>,
+}
+
+impl Counter {
+    /// For how long it still counts at `now`.
+    fn rest(&self, now: DateTime<Utc>) -> Option<Duration> {
+        let window = TimeDelta::from_std(WINDOW).unwrap_or(TimeDelta::MAX);
+        (self.since + window - now).to_std().ok().filter(|rest| !rest.is_zero())
+    }
+}
+
+impl Tries {
+    /// Counts a try, or says how long to wait. A try that is not let through does not count.
+    fn count(&mut self, keys: &[Key], now: DateTime<Utc>) -> Result<(), Duration> {
+        let full = |key: &Key| {
+            let counter = self.0.get(key).filter(|counter| counter.tries >= key.most())?;
+            counter.rest(now)
+        };
+        if let Some(wait) = keys.iter().filter_map(full).max() {
+            return Err(wait);
+        }
+        if self.0.len() + keys.len() > MOST_COUNTERS {
+            self.0.retain(|_, counter| counter.rest(now).is_some());
+            if self.0.len() + keys.len() > MOST_COUNTERS {
+                self.0.clear(); // better to forget than to grow
+            }
+        }
+        for key in keys {
+            let counter = self.0.entry(key.clone()).or_insert(Counter { tries: 0, since: now });
+            if counter.rest(now).is_none() {
+                *counter = Counter { tries: 0, since: now };
+            }
+            counter.tries += 1;
+        }
+        Ok(())
+    }
+
+    /// The try was none after all.
+    fn forgive(&mut self, keys: &[Key]) {
+        for key in keys {
+            if let Some(counter) = self.0.get_mut(key) {
+                counter.tries = counter.tries.saturating_sub(1);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::people;
+    use crate::app::people::tests::{OPERATOR, named};
+    use crate::store::db::testing::{app_on, on_both};
+
+    const PASSWORD: &str = "correct horse battery";
+
+    fn offer(name: &str, password: &str) -> Offer {
+        Offer {
+            name: name.to_owned(),
+            password: PrincipalPassword::new(password),
+            code: None,
+            address: "203.0.113.9:5000".parse().unwrap(),
+            browser: "Mozilla\u{1b}[2J/5.0".to_owned(),
+        }
+    }
+
+    async fn with_alice(app: &App) -> Principal {
+        let new = people::NewPerson { password: Some(PrincipalPassword::new(PASSWORD)), ..named("alice") };
+        people::add(app, &OPERATOR, new).await.unwrap().principal
+    }
+
+    #[tokio::test]
+    async fn a_sign_in_holds_while_it_is_used_and_not_longer_than_a_day_of_work() {
+        on_both(|db| async {
+            let app = app_on(db);
+            let alice = with_alice(&app).await;
+            let sign_ins = SignIns::default();
+            let (signed_in, token) = sign_ins.sign_in(&app, offer("alice", PASSWORD)).await.unwrap();
+            assert_eq!((&signed_in.principal, signed_in.session.browser.as_str()), (&alice, "Mozilla[2J/5.0"));
+
+            for _ in 0..23 {
+                app.clock.advance(Duration::from_mins(31));
+                assert!(sign_ins.verify(&app, &token).await.unwrap().is_some());
+            }
+            app.clock.advance(Duration::from_mins(31));
+            assert_eq!(sign_ins.verify(&app, &token).await.unwrap(), None, "it is twelve hours old");
+
+            let (_, idle) = sign_ins.sign_in(&app, offer("alice", PASSWORD)).await.unwrap();
+            app.clock.advance(Duration::from_hours(1));
+            assert_eq!(sign_ins.verify(&app, &idle).await.unwrap(), None, "nobody used it for an hour");
+            assert_eq!(sign_ins.list(&app, &alice).await.unwrap(), []);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn signing_out_everywhere_a_new_password_and_disabling_end_what_was_signed_in() {
+        on_both(|db| async {
+            let app = app_on(db);
+            let alice = with_alice(&app).await;
+            let sign_ins = SignIns::default();
+            let again = async || sign_ins.sign_in(&app, offer("alice", PASSWORD)).await.unwrap();
+
+            let ((first, one), (_, two), (_, three)) = (again().await, again().await, again().await);
+            assert_eq!(sign_ins.sign_out(&app, &alice, Some(first.session.id)).await.unwrap(), 1);
+            assert_eq!(sign_ins.verify(&app, &one).await.unwrap(), None);
+            assert_eq!(sign_ins.list(&app, &alice).await.unwrap().len(), 2);
+            assert_eq!(sign_ins.sign_out(&app, &alice, None).await.unwrap(), 2);
+            for token in [&two, &three] {
+                assert_eq!(sign_ins.verify(&app, token).await.unwrap(), None);
+            }
+            let (_, four) = again().await;
+            let new = PrincipalPassword::new(PASSWORD);
+            people::set_password(&app, &OPERATOR, &alice.name, Some(new)).await.unwrap();
+            assert_eq!(sign_ins.verify(&app, &four).await.unwrap(), None);
+            let (_, five) = again().await;
+            people::disable(&app, &OPERATOR, &alice.name).await.unwrap();
+            people::enable(&app, &OPERATOR, &alice.name).await.unwrap();
+            assert_eq!(sign_ins.verify(&app, &five).await.unwrap(), None);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn an_unknown_name_is_refused_and_limited_exactly_as_a_wrong_password() {
+        on_both(|db| async {
+            let app = app_on(db);
+            with_alice(&app).await;
+            let sign_ins = SignIns::default();
+
+            for name in ["alice", "nobody", "no such name at all!"] {
+                for _ in 0..MOST_FOR_NAME_AT_ADDRESS {
+                    let refused = sign_ins.sign_in(&app, offer(name, "wrong")).await;
+                    assert!(matches!(refused, Err(SignInError::Refused)), "{name}");
+                }
+                let refused = sign_ins.sign_in(&app, offer(name, PASSWORD)).await;
+                assert!(matches!(refused, Err(SignInError::TooMany { .. })), "{name}");
+            }
+            app.clock.advance(WINDOW);
+            assert!(sign_ins.sign_in(&app, offer("alice", PASSWORD)).await.is_ok());
+        })
+        .await;
+    }
+
+    #[test]
+    fn tries_from_one_network_are_counted_together_and_counters_are_bounded() {
+        let now = DateTime::UNIX_EPOCH;
+        let mut tries = Tries::default();
+        for host in 0..MOST_AT_ADDRESS {
+            let address = format!("2001:db8::{host:x}").parse().unwrap();
+            assert_eq!(tries.count(&keys(&format!("name-{host}"), address), now), Ok(()));
+        }
+        let another = "2001:db8::ffff".parse().unwrap();
+        assert_eq!(tries.count(&keys("x", another), now), Err(WINDOW));
+        for name in 0..MOST_COUNTERS {
+            let _counted = tries.count(&keys(&name.to_string(), "127.0.0.1".parse().unwrap()), now);
+        }
+        assert!(tries.0.len() <= MOST_COUNTERS);
+    }
+}

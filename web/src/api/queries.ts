@@ -1,0 +1,123 @@
+// What the pages ask the API for, with how long an answer stays fresh. What is live is asked for again while a page shows it.
+import { infiniteQueryOptions, queryOptions } from "@tanstack/react-query";
+import { answer, api, type Role } from "./client";
+
+/** How often what is live is asked for again, in milliseconds. */
+const LIVE = 3000;
+const PAGE = 200;
+
+export interface Me {
+  name: string;
+  roles: Role[];
+}
+
+export const meQuery = queryOptions({
+  queryKey: ["me"],
+  queryFn: async (): Promise<Me> => {
+    const me = await answer(api.GET("/api/v1/me"));
+    return me.kind === "person" ? { name: me.name, roles: me.roles } : { name: `uid ${me.uid}`, roles: [] };
+  },
+  staleTime: 60_000,
+  retry: false,
+});
+
+export interface SessionFilter {
+  live?: boolean | undefined;
+  person?: string | undefined;
+  target?: string | undefined;
+  grant?: string | undefined;
+}
+
+export const sessionsQuery = (filter: SessionFilter) =>
+  infiniteQueryOptions({
+    queryKey: ["sessions", filter],
+    initialPageParam: "",
+    queryFn: ({ pageParam }) =>
+      answer(api.GET("/api/v1/sessions", { params: { query: { ...given(filter), limit: PAGE, ...(pageParam ? { cursor: pageParam } : {}) } } })),
+    getNextPageParam: (page) => page.next ?? undefined,
+  });
+
+/** The newest sessions that go on, asked for again and again. */
+export const liveSessionsQuery = queryOptions({
+  queryKey: ["live-sessions"],
+  queryFn: () => answer(api.GET("/api/v1/sessions", { params: { query: { live: true, limit: 100 } } })),
+  refetchInterval: LIVE,
+});
+
+export const sessionQuery = (id: string) =>
+  queryOptions({
+    queryKey: ["session", id],
+    queryFn: () => answer(api.GET("/api/v1/sessions/{id}", { params: { path: { id } } })),
+    refetchInterval: (query) => (query.state.data && query.state.data.state !== "ended" ? LIVE : false),
+  });
+
+export const filesQuery = (id: string, live: boolean) =>
+  queryOptions({
+    queryKey: ["files", id],
+    queryFn: () => answer(api.GET("/api/v1/sessions/{id}/files", { params: { path: { id }, query: { limit: 1000 } } })),
+    refetchInterval: live ? LIVE : false,
+  });
+
+export type GrantStateFilter = "active" | "upcoming" | "ended" | "all";
+
+export const grantsQuery = (state: GrantStateFilter) =>
+  queryOptions({
+    queryKey: ["grants", state],
+    queryFn: () => answer(api.GET("/api/v1/grants", { params: { query: { state, limit: 1000 } } })),
+    refetchInterval: 15_000,
+  });
+
+export const grantQuery = (id: string) =>
+  queryOptions({
+    queryKey: ["grant", id],
+    queryFn: () => answer(api.GET("/api/v1/grants/{id}", { params: { path: { id } } })),
+    refetchInterval: 15_000,
+  });
+
+export const requestsQuery = (open: boolean) =>
+  queryOptions({
+    queryKey: ["requests", open],
+    queryFn: () => answer(api.GET("/api/v1/requests", { params: { query: { ...(open ? { state: "open" as const } : {}), limit: 200 } } })),
+    refetchInterval: LIVE,
+  });
+
+export const peopleQuery = queryOptions({
+  queryKey: ["people"],
+  queryFn: () => answer(api.GET("/api/v1/people", { params: { query: { limit: 1000 } } })),
+  staleTime: 15_000,
+});
+
+export const targetsQuery = queryOptions({
+  queryKey: ["targets"],
+  queryFn: () => answer(api.GET("/api/v1/targets", { params: { query: { limit: 1000 } } })),
+  staleTime: 15_000,
+});
+
+export const bastionQuery = queryOptions({
+  queryKey: ["bastion"],
+  queryFn: () => answer(api.GET("/api/v1/bastion")),
+  staleTime: 300_000,
+});
+
+export const knownHostsQuery = queryOptions({
+  queryKey: ["known-hosts"],
+  queryFn: () => answer(api.GET("/api/v1/known-hosts")),
+  staleTime: 300_000,
+});
+
+export const healthQuery = queryOptions({
+  queryKey: ["health"],
+  queryFn: () => answer(api.GET("/api/v1/health")),
+  refetchInterval: 10_000,
+});
+
+export const webSessionsQuery = queryOptions({
+  queryKey: ["web-sessions"],
+  queryFn: () => answer(api.GET("/api/v1/me/web-sessions")),
+});
+
+/** The same without what is not given: the API takes an absent filter, not an empty one. */
+export function given<T extends object>(filter: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  const entries = Object.entries(filter).filter(([, value]) => value !== undefined && value !== "");
+  return Object.fromEntries(entries) as { [K in keyof T]?: Exclude<T[K], undefined> };
+}

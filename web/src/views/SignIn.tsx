@@ -1,0 +1,103 @@
+// The way in: a password, then a code where one is needed. What failed is told without saying what was wrong.
+import { useQueryClient } from "@tanstack/react-query";
+import { useEffect, useId, useRef, useState, type FormEvent } from "react";
+import { answer, api, Problem } from "../api/client";
+import { useWords } from "../i18n";
+import { ProblemLine } from "../parts/states";
+import css from "./SignIn.module.css";
+
+export function SignIn({ again }: { again: boolean }) {
+  const { t, language, setLanguage } = useWords();
+  const client = useQueryClient();
+  const id = useId();
+  const [name, setName] = useState("");
+  const [password, setPassword] = useState("");
+  const [code, setCode] = useState("");
+  const [needsCode, setNeedsCode] = useState(false);
+  const [busy, setBusy] = useState(false);
+  const [error, setError] = useState<unknown>(null);
+  const codeField = useRef<HTMLInputElement>(null);
+  useEffect(() => {
+    document.title = `${t.signIn.submit} · Sallyport`;
+  }, [t]);
+  useEffect(() => {
+    if (needsCode) codeField.current?.focus();
+  }, [needsCode]);
+
+  const submit = async (event: FormEvent) => {
+    event.preventDefault();
+    if (busy) return;
+    setBusy(true);
+    setError(null);
+    try {
+      await answer(api.POST("/api/v1/sign-in", { body: { name: name.trim(), password, ...(needsCode ? { code } : {}) } }));
+      // Nothing that another person was shown stays.
+      client.clear();
+      location.reload();
+    } catch (problem) {
+      if (problem instanceof Problem && problem.kind === "code_needed") {
+        setNeedsCode(true);
+      } else {
+        setError(problem);
+        setCode("");
+        if (problem instanceof Problem && problem.kind === "refused") setNeedsCode(false);
+      }
+      setBusy(false);
+    }
+  };
+  return (
+    <main className={css.page}>
+      <form className={css.form} onSubmit={(event) => void submit(event)}>
+        <svg viewBox="0 0 32 32" width="32" height="32" aria-hidden="true" className={css.mark}>
+          <path fill="currentColor" d="M16 2 4 6.500v8.200c0 7.600 5 13 12 15.300 7-2.300 12-7.700 12-15.300V6.500z" />
+          <path fill="var(--panel)" d="M11 24V14a5 5 0 0 1 10 0v10h-3V14a2 2 0 0 0-4 0v10z" />
+        </svg>
+        <h1>{t.signIn.title}</h1>
+        {again ? <p className="notice">{t.signIn.ended}</p> : null}
+        {needsCode ? (
+          <div className="field">
+            <label htmlFor={`${id}-code`}>{t.signIn.code}</label>
+            <input id={`${id}-code`} ref={codeField} className="mono" value={code} onChange={(event) => setCode(event.target.value)} autoComplete="one-time-code" required aria-describedby={`${id}-hint`} />
+            <span className="hint" id={`${id}-hint`}>
+              {t.signIn.codeHint}
+            </span>
+          </div>
+        ) : (
+          <>
+            <div className="field">
+              <label htmlFor={`${id}-name`}>{t.signIn.name}</label>
+              <input id={`${id}-name`} value={name} onChange={(event) => setName(event.target.value)} autoComplete="username" autoCapitalize="off" spellCheck={false} autoFocus required />
+            </div>
+            <div className="field">
+              <label htmlFor={`${id}-password`}>{t.signIn.password}</label>
+              <input id={`${id}-password`} type="password" value={password} onChange={(event) => setPassword(event.target.value)} autoComplete="current-password" required />
+            </div>
+          </>
+        )}
+        <ProblemLine error={error} />
+        <button type="submit" className="primary" disabled={busy}>
+          {t.signIn.submit}
+        </button>
+        {needsCode ? (
+          <button
+            type="button"
+            className="quiet"
+            onClick={() => {
+              setNeedsCode(false);
+              setCode("");
+              setError(null);
+            }}
+          >
+            {t.signIn.back}
+          </button>
+        ) : null}
+        <p className="hint">{t.signIn.noPassword}</p>
+      </form>
+      <p className={css.languages}>
+        <button type="button" className="quiet" lang={language === "en" ? "zh-CN" : "en"} onClick={() => setLanguage(language === "en" ? "zh-CN" : "en")}>
+          {language === "en" ? "简体中文" : "English"}
+        </button>
+      </p>
+    </main>
+  );
+}

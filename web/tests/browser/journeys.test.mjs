@@ -1,0 +1,203 @@
+// What people do with the web app, in Chromium, against the built program and a real ssh client.
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { after, before, describe, it } from "node:test";
+import { axeSource, cli, openPage, signIn, ssh, startBrowser, startDemo, until } from "./scene.mjs";
+
+const axe = readFileSync(axeSource, "utf8");
+/** What a hostile target prints: HTML, script, links, the clipboard, titles, bytes that are no text. */
+const HOSTILE = String.raw`printf '<img src=x onerror=alert(1)><script>alert(2)</script>\033]8;;javascript:alert(3)\033\\click\033]8;;\033\\ \033]52;c;aGVsbG8=\007\033]0;owned\007\033]1337;File=inline=1:aGk=\007\377\376 after-the-storm\n'`;
+
+let demo;
+let browser;
+let shellSession;
+let hostileSession;
+let execSession;
+
+before(async () => {
+  demo = await startDemo();
+  browser = await startBrowser();
+  const shell = ssh(demo, { typed: ["PS1='$ '; clear", "echo first-frame-$((40 + 2))", "sleep 4", "echo second-frame-$((40 + 3))", "clear; exit 3"] });
+  await shell.ended;
+  await ssh(demo, { typed: ["PS1='$ '; clear", HOSTILE, "exit"] }).ended;
+  await ssh(demo, { command: ["echo plain-output; echo '<b>not bold</b>'; exit 7"], terminal: false }).ended;
+  let sessions = [];
+  await until(async () => (sessions = await cli(demo, ["session", "ls"])).length >= 3 && sessions.every((one) => one.state === "ended"), 20_000, () => JSON.stringify(sessions));
+  [execSession, hostileSession, shellSession] = sessions.map((one) => one.id);
+});
+
+after(async () => {
+  await browser?.close();
+  await demo?.stop();
+});
+
+const terminal = (page) => page.getByTestId("terminal");
+const hasText = (page, text) => until(async () => (await terminal(page).textContent())?.includes(text), 15_000, () => `the terminal does not show ${text}`);
+
+describe("signing in", () => {
+  it("tells nothing of what was wrong, keeps the address, and ends with signing out", async () => {
+    const { page, context, wrongs } = await openPage(browser, demo);
+    await page.goto(`${demo.url}/sessions?state=ended`);
+    await page.getByLabel("Name").fill("admin");
+    await page.getByLabel("Password").fill("wrong");
+    await page.getByRole("button", { name: "Sign in" }).click();
+    assert.match(await page.getByRole("alert").innerText(), /the name or the password is wrong/);
+    await page.getByLabel("Password").fill(demo.password);
+    await page.keyboard.press("Enter");
+    await page.getByRole("heading", { name: "Sessions" }).waitFor();
+    assert.match(page.url(), /\/sessions\?state=ended$/);
+    const [cookie] = await context.cookies();
+    assert.deepEqual([cookie.name, cookie.secure, cookie.httpOnly, cookie.sameSite], ["__Host-sallyport", true, true, "Strict"]);
+    await page.getByLabel("Signed in as admin").click();
+    await page.getByRole("button", { name: "Sign out" }).click();
+    await page.getByLabel("Password").waitFor();
+    assert.deepEqual(await wrongs(), []);
+    await context.close();
+  });
+});
+
+describe("replay", () => {
+  it("shows the frame of the moment that the address names", async () => {
+    const { page, context, wrongs } = await openPage(browser, demo);
+    await signIn(page, demo, `/sessions/${shellSession}?ch=1&t=3`);
+    await hasText(page, "first-frame-42");
+    assert.ok(!(await terminal(page).textContent()).includes("second-frame-43"), "what was printed later is not shown yet");
+    const slider = page.getByRole("slider", { name: "Position" });
+    await until(async () => Number(await slider.getAttribute("aria-valuemax")) > 4, 5000, () => "the recording has no length");
+    assert.equal(await slider.getAttribute("aria-valuenow"), "3");
+    await page.keyboard.press("ArrowRight");
+    await until(async () => !(await terminal(page).textContent()).includes("first-frame-42") || (await terminal(page).textContent()).includes("second-frame-43"), 10_000, () => "a seek shows the old frame");
+    await page.keyboard.press("0");
+    await until(async () => (await slider.getAttribute("aria-valuenow")) === "0", 5000, () => "0 does not go to the start");
+    await page.waitForURL(/t=0/);
+    assert.deepEqual(await wrongs(), []);
+    await context.close();
+  });
+
+  it("skips idle time, and goes on from the same place at another speed", async () => {
+    const { page, context, wrongs } = await openPage(browser, demo);
+    await signIn(page, demo, `/sessions/${shellSession}?ch=1&t=0`);
+    await hasText(page, "");
+    const slider = page.getByRole("slider", { name: "Position" });
+    const at = async () => Number(await slider.getAttribute("aria-valuenow"));
+    await until(async () => Number(await slider.getAttribute("aria-valuemax")) > 4, 5000, () => "the recording has no length");
+    const duration = Number(await slider.getAttribute("aria-valuemax"));
+    const started = Date.now();
+    await page.getByRole("button", { name: "Play" }).click();
+    await page.getByRole("button", { name: "Pause" }).waitFor();
+    await until(async () => (await at()) >= 1, 5000, () => "it does not play");
+    const before = await at();
+    await page.getByRole("button", { name: "2×" }).click();
+    assert.ok((await at()) >= before, "another speed begins where the one before was");
+    await page.getByRole("button", { name: "Play" }).waitFor({ timeout: duration * 1000 });
+    assert.ok((Date.now() - started) / 1000 < duration - 1.5, "four idle seconds were skipped");
+    assert.deepEqual(await wrongs(), []);
+    await context.close();
+  });
+
+  it("obeys nothing that a hostile target printed", async () => {
+    const { page, context, wrongs } = await openPage(browser, demo);
+    await signIn(page, demo, `/sessions/${hostileSession}?ch=1&t=0`);
+    await page.getByRole("slider").waitFor();
+    await page.getByRole("button", { name: "Play" }).click();
+    await hasText(page, "after-the-storm");
+    assert.ok((await terminal(page).textContent()).includes("<script>alert(2)</script>"), "HTML is text");
+    assert.equal(await terminal(page).locator("script, img").count(), 0);
+    assert.equal(await page.locator('a[href^="javascript"]').count(), 0);
+    assert.match(await page.title(), /Sallyport/);
+    assert.deepEqual(await wrongs(), []);
+    await context.close();
+  });
+
+  it("shows a program without a terminal as text", async () => {
+    const { page, context, wrongs } = await openPage(browser, demo);
+    await signIn(page, demo, `/sessions/${execSession}`);
+    const text = page.locator("pre");
+    await text.getByText("plain-output").waitFor();
+    assert.match(await text.innerText(), /<b>not bold<\/b>/);
+    await page.getByText("status 7").waitFor();
+    assert.deepEqual(await wrongs(), []);
+    await context.close();
+  });
+});
+
+describe("a live session", () => {
+  it("is seen as it goes on, and cut", async () => {
+    const { page, context, wrongs } = await openPage(browser, demo);
+    await signIn(page, demo, "/sessions?state=live");
+    const client = ssh(demo);
+    await client.type(["echo before-$((1 + 1))"]);
+    const link = page.getByRole("link", { name: `${demo.login}@toy` });
+    await link.click();
+    await hasText(page, "before-2");
+    await client.type(["echo while-looking-$((3 + 4))"]);
+    await hasText(page, "while-looking-7");
+    await page.getByRole("button", { name: /^Cut/ }).click();
+    await page.getByRole("textbox", { name: "Reason" }).fill("the test is over");
+    await page.keyboard.press("Enter");
+    await client.ended;
+    assert.match(client.output(), /the test is over/);
+    await page.getByText("Ended", { exact: true }).first().waitFor();
+    assert.deepEqual(await wrongs(), []);
+    await context.close();
+  });
+});
+
+describe("a grant", () => {
+  it("is made from the keyboard alone, and revoked", async () => {
+    const { page, context, wrongs } = await openPage(browser, demo);
+    await signIn(page, demo, "/grants");
+    await page.getByRole("heading", { name: "Grants" }).waitFor();
+    await page.keyboard.press("g");
+    await page.keyboard.press("n");
+    await page.getByRole("dialog").waitFor();
+    await page.keyboard.type("alice");
+    await page.keyboard.press("Enter");
+    await page.keyboard.press("Tab");
+    await page.keyboard.type("toy");
+    await page.keyboard.press("Enter");
+    await page.getByText("matches 1 target").waitFor();
+    await page.getByLabel("Reason").fill("INC-4812 a test");
+    await page.getByText(`+${demo.login}@toy@`).waitFor();
+    await page.keyboard.press("Control+Enter");
+    await page.getByRole("heading", { name: "alice has access." }).waitFor();
+    await page.keyboard.press("Escape");
+    await page.getByRole("row", { name: /INC-4812 a test/ }).getByRole("link").click();
+    await page.getByRole("button", { name: /^Revoke/ }).click();
+    await page.getByRole("textbox", { name: "Reason" }).fill("no longer needed");
+    await page.keyboard.press("Enter");
+    await page.getByText("Revoked by admin: no longer needed").waitFor();
+    assert.deepEqual(await wrongs(), []);
+    await context.close();
+  });
+});
+
+describe("every page", () => {
+  for (const theme of ["light", "dark"]) {
+    for (const language of ["en", "zh-CN"]) {
+      it(`is found good by axe in ${theme}, ${language}`, async () => {
+        const { page, context, wrongs } = await openPage(browser, demo, { theme, language });
+        await page.goto(demo.url);
+        await page.getByRole("textbox").first().waitFor();
+        const findings = { "sign-in": await judge(page) };
+        await signIn(page, demo);
+        const grants = await cli(demo, ["grant", "ls"]);
+        for (const path of ["/", "/grants", "/grants?new=true", `/grants/${grants[0].id}`, "/sessions", `/sessions/${shellSession}?t=2`, `/sessions/${execSession}?tab=details`, "/requests", "/targets?name=toy", "/people?name=alice", "/audit", "/settings", "/me"]) {
+          await page.goto(demo.url + path);
+          await page.locator("h1").first().waitFor();
+          await page.waitForLoadState("networkidle");
+          findings[path] = await judge(page);
+        }
+        assert.deepEqual(Object.entries(findings).filter(([, found]) => found.length > 0), []);
+        assert.deepEqual(await wrongs(), []);
+        await context.close();
+      });
+    }
+  }
+});
+
+async function judge(page) {
+  await page.evaluate(axe);
+  const result = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
+  return result.violations.flatMap((one) => one.nodes.slice(0, 4).map((node) => `${one.id}: ${node.target.join(" ")} ${node.failureSummary}`));
+}

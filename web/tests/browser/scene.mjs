@@ -1,0 +1,112 @@
+// The scene of the browser tests: `sallyport demo`, the built program with a target that runs a real shell, real ssh clients, and Chromium.
+// SALLYPORT names the program; ../target/debug/sallyport if it does not.
+import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { chromium } from "playwright-core";
+
+const here = fileURLToPath(new URL(".", import.meta.url));
+export const program = process.env.SALLYPORT ?? join(here, "../../../target/debug/sallyport");
+const CHROMIUM = [process.env.CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find((path) => path && existsSync(path));
+export const axeSource = fileURLToPath(import.meta.resolve("axe-core/axe.min.js"));
+
+export async function startDemo() {
+  const demo = spawn(program, ["demo", "--for", "3h"], { stdio: ["ignore", "pipe", "pipe"] });
+  let said = "";
+  demo.stdout.setEncoding("utf8").on("data", (text) => (said += text));
+  demo.stderr.setEncoding("utf8").on("data", (text) => (said += text));
+  await until(() => /fingerprint is\n[0-9A-F:]+/.test(said) || demo.exitCode !== null, 60_000, () => `the demo did not start: ${said}`);
+  const find = (pattern) => {
+    const match = said.match(pattern);
+    if (!match) throw new Error(`the demo did not say ${pattern}: ${said}`);
+    return match[1];
+  };
+  const folder = find(/-i (\S+)\/id_ed25519/);
+  return {
+    url: find(/(https:\/\/\S+)\//),
+    password: find(/password (\S+)/),
+    folder,
+    login: find(/alice\+(\S+)@toy/),
+    port: find(/-p (\d+)/),
+    stop: async () => {
+      demo.kill("SIGINT");
+      await until(() => demo.exitCode !== null, 40_000, () => "the demo did not end");
+    },
+  };
+}
+
+/** Runs ssh as alice. With a terminal, `typed` is what she types, each line with a pause before it. */
+export function ssh(demo, { command = [], typed = [], terminal = true, pause = 400 } = {}) {
+  const options = ["-p", demo.port, "-i", `${demo.folder}/id_ed25519`, "-o", "IdentitiesOnly=yes", "-o", `UserKnownHostsFile=${demo.folder}/known_hosts`];
+  const client = spawn("ssh", [...(terminal ? ["-tt"] : []), ...options, `alice+${demo.login}@toy@127.0.0.1`, ...command], { stdio: ["pipe", "pipe", "pipe"] });
+  let output = "";
+  client.stdout.setEncoding("utf8").on("data", (text) => (output += text));
+  client.stderr.setEncoding("utf8").on("data", (text) => (output += text));
+  const ended = new Promise((resolve) => client.on("close", resolve));
+  const type = async (lines) => {
+    for (const line of lines) {
+      await sleep(pause);
+      client.stdin.write(`${line}\n`);
+    }
+  };
+  return { type, typing: type(typed), ended, output: () => output, kill: () => client.kill(), close: () => client.stdin.end() };
+}
+
+export async function cli(demo, args) {
+  const run = spawn(program, [...args, "--json"], { env: { ...process.env, SALLYPORT_SOCKET: `${demo.folder}/data/sallyport.sock` }, stdio: ["ignore", "pipe", "inherit"] });
+  let said = "";
+  run.stdout.setEncoding("utf8").on("data", (text) => (said += text));
+  const code = await new Promise((resolve) => run.on("close", resolve));
+  if (code !== 0) throw new Error(`sallyport ${args.join(" ")} failed`);
+  const answer = JSON.parse(said);
+  return answer.items ?? answer;
+}
+
+export async function startBrowser() {
+  if (!CHROMIUM) throw new Error("Chromium is not installed (scripts/install-test-deps installs it)");
+  return chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox", "--disable-dev-shm-usage", "--force-color-profile=srgb"] });
+}
+
+/** A page that notes what must never happen: violations of the policy, requests to elsewhere, dialogs, errors. */
+export async function openPage(browser, demo, { theme = "light", language = "en", width = 1440, height = 900 } = {}) {
+  const context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width, height }, colorScheme: theme, locale: language, timezoneId: "Asia/Shanghai" });
+  const page = await context.newPage();
+  const wrong = [];
+  await page.addInitScript(() => {
+    window.__violations = [];
+    document.addEventListener("securitypolicyviolation", (event) => window.__violations.push(`${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`));
+  });
+  page.on("console", (message) => {
+    if (/Content Security Policy/.test(message.text())) wrong.push(message.text());
+  });
+  page.on("pageerror", (error) => wrong.push(`error: ${error.message}`));
+  page.on("dialog", (dialog) => {
+    wrong.push(`dialog: ${dialog.message()}`);
+    void dialog.dismiss();
+  });
+  page.on("request", (request) => {
+    if (!request.url().startsWith(`${demo.url}/`) && !request.url().startsWith("blob:")) wrong.push(`request to ${request.url()}`);
+  });
+  page.setDefaultTimeout(15_000);
+  const wrongs = async () => [...wrong, ...(await page.evaluate(() => window.__violations))];
+  return { page, context, wrongs };
+}
+
+export async function signIn(page, demo, path = "/") {
+  await page.goto(demo.url + path);
+  await page.getByLabel(/^(Name|姓名)$/).fill("admin");
+  await page.getByLabel(/^(Password|密码)$/).fill(demo.password);
+  await page.keyboard.press("Enter");
+  await page.locator("#main").waitFor();
+}
+
+export const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+export async function until(holds, patience, what) {
+  const end = Date.now() + patience;
+  while (!(await holds())) {
+    if (Date.now() > end) throw new Error(what());
+    await sleep(50);
+  }
+}

@@ -1,0 +1,16 @@
+// `npm run build -- FOLDER` builds into that folder: build.rs names its own.
+export default {
+  build: {
+    outDir: process.env.SALLYPORT_WEB_OUT ?? "dist",
+    emptyOutDir: true,
+    target: "es2022",
+    // Nothing is inlined as `data:`: the content security policy takes fonts and scripts from files alone.
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+    chunkSizeWarningLimit: 400,
+    reportCompressedSize: false,
+  },
+  // `npm run dev` beside a bastion that listens without encryption on this port.
+  server: { proxy: { "/api": { target: "http://127.0.0.1:8080", ws: true } } },
+  test: { include: ["src/**/*.test.ts", "src/**/*.test.tsx"], environment: "node" },
+};
