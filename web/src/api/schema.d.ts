@@ -90,6 +90,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/grants/{id}/evidence": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Everything about a grant, in one file (`docs/formats.md`). Making it is an event. */
+        post: operations["evidence_of_grant"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/grants/{id}/extend": {
         parameters: {
             query?: never;
@@ -170,6 +187,108 @@ export interface paths {
          *     by `ssh person@bastion known-hosts --plain`.
          */
         get: operations["known_hosts_targets"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/ledger": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Where the ledger stands: how much is signed, and what waits. */
+        get: operations["ledger_show"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/ledger/checkpoint": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A signed checkpoint, as a C2SP signed note. */
+        get: operations["ledger_checkpoint"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/ledger/keys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The public keys that sign checkpoints, the oldest first. */
+        get: operations["ledger_keys"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/ledger/proof/consistency": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The proof that nothing was changed between two checkpoints. */
+        get: operations["ledger_consistency"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/ledger/proof/inclusion": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The proof that an event is in the ledger. */
+        get: operations["ledger_inclusion"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/ledger/tiles/{level}/{index}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The hashes of a tile (C2SP tlog-tiles), 32 bytes each: 256 of a full tile, or as many as there are by now. */
+        get: operations["ledger_tile"];
         put?: never;
         post?: never;
         delete?: never;
@@ -573,7 +692,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Says yes: makes the grant, or makes it last longer. Nobody answers their own request. */
+        /**
+         * Says yes: makes the grant, or makes it last longer, or lets the session start. Nobody answers their own request, nor for a session
+         *     under a grant that names them.
+         */
         post: operations["requests_approve"];
         delete?: never;
         options?: never;
@@ -649,6 +771,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/sessions/{id}/commands": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What a session ran, in the order in which it began. */
+        get: operations["sessions_commands"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/sessions/{id}/cut": {
         parameters: {
             query?: never;
@@ -666,6 +805,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/sessions/{id}/evidence": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Everything about one session, in one file (`docs/formats.md`). Making it is an event. */
+        post: operations["evidence_of_session"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/sessions/{id}/files": {
         parameters: {
             query?: never;
@@ -677,6 +833,78 @@ export interface paths {
         get: operations["sessions_files"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/sessions/{id}/hold": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Lets a live session stand still: nothing goes through either way until it is released. */
+        post: operations["sessions_hold"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/sessions/{id}/message": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Says something to whoever is at the session's terminals; programs without one are not told. */
+        post: operations["sessions_message"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/sessions/{id}/release": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Lets a held session go on. */
+        post: operations["sessions_release"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/sessions/{id}/watch": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Everything that happens in a session, as it happens. Whoever reads it and gives back its beats counts as the session's watcher, if
+         *     they are a reviewer or the operator.
+         */
+        get: operations["sessions_watch"];
+        put?: never;
+        /** Shows that the stream is read: gives back the beat that stood in it last. */
+        post: operations["sessions_beat"];
         delete?: never;
         options?: never;
         head?: never;
@@ -905,6 +1133,25 @@ export interface components {
              */
             upload: boolean;
         };
+        /** @description A place outside, and how far checkpoints have come there. */
+        Anchor: {
+            /** Format: date-time */
+            at?: string | null;
+            /** @description Why the last try failed, and since when every try has. */
+            error?: string | null;
+            /** Format: date-time */
+            failing_since?: string | null;
+            /** @description It has failed for longer than is borne. */
+            late: boolean;
+            /** @description `file`, `blobs`, `syslog` or `webhook`. */
+            name: string;
+            node: string;
+            /**
+             * Format: int64
+             * @description How many events the last checkpoint stands for that got there.
+             */
+            size: number;
+        };
         /** @description What has become of a request. */
         Answer: {
             /** Format: date-time */
@@ -926,6 +1173,13 @@ export interface components {
              * @enum {string}
              */
             approval?: "none" | "per_session" | "watcher";
+            /**
+             * @default {
+             *       "exec": [],
+             *       "flag": []
+             *     }
+             */
+            commands: components["schemas"]["Commands"];
             /**
              * @default {
              *       "download": {
@@ -982,6 +1236,20 @@ export interface components {
             /** @description The version of the program. */
             version: string;
         };
+        /** @description A beat that is given back. */
+        Beat: {
+            /**
+             * Format: uuid
+             * @description As it stood in the stream, as a UUID.
+             */
+            beat: string;
+            watch: string;
+        };
+        /** @description What became of a beat that was given back. */
+        BeatTaken: {
+            /** @description It was the one that was out. */
+            taken: boolean;
+        };
         /** @description What the person's authenticator is to know; shown this once. */
         BegunTotp: {
             /** @description In base 32, for typing. */
@@ -989,6 +1257,11 @@ export interface components {
             /** @description For a QR code: `otpauth://totp/…`. */
             uri: string;
         };
+        /**
+         * @description How sure it is that this was run.
+         * @enum {string}
+         */
+        Certainty: "exec" | "input" | "shell_mark" | "screen";
         /** @description What to change of a target; what is left out stays as it is. */
         ChangeTarget: {
             /** @default null */
@@ -1011,11 +1284,82 @@ export interface components {
              */
             logins: components["schemas"]["SetLogin"][] | null;
         };
+        /** @description How many commands a session has. */
+        CommandCounts: {
+            /**
+             * Format: int64
+             * @description Those of them that the grant flags.
+             */
+            flagged: number;
+            /**
+             * Format: int64
+             * @description Those that can be listed.
+             */
+            kept: number;
+            /**
+             * Format: int64
+             * @description Those that are not kept too.
+             */
+            seen: number;
+        };
+        /** @description Something that was run. */
+        CommandEntry: {
+            /**
+             * Format: date-time
+             * @description When it was asked for, or Enter was pressed.
+             */
+            at: string;
+            certainty: components["schemas"]["Certainty"];
+            /**
+             * Format: int64
+             * @description Microseconds, where it is known.
+             */
+            duration_us?: number | null;
+            /**
+             * Format: int32
+             * @description Where it is known.
+             */
+            exit_status?: number | null;
+            /** @description The grant's pattern that flags it. */
+            flag?: string | null;
+            /** @description There was more text than is kept. */
+            is_cut: boolean;
+            /**
+             * Format: int32
+             * @description Counts the recording's commands from 0.
+             */
+            number: number;
+            recording: string;
+            /** @description At most 4 KiB. Line feeds are the only control characters in it; others are written as `\xNN`. */
+            text: string;
+        };
+        /** @description What is said of commands; what is left out says nothing. */
+        Commands: {
+            /**
+             * @description Where there are any, only single commands that match one as a whole may run, and no shell: `systemctl restart app-*`.
+             * @default []
+             */
+            exec: string[];
+            /**
+             * @description Commands that match one are flagged in the timeline, with an event: `*rm -rf*`.
+             * @default []
+             */
+            flag: string[];
+        };
         /** @description The first code, which shows that the authenticator has the secret. */
         ConfirmTotp: {
             code: string;
         };
-        /** @description Where a forward may go, seen from the target. */
+        /** @description The proof that a tree begins with another (RFC 9162 §2.1.4). */
+        Consistency: {
+            /** Format: int64 */
+            from: number;
+            /** @description PROOF, in hex. */
+            path: string[];
+            /** Format: int64 */
+            to: number;
+        };
+        /** @description Where a forward may go, seen from who dials it. */
         Destination: {
             /** @description A host name or an address, exactly as the client will name it; or the path of a Unix socket. */
             host: string;
@@ -1114,7 +1458,7 @@ export interface components {
             download: components["schemas"]["FilesOneWay"];
             /**
              * Format: int64
-             * @description Bytes that may leave through terminals and the output of commands in one session.
+             * @description Bytes that may leave through terminals and the output of commands, over the grant's life.
              * @default null
              */
             terminal_bytes: number | null;
@@ -1147,10 +1491,23 @@ export interface components {
             paths: string[] | null;
             /**
              * Format: int64
-             * @description The most in one session, in bytes.
+             * @description The most over the grant's life, all its sessions together, in bytes.
              * @default null
              */
             total_bytes: number | null;
+        };
+        /** @description How forwards are made, and what is kept of them. */
+        Forwarding: {
+            /**
+             * @description who dials a forward's destination
+             * @enum {string}
+             */
+            from?: "target" | "bastion";
+            /**
+             * @description When a forward was opened and how many bytes went when is recorded, and not which.
+             * @default false
+             */
+            metadata_only: boolean;
         };
         /** @description A time-boxed permission. */
         Grant: {
@@ -1160,10 +1517,12 @@ export interface components {
              * @enum {string}
              */
             approval: "none" | "per_session" | "watcher";
+            commands: components["schemas"]["Commands"];
             /** Format: date-time */
             created_at: string;
             created_by?: components["schemas"]["PersonRef"] | null;
             files: components["schemas"]["Files"];
+            forwarding: components["schemas"]["Forwarding"];
             id: string;
             logins: string[];
             /**
@@ -1227,12 +1586,66 @@ export interface components {
              */
             trust: "host" | "authority";
         };
+        /** @description The proof that an event is in a tree (RFC 9162 §2.1.3). */
+        Inclusion: {
+            /** @description The signed checkpoint of this size, if there is one. */
+            checkpoint?: string | null;
+            /** @description The event's canonical bytes, as they are hashed. */
+            entry: string;
+            /**
+             * Format: int64
+             * @description The event's place, from 0.
+             */
+            index: number;
+            /** @description PATH, in hex. */
+            path: string[];
+            /** Format: int64 */
+            size: number;
+        };
         /** @description What an SSH client must be told to know the bastion, and every target through it. */
         KnownHosts: {
             /** @description The `@cert-authority` line by which every target is known. */
             authority: string;
             /** @description The bastion's own line for `known_hosts`. */
             bastion: string;
+        };
+        /** @description Where the ledger stands. */
+        Ledger: {
+            /** @description How each anchor of each node does. */
+            anchors: components["schemas"]["Anchor"][];
+            /**
+             * Format: date-time
+             * @description When the last checkpoint was signed.
+             */
+            signed_at?: string | null;
+            /**
+             * Format: int64
+             * @description How many events are signed.
+             */
+            size: number;
+            /**
+             * Format: int64
+             * @description Events that have no place yet, and since when the oldest waits.
+             */
+            waiting: number;
+            /** Format: date-time */
+            waiting_since?: string | null;
+        };
+        /** @description A key that signs checkpoints, or did. */
+        LedgerKey: {
+            /** Format: date-time */
+            created_at: string;
+            /** @description SHA-256, in hex: what people compare. */
+            fingerprint: string;
+            /**
+             * Format: int64
+             * @description The largest tree that a retired key may have signed.
+             */
+            last_size?: number | null;
+            /** Format: date-time */
+            retired_at?: string | null;
+            /** @description C2SP signed-note: `name+id+base64`. */
+            vkey: string;
         };
         /** @description A new token with its secret, which is shown this once. */
         MadeToken: components["schemas"]["Token"] & {
@@ -1247,7 +1660,9 @@ export interface components {
              * @enum {string}
              */
             approval?: "none" | "per_session" | "watcher";
+            commands?: components["schemas"]["Commands"];
             files?: components["schemas"]["Files"];
+            forwarding: components["schemas"]["Forwarding"];
             /** @description At least one; a preview may leave them out. */
             logins?: string[];
             /** Format: int32 */
@@ -1312,6 +1727,46 @@ export interface components {
             kind: "person";
             name: string;
             roles: ("engineer" | "admin" | "reviewer" | "auditor")[];
+        };
+        /** @description What an admin has to say. */
+        Message: {
+            /** @description One line, at most 160 characters. */
+            text: string;
+        };
+        /** @description Some of a list's items, in order. */
+        Page_CommandEntry: {
+            items: {
+                /**
+                 * Format: date-time
+                 * @description When it was asked for, or Enter was pressed.
+                 */
+                at: string;
+                certainty: components["schemas"]["Certainty"];
+                /**
+                 * Format: int64
+                 * @description Microseconds, where it is known.
+                 */
+                duration_us?: number | null;
+                /**
+                 * Format: int32
+                 * @description Where it is known.
+                 */
+                exit_status?: number | null;
+                /** @description The grant's pattern that flags it. */
+                flag?: string | null;
+                /** @description There was more text than is kept. */
+                is_cut: boolean;
+                /**
+                 * Format: int32
+                 * @description Counts the recording's commands from 0.
+                 */
+                number: number;
+                recording: string;
+                /** @description At most 4 KiB. Line feeds are the only control characters in it; others are written as `\xNN`. */
+                text: string;
+            }[];
+            /** @description Leads to the next page, as `?cursor=`; absent on the last one. */
+            next?: string | null;
         };
         /** @description Some of a list's items, in order. */
         Page_Event: {
@@ -1383,10 +1838,12 @@ export interface components {
                  * @enum {string}
                  */
                 approval: "none" | "per_session" | "watcher";
+                commands: components["schemas"]["Commands"];
                 /** Format: date-time */
                 created_at: string;
                 created_by?: components["schemas"]["PersonRef"] | null;
                 files: components["schemas"]["Files"];
+                forwarding: components["schemas"]["Forwarding"];
                 id: string;
                 logins: string[];
                 /**
@@ -1443,6 +1900,11 @@ export interface components {
             items: {
                 allow?: components["schemas"]["Allow"] | null;
                 answer?: components["schemas"]["Answer"] | null;
+                /**
+                 * @description whose yes each session takes besides the grant's
+                 * @enum {string}
+                 */
+                approval: "none" | "per_session" | "watcher";
                 /** Format: date-time */
                 created_at: string;
                 /**
@@ -1450,7 +1912,7 @@ export interface components {
                  * @description The first instant at which it can no longer be answered.
                  */
                 expires_at: string;
-                /** @description The grant that is to last longer; absent where a new one is asked for. */
+                /** @description The grant that is to last longer, or under which a session is to start; absent where a new one is asked for. */
                 grant?: string | null;
                 id: string;
                 /**
@@ -1463,6 +1925,8 @@ export interface components {
                 /** @description Who asked. */
                 person: components["schemas"]["PersonRef"];
                 reason: string;
+                /** @description The session that waits for its start under `grant`, if that is what is asked for. */
+                session?: string | null;
                 state: components["schemas"]["RequestState"];
                 /** @description Names, patterns such as `web-*`, and labels such as `env=prod`. */
                 targets: string[];
@@ -1484,6 +1948,8 @@ export interface components {
                 /** @description The same, for a person. */
                 ending_text?: string | null;
                 grant_id: string;
+                /** @description Why an admin lets it stand still; absent where none does. */
+                held?: string | null;
                 id: string;
                 login: string;
                 /** @description Which node serves or served it. */
@@ -1678,6 +2144,11 @@ export interface components {
         Request: {
             allow?: components["schemas"]["Allow"] | null;
             answer?: components["schemas"]["Answer"] | null;
+            /**
+             * @description whose yes each session takes besides the grant's
+             * @enum {string}
+             */
+            approval: "none" | "per_session" | "watcher";
             /** Format: date-time */
             created_at: string;
             /**
@@ -1685,7 +2156,7 @@ export interface components {
              * @description The first instant at which it can no longer be answered.
              */
             expires_at: string;
-            /** @description The grant that is to last longer; absent where a new one is asked for. */
+            /** @description The grant that is to last longer, or under which a session is to start; absent where a new one is asked for. */
             grant?: string | null;
             id: string;
             /**
@@ -1698,6 +2169,8 @@ export interface components {
             /** @description Who asked. */
             person: components["schemas"]["PersonRef"];
             reason: string;
+            /** @description The session that waits for its start under `grant`, if that is what is asked for. */
+            session?: string | null;
             state: components["schemas"]["RequestState"];
             /** @description Names, patterns such as `web-*`, and labels such as `env=prod`. */
             targets: string[];
@@ -1737,6 +2210,8 @@ export interface components {
             /** @description The same, for a person. */
             ending_text?: string | null;
             grant_id: string;
+            /** @description Why an admin lets it stand still; absent where none does. */
+            held?: string | null;
             id: string;
             login: string;
             /** @description Which node serves or served it. */
@@ -1750,6 +2225,7 @@ export interface components {
         };
         /** @description A session with its recordings. */
         SessionDetail: components["schemas"]["Session"] & {
+            commands: components["schemas"]["CommandCounts"];
             /** @description What each of its channels did. */
             recordings: components["schemas"]["Recording"][];
         };
@@ -2114,6 +2590,35 @@ export interface operations {
             };
         };
     };
+    evidence_of_grant: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/zip": number[];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     grants_extend: {
         parameters: {
             query?: never;
@@ -2258,6 +2763,186 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["TargetKnownHost"][];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    ledger_show: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Ledger"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    ledger_checkpoint: {
+        parameters: {
+            query?: {
+                /** @description How many events it is to stand for; the latest where it is left out. */
+                size?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    ledger_keys: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LedgerKey"][];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    ledger_consistency: {
+        parameters: {
+            query?: {
+                /** @description The number of events in the smaller tree. */
+                from?: number;
+                /** @description The number of events in the larger one; that of the latest checkpoint where it is left out. */
+                to?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Consistency"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    ledger_inclusion: {
+        parameters: {
+            query?: {
+                /** @description The event by its reference, `e-…`. */
+                event?: string;
+                /** @description Or by its place, from 0. */
+                index?: number;
+                /** @description The number of events in the tree; that of the latest checkpoint where it is left out. */
+                size?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Inclusion"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    ledger_tile: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                level: number;
+                index: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": number[];
                 };
             };
             default: {
@@ -3283,6 +3968,40 @@ export interface operations {
             };
         };
     };
+    sessions_commands: {
+        parameters: {
+            query?: {
+                /** @description `next` of the page before. */
+                cursor?: string;
+                /** @description At most this many items; 100 where it is left out, 1000 at most. */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_CommandEntry"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     sessions_cut: {
         parameters: {
             query?: never;
@@ -3304,6 +4023,35 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Session"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    evidence_of_session: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/zip": number[];
                 };
             };
             default: {
@@ -3338,6 +4086,163 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Page_FileEntry"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    sessions_hold: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Reason"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Session"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    sessions_message: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Message"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Session"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    sessions_release: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Session"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    sessions_watch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": number[];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    sessions_beat: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Beat"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BeatTaken"];
                 };
             };
             default: {

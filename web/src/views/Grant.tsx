@@ -99,6 +99,24 @@ function Shown({ grant }: { grant: Grant }) {
                 <dd className="mono break">{grant.allow.forwards.map((to) => (to.port === 0 ? to.host : `${to.host}:${to.port}`)).join(", ")}</dd>
               </>
             ) : null}
+            {grant.allow.forwards.length > 0 && (grant.forwarding.from === "bastion" || grant.forwarding.metadata_only) ? (
+              <>
+                <dt>{t.grant.forwarded}</dt>
+                <dd>{words.list([...(grant.forwarding.from === "bastion" ? [t.grant.fromBastion] : []), ...(grant.forwarding.metadata_only ? [t.grant.metadataOnly] : [])])}</dd>
+              </>
+            ) : null}
+            {grant.commands.exec.length > 0 ? (
+              <>
+                <dt>{t.grant.onlyCommands}</dt>
+                <dd className="mono break">{grant.commands.exec.join(", ")}</dd>
+              </>
+            ) : null}
+            {grant.commands.flag.length > 0 ? (
+              <>
+                <dt>{t.grant.flagged}</dt>
+                <dd className="mono break">{grant.commands.flag.join(", ")}</dd>
+              </>
+            ) : null}
             <dt>{t.grant.from}</dt>
             <dd>
               <When at={grant.not_before} exact />

@@ -75,7 +75,7 @@ function One({ request }: { request: Request }) {
       return answer(
         api.POST("/api/v1/requests/{id}/approve", {
           ...path,
-          body: { ...body, not_before: null, max_sessions: null, source_networks: [], files: { upload: NO_LIMIT, download: NO_LIMIT, upload_sha256: null, terminal_bytes: null } },
+          body: { ...body, not_before: null, max_sessions: null, source_networks: [], files: { upload: NO_LIMIT, download: NO_LIMIT, upload_sha256: null, terminal_bytes: null }, commands: { exec: [], flag: [] } },
         }),
       );
     },
