@@ -9,6 +9,8 @@ export default {
     modulePreload: { polyfill: false },
     chunkSizeWarningLimit: 400,
     reportCompressedSize: false,
+    // Libraries say "use client" for servers that render; there is none here, and it would bury what else a build says.
+    rolldownOptions: { onLog: (level, log, say) => void (log.code === "MODULE_LEVEL_DIRECTIVE" || say(level, log)) },
   },
   // `npm run dev` beside a bastion that listens without encryption on this port.
   server: { proxy: { "/api": { target: "http://127.0.0.1:8080", ws: true } } },
