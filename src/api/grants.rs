@@ -281,6 +281,7 @@ pub struct MakeGrant {
     pub files: Files,
     #[serde(default)]
     pub commands: Commands,
+    #[serde(default)]
     pub forwarding: Forwarding,
     /// Now, where it is left out.
     #[serde(default)]

@@ -55,6 +55,9 @@ pub struct Command {
     paths: Vec<Vec<u8>>,
 }
 
+/// What tells a client that waits for files that none come: a fatal error, and its text (legacy protocol).
+pub const NOTHING_COMES: &[u8] = b"\x02sallyport: nothing was copied\n";
+
 impl Command {
     /// Reads the words of a command line; `None` if they are not a client's.
     pub(crate) fn parse(words: &[Word]) -> Option<Self> {

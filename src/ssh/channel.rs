@@ -6,9 +6,11 @@ use std::time::Duration;
 use russh::server::{self, ChannelOpenHandle, Handle};
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use sallyport_domain::channel::Program;
+use sallyport_domain::files::gate;
 use sallyport_domain::grant::ForwardFrom;
 use sallyport_domain::id::RecordingId;
 use sallyport_domain::recording::frame::Body;
+use sallyport_domain::scp;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, info_span, warn};
@@ -87,11 +89,11 @@ pub async fn run(door: Arc<Door>, incoming: Incoming) {
     };
     match state {
         SessionState::Opening | SessionState::Waiting(_) => {}
-        SessionState::Refused(refusal) => refuse(&client, start.pty.is_some(), &refusal.lines).await,
+        SessionState::Refused(refusal) => refuse(&client, &start, &refusal.lines).await,
         // Another channel of the connection was faster.
         SessionState::Open(live) if chosen.is_some_and(|account| !front::is_to(&live, &account)) => {
             let lines = ["this connection has a session to somewhere else", "connect once more, to go there"];
-            refuse(&client, start.pty.is_some(), &lines.map(str::to_owned)).await;
+            refuse(&client, &start, &lines.map(str::to_owned)).await;
         }
         SessionState::Open(live) => {
             let channel = live.number_channel();
@@ -139,7 +141,7 @@ async fn run_program(
             Ok(reference) => session::refused_lines(&denial, reference),
             Err(_) => vec![format!("access denied: {denial}")],
         };
-        return refuse(&client, has_pty, &lines).await;
+        return refuse(&client, &start, &lines).await;
     }
     let ids = (live.open.id, recording);
     let (log, clock) = (live.files.clone(), door.app.clock.clone());
@@ -147,7 +149,7 @@ async fn run_program(
         Ok(files) => Arc::new(files),
         Err(denial) => {
             let lines = refused_by_rules(&door, &live, start.program.kind(), &denial.to_string()).await;
-            return refuse(&client, has_pty, &lines).await;
+            return refuse(&client, &start, &lines).await;
         }
     };
     let new = NewRecording {
@@ -163,7 +165,7 @@ async fn run_program(
         Err(error) => {
             warn!(error = proxy::chain(&error), "A recording could not be started, so its program is not either.");
             let lines = ["nothing runs without a record, and the record could not be started", "try again in a minute"];
-            return refuse(&client, has_pty, &lines.map(str::to_owned)).await;
+            return refuse(&client, &start, &lines.map(str::to_owned)).await;
         }
     };
     info!(program = start.program.kind(), "The program is recorded.");
@@ -413,8 +415,14 @@ pub(super) async fn finish_stopped(
 }
 
 /// Says lines on the client's standard error, refuses with status 254 and closes.
-async fn refuse(client: &ClientSide, has_pty: bool, lines: &[String]) {
-    tell(client, has_pty, lines).await;
+async fn refuse(client: &ClientSide, start: &Start, lines: &[String]) {
+    tell(client, start.pty.is_some(), lines).await;
+    if let Program::Exec { command } = &start.program
+        && gate::is_scp_download(command)
+    {
+        // PuTTY's pscp does not look at the exit status: without a word in its protocol it would call nothing a success.
+        let _ = client.write.data_bytes(scp::NOTHING_COMES).await; // whoever has gone needs no words
+    }
     exit(client, EXIT_REFUSED).await;
 }
 

@@ -182,7 +182,9 @@ pub async fn pump_input(
     activity: Activity,
 ) -> Result<ClientClosed, ProxyError> {
     let mut ended = false;
-    let mut ahead = VecDeque::from([ChannelMsg::Data { data: ahead }]);
+    // In pieces that a record of the journal can hold.
+    let pieces = (0..ahead.len()).step_by(BATCH_BYTES).map(|at| ahead.slice(at..ahead.len().min(at + BATCH_BYTES)));
+    let mut ahead: VecDeque<_> = pieces.map(|data| ChannelMsg::Data { data }).collect();
     ahead.extend(ahead_is_all.then_some(ChannelMsg::Eof));
     while let Some(first) = match ahead.pop_front() {
         Some(first) => Some(first),

@@ -40,7 +40,8 @@ async fn what_happened_under_a_grant_is_proved_to_somebody_who_has_only_the_file
     let keys = bastion.ask(&["evidence", "key"]).await;
     let key = keys[0]["fingerprint"].as_str().unwrap();
 
-    let verdict = bastion.ask(&["evidence", "verify", of_grant.to_str().unwrap(), "--key", key]).await;
+    let verdict = bastion.try_admin(&["evidence", "verify", of_grant.to_str().unwrap(), "--key", key, "--json"]).await;
+    let verdict: Value = serde_json::from_slice(&verdict.stdout).unwrap();
     assert_eq!(verdict["faults"], Value::Array(vec![]), "{verdict:#}");
     assert_eq!(verdict["proven"]["sessions"].as_array().unwrap().len(), 3, "{verdict:#}");
     let verdict = bastion.ask(&["evidence", "verify", of_session.to_str().unwrap(), "--key", key]).await;

@@ -194,9 +194,15 @@ async fn a_socket_on_the_target_is_a_destination_too_and_a_cut_ends_what_goes_th
         .await;
     let home = scene.bastion.path("home");
     let _client = scene.ssh().args(["-N", "-L"]).arg(format!("{}:{}", home.display(), path.display())).spawn();
-    eventually("the client listens", async || home.exists()).await;
+    // The socket is there a moment before somebody listens.
+    let mut here = None;
+    eventually("the client listens", async || {
+        here = tokio::net::UnixStream::connect(&home).await.ok();
+        here.is_some()
+    })
+    .await;
 
-    let mut here = tokio::net::UnixStream::connect(&home).await.unwrap();
+    let mut here = here.unwrap();
     here.write_all(b"knock").await.unwrap();
     let (mut there, _) = service.accept().await.unwrap();
     let mut heard = [0; 5];

@@ -11,6 +11,7 @@ import threading
 import time
 
 from ssh import options
+from ssh.exceptions import SSHError
 from ssh.key import import_privkey_file
 from ssh.session import Session
 
@@ -55,8 +56,11 @@ def execute(session, command):
     channel = session.channel_new()
     channel.open_session()
     channel.request_exec(command)
-    channel.write(sys.stdin.buffer.read())
-    channel.send_eof()
+    try:
+        channel.write(sys.stdin.buffer.read())
+        channel.send_eof()
+    except SSHError:
+        pass  # it was closed already; what it said is read below
     for out, is_stderr in ((sys.stdout, False), (sys.stderr, True)):
         size, data = channel.read(is_stderr=is_stderr)
         while size > 0:

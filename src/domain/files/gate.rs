@@ -320,6 +320,11 @@ pub fn recognise(command: &[u8]) -> Recognised {
     }
 }
 
+/// Whether the command is one by which an scp client (legacy protocol) has files sent to it.
+pub fn is_scp_download(command: &[u8]) -> bool {
+    matches!(recognise(command), Recognised::Scp(command) if command.direction() == Direction::Download)
+}
+
 /// A word of a command line as a shell would see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Word {
