@@ -260,6 +260,9 @@ class Cast:
         elif kind == "m":
             self.emit("i", "\u2022" * min(number(), 64))
             self.exact(kind, body)
+        elif kind == "w":
+            self.emit("m", f"{number()} bytes out, not kept")
+            self.exact(kind, body)
         elif kind == "r":
             cols, rows = struct.unpack(">HH", body)
             drawn = drawable(cols, 80), drawable(rows, 24)
@@ -320,9 +323,12 @@ def check_recording(manifest, seal, files, told):
                 if kind == "m":
                     tally["i"] += struct.unpack(">I", body)[0]
                     tally["m"] += struct.unpack(">I", body)[0]
+                elif kind == "w":
+                    tally["o"] += struct.unpack(">I", body)[0]
                 else:
                     tally[kind] += 1 if kind == "g" else len(body)
                 if kind == "f" and "file_act" in (told_here := json.loads(body)):
+                    told_here.pop("event", None)
                     operations[canonical(told_here)] += 1
                 cast.frame(when, kind, body)
         counters = seal["counters"]

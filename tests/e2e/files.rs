@@ -382,6 +382,13 @@ async fn a_budget_is_for_a_file_and_for_the_life_of_the_grant() {
         // One session after the other, of one grant.
         sftp(&scene, way, &put(&small)).await.expect_success();
     }
+    let mut more = sftp(&scene, "direct", &put(&small)).await;
+    for _ in 0..5 {
+        if more.code() == Some(0) {
+            more = sftp(&scene, "direct", &put(&small)).await;
+        }
+    }
+    expect_refused("one too many", &more, spent);
     for (name, copy) in copiers(&scene, &small.display().to_string(), &format!("direct:{}", there.display())) {
         expect_refused(name, &copy.run().await, spent);
     }

@@ -163,13 +163,14 @@ fn split<'m, 's>(
     Ok(segments)
 }
 
-/// The canonical JSON of the file operation that a frame tells of.
+/// The canonical JSON of the file operation that a frame tells of, without the number of its event.
 fn file_operation(frame: &Frame) -> Option<Vec<u8>> {
     let Body::File(text) = &frame.body else {
         return None;
     };
-    let told: Value = serde_json::from_str(text).ok()?;
+    let mut told: Value = serde_json::from_str(text).ok()?;
     told.get("file_act")?;
+    told.as_object_mut()?.remove("event");
     canonical::encode(PLAIN, &told).ok()
 }
 
