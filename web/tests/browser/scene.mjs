@@ -1,13 +1,14 @@
 // The scene of the browser tests: `sallyport demo`, the built program with a target that runs a real shell, real ssh clients, and Chromium.
-// SALLYPORT names the program; ../target/debug/sallyport if it does not.
+// SALLYPORT names the program; if it does not, it is where `cargo build` leaves it.
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
-export const program = process.env.SALLYPORT ?? join(here, "../../../target/debug/sallyport");
+const repository = join(here, "../../..");
+export const program = process.env.SALLYPORT ?? resolve(repository, process.env.CARGO_TARGET_DIR ?? "target", "debug/sallyport");
 const CHROMIUM = [process.env.CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find((path) => path && existsSync(path));
 export const axeSource = fileURLToPath(import.meta.resolve("axe-core/axe.min.js"));
 
@@ -25,7 +26,7 @@ export async function startDemo() {
   const folder = find(/-i (\S+)\/id_ed25519/);
   return {
     url: find(/(https:\/\/\S+)\//),
-    password: find(/password (\S+)/),
+    password: find(/with the password (\S+)/),
     folder,
     login: find(/alice\+(\S+)@toy/),
     port: find(/-p (\d+)/),
