@@ -34,12 +34,12 @@ export function Sessions() {
   }, [sessions.data, newest.data]);
 
   // A row that was live and is no longer among them has ended, or a new one has come: the first page is asked for again.
-  const known = useRef<string>("");
+  const known = useRef<string | null>(null);
   const { refetch } = sessions;
   useEffect(() => {
     if (!newest.data) return;
     const ids = newest.data.items.map((session) => session.id).join();
-    if (known.current !== "" && known.current !== ids) void refetch();
+    if (known.current !== null && known.current !== ids) void refetch();
     known.current = ids;
   }, [newest.data, refetch]);
 
