@@ -59,21 +59,24 @@ async fn answer(app: App, actor: Actor, subject: Subject, name: String) -> Resul
 }
 
 enum Making {
-    Begin(App, Actor, Subject),
+    Begin(Box<(App, Actor, Subject)>),
     Going(Box<Bundle>),
     Over,
 }
 
 /// The bundle's bytes, a piece at a time and the next only once that one was taken.
 fn made(app: App, actor: Actor, subject: Subject) -> impl Stream<Item = Result<Bytes, std::io::Error>> {
-    futures::stream::unfold(Making::Begin(app, actor, subject), async |making| {
+    futures::stream::unfold(Making::Begin(Box::new((app, actor, subject))), async |making| {
         let mut bundle = match making {
             Making::Over => return None,
             Making::Going(bundle) => bundle,
-            Making::Begin(app, actor, subject) => match evidence::make(&app, &actor, subject).await {
-                Ok(bundle) => Box::new(bundle),
-                Err(error) => return Some((Ok(refusal(error)), Making::Over)),
-            },
+            Making::Begin(wanted) => {
+                let (app, actor, subject) = *wanted;
+                match evidence::make(&app, &actor, subject).await {
+                    Ok(bundle) => Box::new(bundle),
+                    Err(error) => return Some((Ok(refusal(error)), Making::Over)),
+                }
+            }
         };
         let read = tokio::task::spawn_blocking(move || bundle.piece().map(|piece| (piece, bundle))).await;
         match read.map_err(std::io::Error::other).flatten() {

@@ -133,7 +133,6 @@ async fn run_program(
     recording: RecordingId,
     channel: u32,
 ) {
-    let has_pty = start.pty.is_some();
     let permit = live.permit();
     if let Err(denial) = permit.allows(&start.program) {
         let refused = access::note_refusal(&door.app, live.open.id, start.program.kind(), &denial.to_string()).await;

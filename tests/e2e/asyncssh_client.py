@@ -23,7 +23,13 @@ async def main() -> int:
         connection = await outer.connect_ssh(target, 22, username=login, known_hosts=known, client_keys=None, **usual)
     code = 0
     if what == "exec":
-        result = await connection.run(*words, input=sys.stdin.buffer.read(), encoding=None)
+        process = await connection.create_process(*words, encoding=None)
+        try:
+            process.stdin.write(sys.stdin.buffer.read())
+            process.stdin.write_eof()
+        except OSError:
+            pass  # it was closed already; what it said is read below
+        result = await process.wait()
         sys.stdout.buffer.write(result.stdout)
         sys.stderr.buffer.write(result.stderr)
         code = result.exit_status

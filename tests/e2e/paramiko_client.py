@@ -34,8 +34,11 @@ code = 0
 if what == "exec":
     channel = transport.open_session(timeout=20)
     channel.exec_command(*words)
-    channel.sendall(sys.stdin.buffer.read())
-    channel.shutdown_write()
+    try:
+        channel.sendall(sys.stdin.buffer.read())
+        channel.shutdown_write()
+    except OSError:
+        pass  # it was closed already; what it said is read below
     sys.stdout.buffer.write(channel.makefile("rb").read())
     sys.stderr.buffer.write(channel.makefile_stderr("rb").read())
     code = channel.recv_exit_status()

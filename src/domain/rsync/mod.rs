@@ -369,8 +369,11 @@ mod tests {
         })
     }
 
-    /// What is told of a run whose pieces are cut in this way: path, bytes, SHA-256, whether in part; and why not more is.
-    fn told(run: &[u8], cut: usize) -> (Vec<(String, u64, Option<Hash>, bool)>, Option<String>) {
+    /// Path, bytes, SHA-256, whether in part.
+    type Sent = (String, u64, Option<Hash>, bool);
+
+    /// What is told of a run whose pieces are cut in this way, and why not more is.
+    fn told(run: &[u8], cut: usize) -> (Vec<Sent>, Option<String>) {
         let [line, client, target] = recorded(run);
         let mut gate = gate(std::str::from_utf8(&line).unwrap(), terms(true, true, "{}")).unwrap();
         // As it may have been: the versions first, then as fast as it came.
