@@ -1662,7 +1662,7 @@ export interface components {
             approval?: "none" | "per_session" | "watcher";
             commands?: components["schemas"]["Commands"];
             files?: components["schemas"]["Files"];
-            forwarding: components["schemas"]["Forwarding"];
+            forwarding?: components["schemas"]["Forwarding"];
             /** @description At least one; a preview may leave them out. */
             logins?: string[];
             /** Format: int32 */
