@@ -97,8 +97,8 @@ export const en = {
   left: (text: string) => `${text} left`,
   starts: (text: string) => `starts in ${text}`,
   count: {
-    sessions: (n: string, more: boolean) => `${n}${more ? "+" : ""} sessions`,
-    grants: (n: string) => `${n} grants`,
+    sessions: (n: string, more: boolean) => `${n}${more ? "+" : ""} ${n === "1" && !more ? "session" : "sessions"}`,
+    grants: (n: string) => `${n} ${n === "1" ? "grant" : "grants"}`,
     live: (n: number) => `${n} live`,
   },
   session: {

@@ -15,7 +15,6 @@ type Allow = Schema<"Allow">;
 
 const LASTS = ["1h", "4h", "8h"] as const;
 const USUAL: Allow = { shell: true, exec: true, upload: false, download: false, forwards: [] };
-const USUAL_FORWARDING: Schema<"Forwarding"> = { from: "target", metadata_only: false };
 
 interface Props {
   person: string | undefined;
@@ -55,7 +54,7 @@ function Form({ person, target, template, title, onClose }: Props & { template: 
   const preview = useQuery({
     queryKey: ["preview", targets],
     queryFn: () =>
-      answer(api.POST("/api/v1/grants/preview", { body: { people: names, targets, logins: [], forwarding: USUAL_FORWARDING, not_after: new Date(Date.now() + 3_600_000).toISOString(), reason: "preview" } })),
+      answer(api.POST("/api/v1/grants/preview", { body: { people: names, targets, logins: [], not_after: new Date(Date.now() + 3_600_000).toISOString(), reason: "preview" } })),
     enabled: targets.length > 0,
     staleTime: 5000,
     retry: false,
@@ -86,8 +85,7 @@ function Form({ person, target, template, title, onClose }: Props & { template: 
             reason: reason.trim(),
             ticket: ticket.trim() === "" ? null : ticket.trim(),
             second_factor: second,
-            forwarding: template?.forwarding ?? USUAL_FORWARDING,
-            ...(template ? { source_networks: template.source_networks, max_sessions: template.max_sessions ?? null, files: template.files, commands: template.commands, approval: template.approval } : {}),
+            ...(template ? { source_networks: template.source_networks, max_sessions: template.max_sessions ?? null, files: template.files, commands: template.commands, forwarding: template.forwarding, approval: template.approval } : {}),
           },
         }),
       );

@@ -1,9 +1,9 @@
-// Pictures of every page: `npm run screenshots -- FOLDER [--all]`. With --all in both themes, both languages, wide and narrow.
+// Pictures of every page: `npm run screenshots -- [FOLDER] [--all]`. With --all in both themes, both languages, wide and narrow.
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { cli, openPage, signIn, sleep, ssh, startBrowser, startDemo, until } from "./scene.mjs";
 
-const folder = process.argv[2] ?? "../docs/img";
+const folder = process.argv.slice(2).find((word) => !word.startsWith("--")) ?? "../target/screenshots";
 const all = process.argv.includes("--all");
 mkdirSync(folder, { recursive: true });
 const demo = await startDemo();
