@@ -153,24 +153,31 @@ async fn a_session_whose_acts_on_files_cannot_be_written_is_cut_and_they_are_wri
     std::fs::write(place("here"), b"content").unwrap();
     let mut client = world.workstation.sftp(&world.user(), world.address, "").spawn();
     let mut input = client.stdin.take().unwrap();
-    let mut put = async |name: &str| {
-        let line = format!("put {} {}\n", place("here").display(), place(name).display());
-        tokio::io::AsyncWriteExt::write_all(&mut input, line.as_bytes()).await.is_ok()
-    };
-    assert!(put("before").await);
+    let mut say = async |line: String| tokio::io::AsyncWriteExt::write_all(&mut input, line.as_bytes()).await.is_ok();
+    let put = |name: &str| format!("put {} {}\n", place("here").display(), place(name).display());
+    assert!(say(put("before")).await);
     eventually("a file has arrived", async || place("before").exists()).await;
 
     postgres.stop();
     let stopped = Instant::now();
-    assert!(put("meanwhile").await);
-    eventually("the session is cut", async || client.try_wait().unwrap().is_some()).await;
+    assert!(say(put("meanwhile")).await);
+    // sftp sees that its connection has gone when it next wants something of it.
+    let mut asked = Instant::now();
+    eventually("the session is cut", async || {
+        if asked.elapsed() > Duration::from_millis(500) {
+            asked = Instant::now();
+            let _ = say("ls /dev/null\n".to_owned()).await; // it may have gone
+        }
+        client.try_wait().unwrap().is_some()
+    })
+    .await;
     let lasted = stopped.elapsed();
     postgres.start();
     world.all_ended().await;
 
     assert!(lasted >= GRACE, "cut after {lasted:?}");
     let session = world.sessions().await.remove(0);
-    let told = sallyport::app::files::of_session(&world.app, session.session.id, 0, 100).await.unwrap();
+    let told = sallyport::app::files::of_session(&world.app, session.session.id, 0, 1000).await.unwrap();
     let told = serde_json::to_string(&told.into_iter().map(|(_, _, act)| act).collect::<Vec<_>>()).unwrap();
     for name in ["before", "meanwhile"] {
         let path = place(name);
