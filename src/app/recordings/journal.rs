@@ -95,7 +95,7 @@ pub struct Journal {
     started: Instant,
     /// Locked while the disk writes, so not for those who must not wait for it.
     tail: Mutex<Tail>,
-    /// Behind the last whole record.
+    /// Behind the last whole record. Changed under the lock of `tail`.
     end: AtomicU64,
     /// Whether it waits for the flusher.
     dirty: AtomicBool,
@@ -106,16 +106,7 @@ struct Tail {
     file: Arc<File>,
     /// The position of the file's first record.
     file_start: u64,
-    /// Behind the last whole record.
-    end: u64,
     last_at: u64,
-}
-
-impl Tail {
-    /// Whether the next record goes into a new file.
-    fn is_full(&self) -> bool {
-        self.end - self.file_start >= FILE_BYTES
-    }
 }
 
 /// Journals that were written since they were last flushed.
@@ -166,7 +157,7 @@ impl Disk {
     fn append_here(&self, journal: &Arc<Journal>, bodies: &[Body]) -> Option<Result<Written, JournalWriteError>> {
         let _turn = try_lock(&self.turn)?;
         let mut tail = try_lock(&journal.tail)?;
-        (!tail.is_full()).then(|| journal.write_and_remember(&mut tail, bodies, &self.dirty))
+        (!journal.is_full(&tail)).then(|| journal.write_and_remember(&mut tail, bodies, &self.dirty))
     }
 }
 
@@ -234,7 +225,7 @@ impl Journal {
             dir,
             header: header.to_owned(),
             started: Instant::now(),
-            tail: Mutex::new(Tail { file: Arc::new(file), file_start: 0, end: 0, last_at: 0 }),
+            tail: Mutex::new(Tail { file: Arc::new(file), file_start: 0, last_at: 0 }),
             end: AtomicU64::new(0),
             dirty: AtomicBool::new(false),
             failure: Mutex::default(),
@@ -256,6 +247,11 @@ impl Journal {
     /// Behind the last whole record.
     pub fn end(&self) -> u64 {
         self.end.load(Ordering::Acquire)
+    }
+
+    /// Whether the next record goes into a new file.
+    fn is_full(&self, tail: &Tail) -> bool {
+        self.end() - tail.file_start >= FILE_BYTES
     }
 
     /// Lets every later append fail: whoever carries the journal to rest cannot go on.
@@ -296,7 +292,7 @@ impl Journal {
         let outcome = self.write_to(tail, bodies);
         outcome.map_err(|error| {
             // A torn record must not be followed by others; the disk may be full, but truncating needs no room.
-            let keep = MAGIC.len() as u64 + tail.end - tail.file_start;
+            let keep = MAGIC.len() as u64 + self.end() - tail.file_start;
             if let Err(error) = tail.file.set_len(keep) {
                 debug!(%error, "A torn record could not be cut off; recovery will stop at it.");
             }
@@ -307,11 +303,11 @@ impl Journal {
 
     fn write_to(&self, tail: &mut Tail, bodies: &[Body]) -> io::Result<Written> {
         let mut header = None;
-        if tail.is_full() {
+        if self.is_full(tail) {
             // What the old file holds is flushed before anything is in the new one, or a flush could miss it.
             tail.file.sync_data()?;
-            tail.file = Arc::new(open_file(&self.dir, tail.end)?);
-            tail.file_start = tail.end;
+            tail.file = Arc::new(open_file(&self.dir, self.end())?);
+            tail.file_start = self.end();
             header = Some(Body::Header(self.header.clone()));
         }
         let at = self.elapsed_us().max(tail.last_at);
@@ -327,10 +323,10 @@ impl Journal {
             total += head.len() + body.len();
         }
         write_all_vectored(&mut &*tail.file, &mut slices)?;
-        tail.end += total as u64;
+        let end = self.end() + total as u64;
+        self.end.store(end, Ordering::Release);
         tail.last_at = at;
-        self.end.store(tail.end, Ordering::Release);
-        Ok(Written { end: tail.end, at })
+        Ok(Written { end, at })
     }
 }
 
