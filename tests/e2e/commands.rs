@@ -3,42 +3,15 @@
 
 use std::time::Duration;
 
-use russh::keys::PublicKey;
 use serde_json::Value;
 
-use crate::bastion::{Scene, Settings, Stores};
+use crate::bastion::Scene;
+use crate::files::{self, WAYS, scene};
 use crate::support::clients::{Run, Terminal};
 use crate::support::eventually;
-use crate::support::sshd::Sshd;
-
-/// The two ways to the target: hosts of the desk's configuration.
-const WAYS: [&str; 2] = ["direct", "web-1"];
-
-/// The usual scene under a grant with these options alone.
-async fn scene(options: &[&str]) -> Scene {
-    let scene = Scene::on(Stores::Small, Settings::default(), &[]).await;
-    let grants = scene.bastion.ask(&["grant", "ls"]).await;
-    let usual = grants["items"][0]["id"].as_str().unwrap();
-    scene.bastion.admin(&["grant", "revoke", usual, "--reason", "another one"]).await;
-    let new = ["grant", "new", "alice", "web-1", "--for", "1h", "--reason", "e2e"];
-    scene.bastion.admin(&[&new, options].concat()).await;
-    let ca = scene.bastion.admin(&["ca", "host"]).await;
-    let key = ca.trim().strip_prefix("@cert-authority * ").expect("a line for known_hosts");
-    scene.desk.trust_ca(&PublicKey::from_openssh(key).unwrap());
-    let address = scene.bastion.address();
-    scene.desk.configure(&format!(
-        "Host direct\nHostName {ip}\nPort {port}\nUser {}\nHost sallyport\nHostName {ip}\nPort {port}\nUser alice\n\
-         Host web-1\nProxyJump sallyport\nUser {}",
-        Scene::user(),
-        Sshd::login(),
-        ip = address.ip(),
-        port = address.port(),
-    ));
-    scene
-}
 
 fn ssh(scene: &Scene, way: &str) -> Run {
-    scene.desk.program("ssh").arg("-F").arg(scene.desk.config()).arg(way)
+    files::client(scene, "ssh").arg(way)
 }
 
 /// The latest session's timeline.
