@@ -212,7 +212,7 @@ impl Config {
         if self.api.certificate_file.is_some() != self.api.key_file.is_some() {
             fault("api", "`certificate_file` and `key_file` belong together");
         }
-        let MasterKeySettings { file, env, credential } = &self.master_key;
+        let MasterKeySettings { file, env, credential, .. } = &self.master_key;
         if [file.is_some(), env.is_some(), credential.is_some()].into_iter().filter(|set| *set).count() > 1 {
             fault("master_key", "only one of `file`, `env` and `credential` may be set");
         }
@@ -239,7 +239,7 @@ impl Config {
         if self.recording.journal_dir.as_os_str().is_empty() {
             self.recording.journal_dir = place("journal");
         }
-        let MasterKeySettings { file, env, credential } = &mut self.master_key;
+        let MasterKeySettings { file, env, credential, .. } = &mut self.master_key;
         if file.is_none() && env.is_none() && credential.is_none() {
             *file = Some(self.server.data_dir.join("master.key"));
         }

@@ -101,19 +101,57 @@ def read_archive(data):
 # The ledger
 
 
-def read_key(data, fingerprint):
+def read_vkey(text):
+    """Name, fingerprint and bytes of a public key."""
+    name, key_id, encoded = text.split("+", 2)
+    key = base64.b64decode(encoded, validate=True)
+    found = sha256(name.encode(), b"\n", key)
+    if not name or key[0] != 1 or len(key) != 33 or found[:4].hex() != key_id or base64.b64encode(key).decode() != encoded:
+        raise ValueError
+    return name, found, Ed25519PublicKey.from_public_bytes(key[1:])
+
+
+def read_key_changes(data):
+    """The fingerprints of the keys in a chain, in their order."""
+    lines, chain, last = data.decode().split("\n"), [], 0
+    if lines.pop() or not lines or len(lines) % 6 or len(lines) > 6000:
+        raise ValueError
+    for at in range(0, len(lines), 6):
+        first, old, new, size, empty, signature = lines[at : at + 6]
+        (name, old_print, old_key), (new_name, new_print, _) = read_vkey(old), read_vkey(new)
+        dash, signer, signature = signature.split(" ")
+        decoded = base64.b64decode(signature, validate=True)
+        if first != "sallyport-key-change-v1" or empty or str(int(size)) != size or not last <= int(size) < 2**64:
+            raise ValueError
+        if dash != "\u2014" or not signer == name == new_name or decoded[:4] != old_print[:4] or base64.b64encode(decoded).decode() != signature:
+            raise ValueError
+        if (chain and chain[-1] != old_print) or new_print in chain or new_print == old_print:
+            raise ValueError
+        old_key.verify(decoded[4:], f"{first}\n{old}\n{new}\n{size}\n".encode())
+        chain, last = chain + ([] if chain else [old_print]) + [new_print], int(size)
+    return chain
+
+
+def read_key(files, fingerprint):
     try:
-        text = data.decode()
-        name, key_id, key = text[:-1].split("+", 2)
-        key = base64.b64decode(key, validate=True)
-        found = sha256(name.encode(), b"\n", key)
-        if not text.endswith("\n") or key[0] != 1 or len(key) != 33 or found[:4].hex() != key_id or found.hex() != fingerprint:
-            raise Wrong("key")
-        if base64.b64encode(key).decode() != text[:-1].split("+", 2)[2]:
-            raise Wrong("key")
-        return name, found[:4], Ed25519PublicKey.from_public_bytes(key[1:])
+        text = files["key"].decode()
+        if not text.endswith("\n"):
+            raise ValueError
+        name, found, key = read_vkey(text[:-1])
     except (ValueError, IndexError, binascii.Error):
         raise Wrong("key") from None
+    chain = None
+    if "key-changes" in files:
+        try:
+            chain = read_key_changes(files["key-changes"])
+        except (ValueError, IndexError, binascii.Error, InvalidSignature):
+            raise Wrong("key-changes") from None
+    leads_here = chain is not None and chain[-1] == found
+    if found.hex() != fingerprint and not (leads_here and bytes.fromhex(fingerprint) in chain):
+        raise Wrong("key")
+    if chain is not None and not leads_here:
+        raise Wrong("key-changes")
+    return name, found[:4], key
 
 
 def read_checkpoint(data, name, key_id, key):
@@ -422,7 +460,7 @@ def verify(data, fingerprint):
     for name in UNLISTED:
         if name not in files:
             raise Wrong(name)
-    size, root = read_checkpoint(files["checkpoint"], *read_key(files["key"], fingerprint))
+    size, root = read_checkpoint(files["checkpoint"], *read_key(files, fingerprint))
     try:
         contents = read_json(files["contents"], b"sallyport-evidence-v1\n")
         shapes = [contents, *contents["events"], *contents["files"]]

@@ -11,7 +11,20 @@ use utoipa::ToSchema;
 use super::access::{Caller, Known, Look, May};
 use super::error::{ApiError, Problem};
 use super::{ApiState, schemas};
+use crate::app::authorities::{self, Authority};
 use crate::app::known_hosts;
+
+/// What does not change while the bastion runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The version of the program.
+    pub version: String,
+    /// The host name that people connect to.
+    pub ssh_host: String,
+    pub ssh_port: u16,
+    /// The bastion's own host key, in OpenSSH's one-line form.
+    pub host_key: String,
+}
 
 /// Where the SSH door is and what it proves itself with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -27,6 +40,12 @@ pub struct Bastion {
     pub user_ca: String,
     /// The authority that signs what targets show through the bastion: `@cert-authority` in `known_hosts`.
     pub host_ca: String,
+    /// All user CAs to be trusted: the one that signs, the next one, and the one before.
+    #[serde(default)]
+    pub user_cas: Vec<String>,
+    /// All host CAs to be trusted, likewise.
+    #[serde(default)]
+    pub host_cas: Vec<String>,
 }
 
 /// What an SSH client must be told to know the bastion, and every target through it.
@@ -36,6 +55,9 @@ pub struct KnownHosts {
     pub bastion: String,
     /// The `@cert-authority` line by which every target is known.
     pub authority: String,
+    /// That line and, while one authority follows another, that of the next one, or of the one before.
+    #[serde(default)]
+    pub authorities: Vec<String>,
 }
 
 /// The line of one target, for clients that know no authorities.
@@ -66,7 +88,12 @@ pub enum Me {
     (status = "default", body = Problem),
 ))]
 pub(super) async fn show(_may: May<Known>, State(state): State<ApiState>) -> Result<Json<Bastion>, ApiError> {
-    Ok(Json(Bastion::clone(&state.bastion)))
+    let Identity { version, ssh_host, ssh_port, host_key } = Identity::clone(&state.bastion);
+    let user_cas = authorities::trusted(&state.app, Authority::User).await?;
+    let host_cas = authorities::trusted(&state.app, Authority::Host).await?;
+    let first = |keys: &[String]| keys.first().cloned().unwrap_or_default();
+    let (user_ca, host_ca) = (first(&user_cas), first(&host_cas));
+    Ok(Json(Bastion { version, ssh_host, ssh_port, host_key, user_ca, host_ca, user_cas, host_cas }))
 }
 
 /// Lines for `known_hosts`.
@@ -74,12 +101,15 @@ pub(super) async fn show(_may: May<Known>, State(state): State<ApiState>) -> Res
     (status = OK, body = KnownHosts),
     (status = "default", body = Problem),
 ))]
-pub(super) async fn known_hosts(_may: May<Known>, State(state): State<ApiState>) -> Json<KnownHosts> {
-    let Bastion { ssh_host, ssh_port, host_key, host_ca, .. } = state.bastion.as_ref();
-    Json(KnownHosts {
+pub(super) async fn known_hosts(_may: May<Known>, State(state): State<ApiState>) -> Result<Json<KnownHosts>, ApiError> {
+    let Identity { ssh_host, ssh_port, host_key, .. } = state.bastion.as_ref();
+    let host_cas = authorities::trusted(&state.app, Authority::Host).await?;
+    let authorities: Vec<String> = host_cas.iter().map(|key| known_hosts::authority(key)).collect();
+    Ok(Json(KnownHosts {
         bastion: known_hosts::bastion(ssh_host, *ssh_port, host_key),
-        authority: known_hosts::authority(host_ca),
-    })
+        authority: authorities.first().cloned().unwrap_or_default(),
+        authorities,
+    }))
 }
 
 /// A line for `known_hosts` of each target. Engineers have those of the targets that are open to them from the bastion itself,

@@ -3,8 +3,11 @@
 
 use super::error::ApiError;
 use crate::app::DbError;
+use crate::app::authorities::AuthorityError;
+use crate::app::credential_rotation::RotationError;
 use crate::app::evidence::EvidenceError;
 use crate::app::grants::GrantError;
+use crate::app::key_ring::RotateError;
 use crate::app::ledger::LedgerError;
 use crate::app::passwords::PasswordError;
 use crate::app::people::PeopleError;
@@ -46,7 +49,7 @@ impl From<LedgerError> for ApiError {
             LedgerError::Sealed(_) | LedgerError::NoRandomness | LedgerError::Key(_) | LedgerError::Sign { .. } => {
                 ApiError::internal(error)
             }
-            LedgerError::Blob(_) => ApiError::Unavailable(text),
+            LedgerError::Blob(_) | LedgerError::Busy => ApiError::Unavailable(text),
             LedgerError::Db(error) => error.into(),
         }
     }
@@ -159,6 +162,56 @@ impl From<SecondFactorError> for ApiError {
     }
 }
 
+impl From<RotateError> for ApiError {
+    fn from(error: RotateError) -> Self {
+        let text = error.to_string();
+        match error {
+            RotateError::NoOther
+            | RotateError::WhichOne { .. }
+            | RotateError::NotEverywhere { .. }
+            | RotateError::UnderWay { .. }
+            | RotateError::Raced => ApiError::Conflict(text),
+            RotateError::Unknown { .. } => ApiError::NotFound(text),
+            RotateError::Db(error) => error.into(),
+        }
+    }
+}
+
+impl From<AuthorityError> for ApiError {
+    fn from(error: AuthorityError) -> Self {
+        let text = error.to_string();
+        match error {
+            AuthorityError::StagedAlready { .. }
+            | AuthorityError::StillPublished { .. }
+            | AuthorityError::NotStaged { .. }
+            | AuthorityError::NothingToRetire { .. } => ApiError::Conflict(text),
+            AuthorityError::Key(error) => ApiError::internal(error),
+            AuthorityError::Db(error) => error.into(),
+        }
+    }
+}
+
+impl From<RotationError> for ApiError {
+    fn from(error: RotationError) -> Self {
+        let text = error.to_string();
+        match error {
+            RotationError::Unknown { .. } | RotationError::NoLogin { .. } | RotationError::NoSchedule { .. } => {
+                ApiError::NotFound(text)
+            }
+            RotationError::Certificate { .. }
+            | RotationError::Password { .. }
+            | RotationError::Busy { .. }
+            | RotationError::Overtaken { .. }
+            | RotationError::NoWay { .. } => ApiError::Conflict(text),
+            RotationError::File { .. } | RotationError::Interval => ApiError::BadRequest(text),
+            RotationError::Sealed { .. } | RotationError::Unusable { .. } | RotationError::NoRandomness => {
+                ApiError::internal(error)
+            }
+            RotationError::Db(error) => error.into(),
+        }
+    }
+}
+
 impl From<SessionError> for ApiError {
     fn from(error: SessionError) -> Self {
         let text = error.to_string();
@@ -256,7 +309,7 @@ impl From<EvidenceError> for ApiError {
                     "segment {number} of recording {recording} cannot be fetched from the object store now"
                 ))
             }
-            EvidenceError::NotSequenced => ApiError::Unavailable(text),
+            EvidenceError::NotSequenced | EvidenceError::KeyChanged => ApiError::Unavailable(text),
             EvidenceError::Ledger(error) => error.into(),
             EvidenceError::Spool(_) | EvidenceError::Internal(_) => ApiError::internal(error),
             EvidenceError::Db(error) => error.into(),

@@ -25,12 +25,14 @@ pub mod evidence;
 pub mod files;
 pub mod grants;
 pub mod health;
+pub mod keys;
 pub mod ledger;
 pub mod live;
 pub mod people;
 pub mod recordings;
 pub mod replay;
 pub mod requests;
+pub mod rotations;
 pub mod second_factors;
 pub mod sessions;
 pub mod sign_in;
@@ -47,10 +49,13 @@ mod web_tests;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use sallyport_domain::event::Actor;
+use sallyport_domain::name::{Login, TargetName};
 use sallyport_domain::target::{Address, HostKey};
 use tokio_util::task::TaskTracker;
 
 use crate::app::App;
+use crate::app::credential_rotation::RotationError;
 use crate::app::keys::TargetKeys;
 use crate::app::sign_in::SignIns;
 
@@ -71,12 +76,29 @@ pub enum ScanError {
     NotSsh { address: Address, message: String },
 }
 
+/// Replaces the key of an account on a target: by whom, which target, which account, where its keys are. Gives the new key's
+/// fingerprint. Filled in like [`Scan`].
+pub type Rotate =
+    Arc<dyn Fn(Actor, TargetName, Login, String) -> BoxFuture<'static, Result<String, RotateFailure>> + Send + Sync>;
+
+/// Why a key was not replaced.
+#[derive(Debug, thiserror::Error)]
+pub enum RotateFailure {
+    /// Nothing was begun.
+    #[error(transparent)]
+    Books(#[from] RotationError),
+    /// A step failed at the target; what it says is fit to be shown to an admin.
+    #[error("{0}")]
+    Step(String),
+}
+
 /// What the handlers work with. Cheap to clone.
 #[derive(Clone)]
 pub struct ApiState {
     pub app: App,
     pub scan: Scan,
-    pub bastion: Arc<bastion::Bastion>,
+    pub rotate: Rotate,
+    pub bastion: Arc<bastion::Identity>,
     pub sign_ins: SignIns,
     /// What targets show through the bastion.
     pub target_keys: Arc<TargetKeys>,

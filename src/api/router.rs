@@ -15,8 +15,8 @@ use super::access::OverTls;
 use super::error::ApiError;
 use super::extract::MOST_BODY_BYTES;
 use super::{
-    ApiState, assets, audit, bastion, commands, error, evidence, files, grants, health, ledger, live, people,
-    recordings, replay, requests, second_factors, sessions, sign_in, targets, tokens, watch,
+    ApiState, assets, audit, bastion, commands, error, evidence, files, grants, health, keys, ledger, live, people,
+    recordings, replay, requests, rotations, second_factors, sessions, sign_in, targets, tokens, watch,
 };
 use crate::app::replay::Looks;
 
@@ -61,6 +61,8 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(targets::show, targets::change))
         .routes(routes!(targets::disable))
         .routes(routes!(targets::enable))
+        .routes(routes!(rotations::rotate))
+        .routes(routes!(rotations::schedule))
         .routes(routes!(grants::list, grants::make))
         .routes(routes!(grants::list_own))
         .routes(routes!(grants::preview))
@@ -95,6 +97,12 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(ledger::inclusion))
         .routes(routes!(ledger::consistency))
         .routes(routes!(ledger::tile))
+        .routes(routes!(keys::list))
+        .routes(routes!(keys::rotate_ledger))
+        .routes(routes!(keys::rotate_master))
+        .routes(routes!(keys::stage))
+        .routes(routes!(keys::activate))
+        .routes(routes!(keys::retire))
         .routes(routes!(tokens::list, tokens::make))
         .routes(routes!(tokens::revoke));
     OpenApiRouter::with_openapi(Document::openapi()).nest("/api/v1", v1)

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::bastion::Bastion;
+use super::bastion::Identity;
 use super::*;
 use crate::app::{keys, people, tokens};
 use crate::store::db::testing::{app_on, open};
@@ -51,20 +51,20 @@ impl Served {
                 Ok(vec![HostKey { trust: HostKeyTrust::Host, public_key: KEY.to_owned() }])
             })
         });
-        let bastion = Arc::new(Bastion {
+        let bastion = Arc::new(Identity {
             version: "test".to_owned(),
             ssh_host: "bastion.example".to_owned(),
             ssh_port: 2222,
             host_key: KEY.to_owned(),
-            user_ca: KEY.to_owned(),
-            host_ca: KEY.to_owned(),
         });
         let stop = CancellationToken::new();
         let keys = keys::bastion_key(&app, keys::Purpose::TargetKeys).await.unwrap();
         let target_keys = Arc::new(keys::TargetKeys::new(&keys));
         let watches = TaskTracker::new();
         let sign_ins = SignIns::default();
-        let state = ApiState { app: app.clone(), scan, bastion, target_keys, watches, sign_ins };
+        let rotate: Rotate =
+            Arc::new(|_, name, _, _| Box::pin(async move { Err(RotationError::Unknown { name }.into()) }));
+        let state = ApiState { app: app.clone(), scan, rotate, bastion, target_keys, watches, sign_ins };
         let task = tokio::spawn(listeners.serve(state, stop.clone()));
         Self { app, socket, tcp, stop, task, _folder: folder }
     }
@@ -260,11 +260,12 @@ async fn an_ssh_client_is_told_what_it_must_know() {
     let served = Served::start().await;
     let client = served.operator().with_web_1().await;
 
+    let host_ca = keys::bastion_key(&served.app, keys::Purpose::HostCa).await.unwrap();
     let lines = client.get("/known-hosts").await;
     let targets = client.get("/known-hosts/targets").await;
 
     assert_eq!(lines["bastion"], format!("[bastion.example]:2222 {KEY}"));
-    assert_eq!(lines["authority"], format!("@cert-authority * {KEY}"));
+    assert_eq!(lines["authority"], format!("@cert-authority * {}", host_ca.public_key));
     assert_eq!(targets[0]["target"], "web-1");
     let line = targets[0]["line"].as_str().unwrap();
     assert!(line.starts_with("web-1,10.0.0.1 ssh-ed25519 AAAA"), "{line}");
@@ -395,6 +396,14 @@ const ACCESS: &[(&str, [bool; 6])] = &[
     ("ledger_inclusion", LOOK),
     ("ledger_consistency", KNOWN),
     ("ledger_tile", KNOWN),
+    ("targets_rotate", ADMINISTER),
+    ("targets_schedule_rotation", ADMINISTER),
+    ("keys_list", LOOK),
+    ("keys_rotate_ledger", ADMINISTER),
+    ("keys_rotate_master", ADMINISTER),
+    ("keys_stage", ADMINISTER),
+    ("keys_activate", ADMINISTER),
+    ("keys_retire", ADMINISTER),
     ("tokens_list", LOOK),
     ("tokens_make", ADMINISTER),
     ("tokens_revoke", ADMINISTER),

@@ -637,7 +637,7 @@ impl<'a> Facts<'a> {
     }
 }
 
-async fn find_jumps(tx: &mut Tx, target: &Target) -> Result<Vec<Target>, OpenError> {
+pub(crate) async fn find_jumps(tx: &mut Tx, target: &Target) -> Result<Vec<Target>, OpenError> {
     let mut jumps = Vec::new();
     let mut next = target.jump;
     while let Some(id) = next {

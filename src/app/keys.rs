@@ -5,6 +5,7 @@ use aws_lc_rs::hkdf::{HKDF_SHA256, Prk, Salt};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use chrono::{DateTime, Utc};
 use sallyport_domain::event::{Act, Actor};
 use sallyport_domain::id::TargetId;
 use sallyport_domain::secret::PrivateKeyText;
@@ -47,13 +48,9 @@ pub async fn bastion_key(app: &App, purpose: Purpose) -> Result<BastionKey, KeyE
     if let Some(found) = found {
         return open(app, purpose, &found);
     }
-    let id = Uuid::now_v7();
-    let (public_key, private_key) =
-        generate(&format!("sallyport {purpose}")).ok_or(KeyError::NoRandomness { purpose })?;
-    let sealed = app.master.seal(&context(purpose, id), private_key.expose().as_bytes());
-    let sealed = sealed.map_err(|source| KeyError::Sealed { purpose, source })?;
     let now = app.clock.now();
-    let made = SealedKey { id, public_key: public_key.clone(), sealed, created_at: now };
+    let made = make(app, purpose, now)?;
+    let public_key = made.public_key.clone();
 
     let mut tx = app.db.write().await?;
     // If another node is at it, this waits for its commit, and then the one key in use is that node's.
@@ -71,12 +68,23 @@ pub async fn bastion_key(app: &App, purpose: Purpose) -> Result<BastionKey, KeyE
     open(app, purpose, &in_use)
 }
 
-fn context(purpose: Purpose, id: Uuid) -> String {
+/// A new key, sealed.
+pub(crate) fn make(app: &App, purpose: Purpose, created_at: DateTime<Utc>) -> Result<SealedKey, KeyError> {
+    let id = Uuid::now_v7();
+    let (public_key, private_key) =
+        generate(&format!("sallyport {purpose}")).ok_or(KeyError::NoRandomness { purpose })?;
+    let sealed = app.master.seal(&context(purpose.as_str(), id), private_key.expose().as_bytes());
+    let sealed = sealed.map_err(|source| KeyError::Sealed { purpose, source })?;
+    Ok(SealedKey { id, public_key, sealed, created_at })
+}
+
+/// What a key is sealed for; `purpose` as the database has it.
+pub(crate) fn context(purpose: &str, id: Uuid) -> String {
     format!("bastion/{purpose}/{id}")
 }
 
 fn open(app: &App, purpose: Purpose, key: &SealedKey) -> Result<BastionKey, KeyError> {
-    let opened = app.master.open(&context(purpose, key.id), &key.sealed);
+    let opened = app.master.open(&context(purpose.as_str(), key.id), &key.sealed);
     let opened = opened.map_err(|source| KeyError::Sealed { purpose, source })?;
     let text = std::str::from_utf8(opened.expose_secret()).map_err(|_| KeyError::NoText { purpose })?;
     Ok(BastionKey { purpose, public_key: key.public_key.clone(), private_key: PrivateKeyText::new(text) })
@@ -107,6 +115,26 @@ impl TargetKeys {
     pub fn public_of(&self, target: TargetId) -> Option<String> {
         self.of(target).map(|(public, _)| public)
     }
+}
+
+/// The public half that a private key in OpenSSH's text form carries (PROTOCOL.key): algorithm and base64. `None` if it is none.
+pub fn public_half(key: &PrivateKeyText) -> Option<String> {
+    fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+        let (length, rest) = bytes.split_first_chunk::<4>()?;
+        rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)
+    }
+    let body = key.expose().trim().strip_prefix("-----BEGIN OPENSSH PRIVATE KEY-----")?;
+    let body = body.strip_suffix("-----END OPENSSH PRIVATE KEY-----")?;
+    let body: Zeroizing<String> = Zeroizing::new(body.split_ascii_whitespace().collect());
+    let bytes = Zeroizing::new(STANDARD.decode(body.as_bytes()).ok()?);
+    let rest = bytes.strip_prefix(b"openssh-key-v1\0")?;
+    let (_cipher, rest) = string(rest)?;
+    let (_derivation, rest) = string(rest)?;
+    let (_options, rest) = string(rest)?;
+    let (_count, rest) = rest.split_first_chunk::<4>()?;
+    let (blob, _private) = string(rest)?;
+    let (algorithm, _) = string(blob)?;
+    Some(format!("{} {}", std::str::from_utf8(algorithm).ok()?, STANDARD.encode(blob)))
 }
 
 /// A new Ed25519 key: its public line, and the private key in OpenSSH's text form (OpenSSH's PROTOCOL.key), without a
@@ -226,6 +254,7 @@ mod tests {
 
             let read = String::from_utf8(read.stdout).unwrap();
             assert_eq!(read.trim_end(), format!("{public} {comment}").trim_end());
+            assert_eq!(public_half(&private), Some(public));
         }
     }
 }

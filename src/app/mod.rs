@@ -6,16 +6,19 @@
 
 pub mod access;
 pub mod audit;
+pub mod authorities;
 pub mod budgets;
 pub mod catalogue;
 pub mod clock;
 pub mod clock_watch;
 pub mod commands;
 pub mod consents;
+pub mod credential_rotation;
 pub mod evidence;
 pub mod files;
 pub mod grants;
 pub mod health;
+pub mod key_ring;
 pub mod keys;
 pub mod known_hosts;
 pub mod ledger;
@@ -36,6 +39,7 @@ pub mod watching;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tokio::sync::{Semaphore, watch};
 
@@ -44,7 +48,7 @@ use crate::app::consents::ConsentSettings;
 use crate::app::requests::RequestSettings;
 use crate::store::blob::Blobs;
 use crate::store::db::Db;
-use crate::store::seal::MasterKey;
+use crate::store::seal::Keyring;
 
 pub use crate::store::db::DbError;
 
@@ -54,24 +58,27 @@ pub struct App {
     pub db: Db,
     pub blobs: Blobs,
     pub clock: Clock,
-    pub master: MasterKey,
+    pub master: Keyring,
     pub changes: Changes,
     pub requests: RequestSettings,
     /// The settings that decide what is recorded and what ends a session, by name, for manifests.
     pub(crate) in_force: Arc<BTreeMap<String, String>>,
     pub consent: ConsentSettings,
+    /// Set while nothing may be signed, because the database is not what an anchor has seen.
+    pub(crate) ledger_halted: Arc<AtomicBool>,
     /// Turns at hashing passwords: each takes 19 MiB and some 20 ms of a core, and strangers can ask for it.
     pub(crate) password_turns: Arc<Semaphore>,
 }
 
 impl App {
     /// Puts the parts together. The database must be migrated.
-    pub fn new(db: Db, blobs: Blobs, clock: Clock, master: MasterKey) -> Self {
+    pub fn new(db: Db, blobs: Blobs, clock: Clock, master: impl Into<Keyring>) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let password_turns = Arc::new(Semaphore::new(cores.min(4)));
         let (requests, consent) = (RequestSettings::default(), ConsentSettings::default());
-        let in_force = Arc::default();
-        Self { db, blobs, clock, master, changes: Changes::new(), requests, consent, in_force, password_turns }
+        let (in_force, ledger_halted) = (Arc::default(), Arc::default());
+        let (changes, master) = (Changes::new(), master.into());
+        Self { db, blobs, clock, master, changes, requests, consent, in_force, ledger_halted, password_turns }
     }
 
     /// The same with requests for access kept otherwise.
@@ -84,6 +91,12 @@ impl App {
     #[must_use]
     pub fn with_settings(self, settings: BTreeMap<String, String>) -> Self {
         Self { in_force: Arc::new(settings), ..self }
+    }
+
+    /// The same, whose ledger is signed by nobody while `halted` is set.
+    #[must_use]
+    pub fn with_halt(self, halted: Arc<AtomicBool>) -> Self {
+        Self { ledger_halted: halted, ..self }
     }
 
     /// The same with sessions that wait for others otherwise.

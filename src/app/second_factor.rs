@@ -239,7 +239,7 @@ async fn name_of(tx: &mut Tx, person: PrincipalId) -> Result<PrincipalName, DbEr
     Ok(found.ok_or_else(|| DbError::corrupt("look at a verification code", "it is nobody's"))?.principal.name)
 }
 
-fn context(person: PrincipalId) -> String {
+pub(crate) fn context(person: PrincipalId) -> String {
     format!("person/{person}/totp")
 }
 

@@ -15,7 +15,7 @@ use secrecy::zeroize::Zeroizing;
 use uuid::Uuid;
 
 use crate::app::{App, audit};
-use crate::store::db::{DbError, Tx, policy_version, targets};
+use crate::store::db::{DbError, Tx, policy_version, rotations, targets};
 use crate::store::seal::SealError;
 
 /// What the bastion proves itself with at a target.
@@ -222,6 +222,8 @@ pub async fn update(app: &App, actor: &Actor, name: &TargetName, change: TargetC
         target.host_keys = host_keys;
     }
     if let Some(logins) = logins {
+        targets::hold(&mut tx, target.id).await?;
+        rotations::forget(&mut tx, target.id).await?;
         for gone in &target.logins {
             targets::remove_secret(&mut tx, target.id, &gone.login).await?;
         }
@@ -277,7 +279,7 @@ pub async fn secret(app: &App, id: TargetId, login: &Login) -> Result<Option<Cre
     let missing = || TargetError::SecretMissing { login: login.clone(), name: target.name.clone() };
     let sealed = targets::secret(&mut tx, id, login).await?.ok_or_else(missing)?;
     drop(tx);
-    let opened = app.master.open(&context(id, login), &sealed);
+    let opened = app.master.open(&context(id, login.as_str()), &sealed);
     let opened =
         opened.map_err(|source| TargetError::Sealed { login: login.clone(), name: target.name.clone(), source })?;
     let text = std::str::from_utf8(opened.expose_secret()).map_err(|_| missing())?;
@@ -289,7 +291,7 @@ pub async fn secret(app: &App, id: TargetId, login: &Login) -> Result<Option<Cre
 }
 
 /// What a login's secret is sealed for.
-fn context(target: TargetId, login: &Login) -> String {
+pub(crate) fn context(target: TargetId, login: &str) -> String {
     format!("target/{target}/{login}")
 }
 
@@ -315,7 +317,7 @@ async fn store_secrets(
 ) -> Result<(), TargetError> {
     for (login, credential) in logins {
         let Some(secret) = credential.secret() else { continue };
-        let sealed = app.master.seal(&context(target.id, login), secret.as_bytes());
+        let sealed = app.master.seal(&context(target.id, login.as_str()), secret.as_bytes());
         let sealed =
             sealed.map_err(|source| TargetError::Sealed { login: login.clone(), name: target.name.clone(), source })?;
         targets::set_secret(tx, target.id, login, &sealed, app.clock.now()).await?;

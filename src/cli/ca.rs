@@ -22,8 +22,10 @@ pub(crate) enum CaCommand {
 
 /// A key and the line that puts it to use.
 #[derive(Serialize)]
-struct Authority<'a> {
-    public_key: &'a str,
+struct Authority {
+    /// The one that signs.
+    public_key: String,
+    /// Its line, and, while one authority follows another, that of the next one or the one before.
     line: String,
 }
 
@@ -31,13 +33,21 @@ pub(crate) async fn run(command: &CaCommand, global: &Global) -> Result<(), Fail
     let bastion: Bastion = global.client()?.get(&["bastion"], &()).await?;
     let (authority, talk) = match command {
         CaCommand::User => (
-            Authority { public_key: &bastion.user_ca, line: bastion.user_ca.clone() },
-            "on each target: append this line to /etc/ssh/sallyport_user_ca.pub, put\n\
+            Authority { public_key: bastion.user_ca, line: bastion.user_cas.join("\n") },
+            "on each target: append this to /etc/ssh/sallyport_user_ca.pub, put\n\
              `TrustedUserCAKeys /etc/ssh/sallyport_user_ca.pub` into sshd_config, and reload sshd",
         ),
         CaCommand::Host { hosts } => (
-            Authority { public_key: &bastion.host_ca, line: format!("@cert-authority {hosts} {}", bastion.host_ca) },
-            "append this line to ~/.ssh/known_hosts: every target is known through the bastion then",
+            Authority {
+                public_key: bastion.host_ca,
+                line: bastion
+                    .host_cas
+                    .iter()
+                    .map(|key| format!("@cert-authority {hosts} {key}"))
+                    .collect::<Vec<_>>()
+                    .join("\n"),
+            },
+            "append this to ~/.ssh/known_hosts: every target is known through the bastion then",
         ),
     };
     if global.format() == Format::Table {
@@ -48,6 +58,6 @@ pub(crate) async fn run(command: &CaCommand, global: &Global) -> Result<(), Fail
     output::one(
         global.format(),
         &authority,
-        &[("public_key", authority.public_key.to_owned()), ("line", authority.line.clone())],
+        &[("public_key", authority.public_key.clone()), ("line", authority.line.clone())],
     )
 }

@@ -172,7 +172,10 @@ fn settings(config: &Config) -> Value {
             "verify_every": span(verify_every),
         },
         "consent": { "wait": span(&consent.wait), "unwatched": span(&consent.unwatched) },
-        "master_key": { "file": master_key.file, "env": master_key.env, "credential": master_key.credential },
+        "master_key": {
+            "file": master_key.file, "env": master_key.env, "credential": master_key.credential,
+            "more_files": master_key.more_files, "more_env": master_key.more_env, "more_credentials": master_key.more_credentials,
+        },
         "log": { "level": log.level, "format": format!("{:?}", log.format).to_ascii_lowercase() },
     });
     for section in all.as_object_mut().into_iter().flat_map(|sections| sections.values_mut()) {

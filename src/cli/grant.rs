@@ -517,6 +517,8 @@ mod tests {
             host_key: String::new(),
             user_ca: String::new(),
             host_ca: String::new(),
+            user_cas: vec![],
+            host_cas: vec![],
         };
         let grant = MakeGrant {
             people: vec!["li.wei".parse().unwrap()],

@@ -17,11 +17,11 @@ pub(crate) async fn run(args: &KnownHostsArgs, global: &Global) -> Result<(), Fa
     let known: KnownHosts = client.get(&["known-hosts"], &()).await?;
     if !args.plain {
         if global.format() == Format::Table {
-            output::text(&format!("{}\n{}", known.bastion, known.authority))?;
-            output::note("append these lines to ~/.ssh/known_hosts: the second one makes every target known");
+            output::text(&[std::slice::from_ref(&known.bastion), &known.authorities].concat().join("\n"))?;
+            output::note("append these lines to ~/.ssh/known_hosts: `@cert-authority` makes every target known");
             return Ok(());
         }
-        let rows = [("bastion", known.bastion.clone()), ("authority", known.authority.clone())];
+        let rows = [("bastion", known.bastion.clone()), ("authority", known.authorities.join("\n"))];
         return output::one(global.format(), &known, &rows);
     }
     let targets: Vec<TargetKnownHost> = client.get(&["known-hosts", "targets"], &()).await?;

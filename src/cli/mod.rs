@@ -21,6 +21,7 @@ mod evidence;
 mod export;
 mod files;
 mod grant;
+mod key;
 mod known_hosts;
 mod ledger;
 mod person;
@@ -154,6 +155,9 @@ enum Command {
     /// Public keys of the bastion's authorities
     #[command(subcommand)]
     Ca(ca::CaCommand),
+    /// The bastion's own keys, and how one follows another
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Lines for the engineers' `known_hosts`
     KnownHosts(known_hosts::KnownHostsArgs),
     /// API tokens
@@ -230,6 +234,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Request(command) => block_on(request::run(command, &global)),
         Command::Session(command) => block_on(session::run(command, &global)),
         Command::Ca(command) => block_on(ca::run(&command, &global)),
+        Command::Key(command) => block_on(key::run(command, &global)),
         Command::KnownHosts(args) => block_on(known_hosts::run(&args, &global)),
         Command::Token(command) => block_on(token::run(command, &global)),
         Command::Evidence(command) => block_on(evidence::run(command, &global)),

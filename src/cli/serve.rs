@@ -16,11 +16,13 @@ use tracing::{info, warn};
 
 use super::failure::{Failure, FailureKind};
 use crate::api::tls::Identity;
-use crate::api::{self, ApiState, ScanError};
+use crate::api::{self, ApiState, Rotate, RotateFailure, ScanError};
 use crate::app::App;
 use crate::app::clock::Clock;
 use crate::app::clock_watch;
+use crate::app::credential_rotation;
 use crate::app::health::{self, Health};
+use crate::app::key_ring;
 use crate::app::keys::{self, Purpose, TargetKeys};
 use crate::app::ledger;
 use crate::app::ledger::anchors::Anchors;
@@ -29,10 +31,10 @@ use crate::app::recordings::Recordings;
 use crate::app::requests;
 use crate::app::sign_in::SignIns;
 use crate::config::Config;
-use crate::ssh::{self, Door, DoorParts};
+use crate::ssh::{self, Authorities, Door, DoorParts};
 use crate::store::blob::Blobs;
 use crate::store::db::Db;
-use crate::store::seal::MasterKey;
+use crate::store::seal::{Keyring, MasterKey};
 use crate::telemetry;
 
 /// How long live sessions have for their goodbye when the bastion stops.
@@ -103,12 +105,15 @@ impl Bastion {
         let db = Db::connect(&config.database).await?;
         db.migrate_as(config.database.migrate_url.as_deref()).await?;
         let blobs = Blobs::open(&config.blobs)?;
-        let app = App::new(db, blobs, clock, master)
+        let app = App::new(db, blobs, clock, load_more_master_keys(&config, master))
             .with_requests(config.requests.clone())
             .with_consent(config.consent.clone())
             .with_settings(config.in_force());
+        key_ring::begin(&app).await?;
+        credential_rotation::start(&app).await?;
         clock_watch::resume(&app, &node).await.context("cannot read the highest time that was seen")?;
         let anchors = Anchors::open(&config.ledger, &app.blobs, &node)?;
+        let app = app.with_halt(anchors.halted());
         look_at_anchors(&app, &anchors, accept_older).await?;
         ledger::keys::ensure(&app, &config.ledger_name()).await?;
         let recordings = Recordings::new(app.clone(), config.recording.clone())
@@ -124,8 +129,7 @@ impl Bastion {
         }
         recordings.recover(left);
         let host_key = bastion_key(&app, Purpose::HostKey).await?;
-        let user_ca = bastion_key(&app, Purpose::UserCa).await?;
-        let host_ca = bastion_key(&app, Purpose::HostCa).await?;
+        let authorities = Authorities::open(&app).await?;
         let target_keys = Arc::new(TargetKeys::new(&keys::bastion_key(&app, Purpose::TargetKeys).await?));
         let trusted_cas = read_authorities(&config.ssh.user_ca_files)?;
         let health = Health::new();
@@ -141,20 +145,19 @@ impl Bastion {
             apis = apis.with_https(address, &identity).await?;
             web = apis.https_address().map(|address| (address, identity.fingerprint().to_owned()));
         }
-        let shown = api::bastion::Bastion {
+        let shown = api::bastion::Identity {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ssh_host: config.ssh.public_host.clone().unwrap_or_else(|| node.clone()),
             ssh_port: config.ssh.public_port.unwrap_or_else(|| ssh_address.port()),
             host_key: line(&host_key)?,
-            user_ca: line(&user_ca)?,
-            host_ca: line(&host_ca)?,
         };
-        let (host_key_line, host_ca_line) = (shown.host_key.clone(), shown.host_ca.clone());
+        let host_key_line = shown.host_key.clone();
         let place = ssh::Place { host: shown.ssh_host.clone(), port: shown.ssh_port };
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let state = ApiState {
             app: app.clone(),
             scan: Arc::new(|address| Box::pin(scan(address))),
+            rotate: rotator(&app, &authorities, &tasks),
             bastion: Arc::new(shown),
             sign_ins: SignIns::new(config.api.sign_in_times()),
             target_keys: target_keys.clone(),
@@ -166,10 +169,8 @@ impl Bastion {
             settings: config.ssh.clone(),
             node,
             host_key,
-            user_ca,
-            host_ca,
+            authorities: authorities.clone(),
             host_key_line,
-            host_ca_line,
             place,
             target_keys,
             trusted_cas,
@@ -182,6 +183,12 @@ impl Bastion {
         });
         tasks.spawn(health::listen(app.clone(), stop.clone()));
         tasks.spawn(clock_watch::watch(app.clone(), config.node(), stop.clone()));
+        tasks.spawn(authorities.clone().sweep(app.clone(), stop.clone()));
+        tasks.spawn({
+            let authorities = authorities.clone();
+            ssh::rotation::sweep(app.clone(), move || authorities.user_ca(), stop.clone())
+        });
+        tasks.spawn(key_ring::sweep(app.clone(), config.master_key.clone(), config.node(), stop.clone()));
         tasks.spawn(requests::sweep(app.clone(), stop.clone()));
         tasks.spawn({
             let anchors = anchors.clone();
@@ -287,6 +294,18 @@ fn load_master_key(config: &Config) -> anyhow::Result<MasterKey> {
     Ok(MasterKey::load(&config.master_key, |name| std::env::var_os(name))?)
 }
 
+/// The keys that are there beside that one. Which of them seals, the database says.
+fn load_more_master_keys(config: &Config, master: MasterKey) -> Keyring {
+    let ring = Keyring::from(master);
+    for loaded in MasterKey::load_more(&config.master_key, |name| std::env::var_os(name)) {
+        match loaded {
+            Ok(key) => drop(ring.add(key)),
+            Err(error) => warn!(%error, "A file that may hold another master key is left out."),
+        }
+    }
+    ring
+}
+
 async fn bastion_key(app: &App, purpose: Purpose) -> anyhow::Result<PrivateKey> {
     let key = keys::bastion_key(app, purpose).await?;
     PrivateKey::from_openssh(key.private_key.expose())
@@ -314,6 +333,24 @@ fn read_authority_file(file: &Path) -> anyhow::Result<Vec<PublicKey>> {
             .with_context(|| format!("`{}` holds a line that is no public key", file.display()))
     };
     lines.map(parse).collect()
+}
+
+/// Replaces a target's key, for the API: as a task of its own, so that it goes on if whoever asked for it does not wait.
+fn rotator(app: &App, authorities: &Authorities, tasks: &TaskTracker) -> Rotate {
+    let (app, authorities, tasks) = (app.clone(), authorities.clone(), tasks.clone());
+    Arc::new(move |actor, name, login, file| {
+        let (app, user_ca) = (app.clone(), authorities.user_ca());
+        let task =
+            tasks.spawn(async move { ssh::rotation::rotate(&app, &user_ca, &actor, &name, &login, &file).await });
+        Box::pin(async move {
+            match task.await {
+                Ok(Ok(fingerprint)) => Ok(fingerprint),
+                Ok(Err(ssh::rotation::RotateError::Books(error))) => Err(RotateFailure::Books(error)),
+                Ok(Err(error)) => Err(RotateFailure::Step(error.to_string())),
+                Err(error) => Err(RotateFailure::Step(format!("it broke off: {error}"))),
+            }
+        })
+    })
 }
 
 /// Asks a host for its host keys, for the API.

@@ -12,7 +12,9 @@ use super::client::Client;
 use super::failure::{Failure, FailureKind};
 use super::output::{self, Column, Format, column};
 use super::{Global, prompt, when};
+use crate::api::page::Page;
 use crate::api::people::SentSecret;
+use crate::api::rotations::{RotateTarget, RotatedLogin, RotationSchedule, ScheduleRotation};
 use crate::api::targets::{
     AddTarget, ChangeTarget, HostKey, PinHostKey, ScanTarget, ScannedKeys, SetCredential, SetLogin, Target,
 };
@@ -29,6 +31,8 @@ pub(crate) enum TargetCommand {
     Set(SetArgs),
     /// Pin other host keys, after the host was set up anew
     Repin(RepinArgs),
+    /// Replace the stored keys that the bastion logs in with: new one in, proved; old one out, proved dead
+    Rotate(RotateArgs),
     /// Nobody reaches it from now on; live sessions are cut
     Disable { name: TargetName },
     /// Let a disabled host be reached again
@@ -108,6 +112,23 @@ pub(crate) struct RepinArgs {
     name: TargetName,
     #[command(flatten)]
     keys: HostKeyArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RotateArgs {
+    name: TargetName,
+    /// The account; every one with a stored key where it is left out
+    #[arg(long)]
+    login: Option<Login>,
+    /// The account's file of keys at the target, from its home on
+    #[arg(long, value_name = "PATH", default_value = ".ssh/authorized_keys")]
+    authorized_keys: String,
+    /// Not now, but again and again: each time the key is so old
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, requires = "login", conflicts_with = "never")]
+    every: Option<std::time::Duration>,
+    /// Not again and again any more
+    #[arg(long, requires = "login")]
+    never: bool,
 }
 
 /// `--credential`
@@ -278,6 +299,7 @@ pub(crate) async fn run(command: TargetCommand, global: &Global) -> Result<(), F
         TargetCommand::Show { name } => show(global, &client.get(&["targets", name.as_str()], &()).await?),
         TargetCommand::Set(args) => set(&client, args, global).await,
         TargetCommand::Repin(args) => repin(&client, args, global).await,
+        TargetCommand::Rotate(args) => rotate(&client, args, global).await,
         TargetCommand::Disable { name } => {
             let target: Target = client.act(&["targets", name.as_str(), "disable"]).await?;
             changed(global, &target, &format!("{} is disabled; live sessions are being cut", target.name))
@@ -344,6 +366,41 @@ async fn repin(client: &Client, args: RepinArgs, global: &Global) -> Result<(), 
     let body = ChangeTarget { host_keys: Some(keys), ..ChangeTarget::default() };
     let target: Target = client.patch(&["targets", args.name.as_str()], &body).await?;
     changed(global, &target, &format!("pinned {} host keys for {}", target.host_keys.len(), target.name))
+}
+
+const ROTATED: &[Column<RotatedLogin>] = &[
+    column("Login", |rotated| rotated.login.to_string()),
+    column("Key", |rotated| rotated.key.clone().unwrap_or_default()),
+    column("Error", |rotated| rotated.error.clone().unwrap_or_default()),
+];
+
+async fn rotate(client: &Client, args: RotateArgs, global: &Global) -> Result<(), Failure> {
+    let RotateArgs { name, login, authorized_keys, every, never } = args;
+    let authorized_keys = Some(authorized_keys);
+    if let Some(login) = login.clone().filter(|_| every.is_some() || never) {
+        let body = ScheduleRotation { login, every_s: every.map(|every| every.as_secs()), authorized_keys };
+        let set: RotationSchedule = client.put(&["targets", name.as_str(), "rotation"], &body).await?;
+        let next = set.next_at.map(when::local).unwrap_or_default();
+        if global.format() == Format::Table {
+            let said = if never {
+                "it is replaced by command only".to_owned()
+            } else {
+                format!("it is replaced next at {next}")
+            };
+            output::note(said);
+            return Ok(());
+        }
+        return output::one(global.format(), &set, &[("login", set.login.to_string()), ("next_at", next)]);
+    }
+    let body = RotateTarget { login, authorized_keys };
+    let items: Vec<RotatedLogin> = client.post(&["targets", name.as_str(), "rotate"], &body).await?;
+    let failed = items.iter().filter(|rotated| rotated.error.is_some()).count();
+    output::list(global.format(), &Page { items, next: None }, ROTATED)?;
+    if failed == 0 {
+        return Ok(());
+    }
+    Err(Failure::text(FailureKind::Failed, format!("not every key of `{name}` was replaced wholly"))
+        .hint("the same command again: it goes on where it stopped"))
 }
 
 #[cfg(test)]

@@ -100,6 +100,16 @@ pub enum Act {
         name: TargetName,
         change: String,
     },
+    /// A step of replacing the key that the bastion logs in with: `begun`, `installed`, `proved`, `switched`, `removed`, `dead`; done, or
+    /// failed with `error`. `key` is the new one's fingerprint.
+    CredentialRotation {
+        target: TargetId,
+        login: Login,
+        key: String,
+        step: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    },
     TargetDisabled {
         target: TargetId,
         name: TargetName,
@@ -152,6 +162,36 @@ pub enum Act {
     BastionKeyMade {
         purpose: String,
         public_key: String,
+    },
+    /// The next key of an authority (`user_ca`, `host_ca`) is to be trusted from now on; it signs nothing yet.
+    BastionKeyStaged {
+        purpose: String,
+        public_key: String,
+    },
+    /// It signs from now on; the one before it is still to be trusted.
+    BastionKeyActivated {
+        purpose: String,
+        public_key: String,
+    },
+    /// A key that signs no more is not to be trusted any more either.
+    BastionKeyRetired {
+        purpose: String,
+        public_key: String,
+    },
+    /// Another key signs the ledger from here on. `change` is the old key's signed word for it (see
+    /// [`crate::ledger::key_change`]).
+    LedgerKeyRotated {
+        change: String,
+    },
+    /// Another master key seals from here on, by their ids.
+    MasterKeyRotated {
+        from: String,
+        to: String,
+    },
+    /// A master key that was replaced opens nothing any more: so many stored secrets were looked at.
+    MasterKeyRetired {
+        key: String,
+        secrets: u64,
     },
     TokenMade {
         token: TokenId,

@@ -18,7 +18,7 @@ use russh::keys::{
 use russh::{Channel, ChannelOpenFailure, ChannelStream, Limits};
 use sallyport_domain::channel::Program;
 use sallyport_domain::grant::Destination;
-use sallyport_domain::id::{SessionId, TargetId};
+use sallyport_domain::id::TargetId;
 use sallyport_domain::name::{Login, TargetName};
 use sallyport_domain::policy::Permit;
 use sallyport_domain::secret::TargetPassword;
@@ -29,6 +29,7 @@ use tokio::net::TcpStream;
 use super::algorithms;
 use super::sever::{Blade, Sever, Severable};
 use crate::app::clock::Clock;
+use crate::app::credential_rotation::Turn;
 
 /// The longest that one look at a host's keys may take; the API's caller waits for three.
 const SCAN_DEADLINE: Duration = Duration::from_secs(8);
@@ -96,7 +97,8 @@ pub enum Credential {
     /// Sign a certificate for a key made for this session alone.
     Certificate {
         authority: Arc<PrivateKey>,
-        session: SessionId,
+        /// What the target's log names: the session's id.
+        key_id: String,
     },
     Key(Arc<PrivateKey>),
     Password(TargetPassword),
@@ -173,12 +175,37 @@ pub async fn dial(
     if (permit.target(), permit.login()) != (target.target.id, &target.login) {
         return Err(DialError::NotPermitted { target: target.target.name, login: target.login });
     }
+    let forwards = !permit.terms().capabilities.forwards.is_empty();
+    connect_through(jumps, target, Purpose::Session { forwards }, blade, clock).await
+}
+
+/// Connects to the account whose key is being replaced, without a session: nobody is let through, and the events of `turn` say
+/// what is done there.
+pub(super) async fn dial_for_rotation(
+    turn: &Turn,
+    jumps: Vec<Hop>,
+    target: Hop,
+    blade: &Blade,
+    clock: &Clock,
+) -> Result<TargetConnection, DialError> {
+    if (turn.target().id, turn.login()) != (target.target.id, &target.login) {
+        return Err(DialError::NotPermitted { target: target.target.name, login: target.login });
+    }
+    connect_through(jumps, target, Purpose::Session { forwards: false }, blade, clock).await
+}
+
+async fn connect_through(
+    jumps: Vec<Hop>,
+    target: Hop,
+    purpose: Purpose,
+    blade: &Blade,
+    clock: &Clock,
+) -> Result<TargetConnection, DialError> {
     let mut connection: Option<TargetConnection> = None;
     for jump in jumps {
         connection = Some(connect_in_time(jump, Purpose::Jump, connection.take(), blade, clock).await?);
     }
-    let forwards = !permit.terms().capabilities.forwards.is_empty();
-    connect_in_time(target, Purpose::Session { forwards }, connection, blade, clock).await
+    connect_in_time(target, purpose, connection, blade, clock).await
 }
 
 /// What a hop is for; its certificate allows nothing else.
@@ -315,9 +342,9 @@ async fn authenticate(
 ) -> Result<(), DialError> {
     let protocol = |source| DialError::Protocol { target: target.clone(), source };
     let accepted = match credential {
-        Credential::Certificate { authority, session } => {
+        Credential::Certificate { authority, key_id } => {
             let no_credential = |_| DialError::NoCredential { target: target.clone(), login: login.clone() };
-            let (key, certificate) = sign(&authority, login, session, purpose, clock).map_err(no_credential)?;
+            let (key, certificate) = sign(&authority, login, &key_id, purpose, clock).map_err(no_credential)?;
             let result = handle.authenticate_openssh_cert(login.as_str(), Arc::new(key), certificate).await;
             result.map_err(protocol)?.success()
         }
@@ -370,7 +397,7 @@ async fn answer_prompt(
 fn sign(
     authority: &PrivateKey,
     login: &Login,
-    session: SessionId,
+    key_id: &str,
     purpose: Purpose,
     clock: &Clock,
 ) -> Result<(PrivateKey, Certificate), russh::keys::ssh_key::Error> {
@@ -381,7 +408,7 @@ fn sign(
     let (from, until) = (at(now - CLOCK_SKEW), at(now + CERTIFICATE_LIFE));
     let mut builder = Builder::new_with_random_nonce(&mut rand::rng(), key.public_key(), from, until)?;
     builder.cert_type(CertType::User)?;
-    builder.key_id(session.to_string())?;
+    builder.key_id(key_id)?;
     builder.valid_principal(login.as_str())?;
     for extension in purpose.extensions() {
         builder.extension(*extension, "")?;

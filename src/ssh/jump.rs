@@ -123,7 +123,7 @@ fn certify(door: &Door, target: &Target, key: &PrivateKey) -> Result<Certificate
         builder.valid_principal(name.as_str())?;
     }
     builder.valid_principal(target.address.host())?;
-    builder.sign(&door.host_ca)
+    builder.sign(door.authorities.host_ca().as_ref())
 }
 
 /// A forwarded connection as a stream.

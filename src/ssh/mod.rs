@@ -25,6 +25,7 @@
 
 mod algorithms;
 mod auth;
+pub mod authorities;
 mod channel;
 mod consent;
 mod dial;
@@ -40,6 +41,7 @@ mod notice;
 mod outward;
 mod proxy;
 mod refusals;
+pub mod rotation;
 mod session;
 mod settings;
 mod sever;
@@ -57,6 +59,8 @@ pub use self::front::Place;
 use self::limits::Limits;
 pub use self::settings::{Failures, SshSettings};
 use crate::app::App;
+pub use authorities::Authorities;
+
 use crate::app::health::Health;
 use crate::app::keys::TargetKeys;
 use crate::app::recordings::Recordings;
@@ -69,12 +73,9 @@ pub struct Door {
     /// This node's name in the books.
     pub node: String,
     pub host_key: PrivateKey,
-    pub user_ca: Arc<PrivateKey>,
-    /// Certifies the host keys that targets show through the bastion.
-    pub host_ca: PrivateKey,
-    /// The public halves, in OpenSSH's one-line form.
+    pub authorities: Authorities,
+    /// The public half, in OpenSSH's one-line form.
     pub host_key_line: String,
-    pub host_ca_line: String,
     /// Where the door is for people outside.
     pub place: Place,
     pub target_keys: Arc<TargetKeys>,
@@ -97,10 +98,8 @@ pub struct DoorParts {
     pub settings: SshSettings,
     pub node: String,
     pub host_key: PrivateKey,
-    pub user_ca: PrivateKey,
-    pub host_ca: PrivateKey,
+    pub authorities: Authorities,
     pub host_key_line: String,
-    pub host_ca_line: String,
     pub place: Place,
     pub target_keys: Arc<TargetKeys>,
     pub trusted_cas: Vec<PublicKey>,
@@ -116,17 +115,14 @@ impl Door {
             settings,
             node,
             host_key,
-            user_ca,
-            host_ca,
+            authorities,
             host_key_line,
-            host_ca_line,
             place,
             target_keys,
             trusted_cas,
             health,
         } = parts;
         let limits = Limits::new(&settings);
-        let user_ca = Arc::new(user_ca);
         let (connections, closing, closed) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
         Arc::new(Self {
             app,
@@ -134,10 +130,8 @@ impl Door {
             settings,
             node,
             host_key,
-            user_ca,
-            host_ca,
+            authorities,
             host_key_line,
-            host_ca_line,
             place,
             target_keys,
             trusted_cas,

@@ -259,7 +259,7 @@ async fn run_open(
     state: watch::Sender<SessionState>,
 ) {
     info!(login = %open.permit.login(), grant = %open.permit.grant(), "The session is open.");
-    let targets = Targets::begin(door.app.clone(), open.clone(), door.user_ca.clone(), &door.connections);
+    let targets = Targets::begin(door.app.clone(), open.clone(), door.authorities.clone(), &door.connections);
     let actor = Actor::Principal { id: open.principal.id, name: open.principal.name.clone() };
     let files = Arc::new(FileLog::new(actor));
     let takes_watcher = open.permit.terms().approval == Approval::Watcher;

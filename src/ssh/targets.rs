@@ -16,6 +16,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
+use super::authorities::Authorities;
 use super::dial::{self, Credential, DialError, Hop, TargetConnection};
 use super::sever::Blade;
 use crate::app::access::OpenSession;
@@ -32,7 +33,7 @@ pub struct Targets(Arc<Inner>);
 struct Inner {
     app: App,
     session: OpenSession,
-    user_ca: Arc<PrivateKey>,
+    authorities: Authorities,
     /// The first dial, begun as soon as the permit exists.
     first: AsyncMutex<Option<JoinHandle<Result<TargetConnection, DialError>>>>,
     state: Mutex<State>,
@@ -50,9 +51,9 @@ struct State {
 
 impl Targets {
     /// Begins the first dial at once, as one of `tasks`.
-    pub fn begin(app: App, session: OpenSession, user_ca: Arc<PrivateKey>, tasks: &TaskTracker) -> Self {
+    pub fn begin(app: App, session: OpenSession, authorities: Authorities, tasks: &TaskTracker) -> Self {
         let first = AsyncMutex::new(None);
-        let targets = Self(Arc::new(Inner { app, session, user_ca, first, state: Mutex::default() }));
+        let targets = Self(Arc::new(Inner { app, session, authorities, first, state: Mutex::default() }));
         let dialler = targets.clone();
         let task = tasks.spawn(async move { dialler.dial().await });
         if let Ok(mut first) = targets.0.first.try_lock() {
@@ -110,8 +111,8 @@ impl Targets {
     }
 
     async fn dial(&self) -> Result<TargetConnection, DialError> {
-        let Inner { app, session, .. } = &*self.0;
-        let blade = self.blade();
+        let Inner { app, session, authorities, .. } = &*self.0;
+        let (blade, id, user_ca) = (self.blade(), session.id.to_string(), authorities.user_ca());
         let mut jumps = Vec::new();
         for jump in &session.jumps {
             let login = jump.logins.first().map(|account| account.login.clone());
@@ -119,9 +120,9 @@ impl Targets {
                 target: jump.name.clone(),
                 login: session.permit.login().clone(),
             })?;
-            jumps.push(self.hop(jump, &login).await?);
+            jumps.push(hop(app, jump, &login, &user_ca, &id).await?);
         }
-        let hop = self.hop(&session.target, session.permit.login()).await?;
+        let hop = hop(app, &session.target, session.permit.login(), &user_ca, &id).await?;
         let permit: &Permit = &session.permit;
         let connection = dial::dial(permit, jumps, hop, &blade, &app.clock).await?;
         self.note(connection.shown()).await?;
@@ -140,27 +141,33 @@ impl Targets {
         Ok(())
     }
 
-    async fn hop(&self, target: &Target, login: &Login) -> Result<Hop, DialError> {
-        let Inner { app, session, user_ca, .. } = &*self.0;
-        let none = || DialError::NoCredential { target: target.name.clone(), login: login.clone() };
-        let stored = targets::secret(app, target.id, login).await.map_err(|error| {
-            tracing::error!(target = %target.name, %login, %error, "A credential could not be read.");
-            none()
-        })?;
-        let credential = match stored.ok_or_else(none)? {
-            targets::Credential::Certificate => {
-                Credential::Certificate { authority: user_ca.clone(), session: session.id }
-            }
-            targets::Credential::Password(password) => Credential::Password(password),
-            targets::Credential::Key(key) => {
-                let key = PrivateKey::from_openssh(key.expose()).map_err(|_| none())?;
-                Credential::Key(Arc::new(key))
-            }
-        };
-        Ok(Hop { target: target.clone(), login: login.clone(), credential })
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// One hop with what the bastion proves itself with there. `id` is what a certificate is made out for, and a target's log names.
+pub(super) async fn hop(
+    app: &App,
+    target: &Target,
+    login: &Login,
+    user_ca: &Arc<PrivateKey>,
+    id: &str,
+) -> Result<Hop, DialError> {
+    let none = || DialError::NoCredential { target: target.name.clone(), login: login.clone() };
+    let stored = targets::secret(app, target.id, login).await.map_err(|error| {
+        tracing::error!(target = %target.name, %login, %error, "A credential could not be read.");
+        none()
+    })?;
+    let credential = match stored.ok_or_else(none)? {
+        targets::Credential::Certificate => {
+            Credential::Certificate { authority: user_ca.clone(), key_id: id.to_owned() }
+        }
+        targets::Credential::Password(password) => Credential::Password(password),
+        targets::Credential::Key(key) => {
+            let key = PrivateKey::from_openssh(key.expose()).map_err(|_| none())?;
+            Credential::Key(Arc::new(key))
+        }
+    };
+    Ok(Hop { target: target.clone(), login: login.clone(), credential })
 }

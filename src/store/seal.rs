@@ -12,7 +12,7 @@ use std::fmt;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use base64::Engine as _;
@@ -33,6 +33,30 @@ pub struct MasterKeySettings {
     pub env: Option<String>,
     /// The name of a systemd credential (`LoadCredential=`).
     pub credential: Option<String>,
+    /// Files of more master keys: the next one, before a rotation, and the one before, after it. They need not exist, and are
+    /// looked at every few seconds. Always among them: `file` with `.next` behind its name.
+    pub more_files: Vec<PathBuf>,
+    /// The same as environment variables and as credentials, looked at when the bastion starts.
+    pub more_env: Vec<String>,
+    pub more_credentials: Vec<String>,
+}
+
+impl MasterKeySettings {
+    /// Where more master keys may be, each as if it were the only one.
+    fn more(&self) -> impl Iterator<Item = MasterKeySettings> {
+        let next = self.file.as_ref().map(|file| {
+            let mut next = file.clone().into_os_string();
+            next.push(".next");
+            PathBuf::from(next)
+        });
+        let one = MasterKeySettings::default;
+        let files = self.more_files.iter().cloned().chain(next);
+        let files = files.map(move |file| MasterKeySettings { file: Some(file), ..one() });
+        let env = self.more_env.iter().map(move |env| MasterKeySettings { env: Some(env.clone()), ..one() });
+        let credentials = self.more_credentials.iter();
+        let credentials = credentials.map(move |name| MasterKeySettings { credential: Some(name.clone()), ..one() });
+        files.chain(env).chain(credentials)
+    }
 }
 
 /// What is wrong with the master key.
@@ -97,15 +121,15 @@ impl MasterKey {
         environment: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Self, MasterKeyError> {
         match settings {
-            MasterKeySettings { file: Some(path), env: None, credential: None } => {
+            MasterKeySettings { file: Some(path), env: None, credential: None, .. } => {
                 Self::parse(&read(path)?, &format!("`{}`", path.display()))
             }
-            MasterKeySettings { file: None, env: Some(name), credential: None } => {
+            MasterKeySettings { file: None, env: Some(name), credential: None, .. } => {
                 let text = environment(name).and_then(|text| text.into_string().ok());
                 let text = text.ok_or_else(|| MasterKeyError::NoVariable { name: name.clone() })?;
                 Self::parse(&Zeroizing::new(text), &format!("the environment variable `{name}`"))
             }
-            MasterKeySettings { file: None, env: None, credential: Some(name) } => {
+            MasterKeySettings { file: None, env: None, credential: Some(name), .. } => {
                 let folder = environment("CREDENTIALS_DIRECTORY");
                 let folder = folder.ok_or_else(|| MasterKeyError::NoCredentials { name: name.clone() })?;
                 let path = Path::new(&folder).join(name);
@@ -113,6 +137,24 @@ impl MasterKey {
             }
             _ => Err(MasterKeyError::Ambiguous),
         }
+    }
+
+    /// Loads the keys that are there beside that one; what is not there is none.
+    pub fn load_more(
+        settings: &MasterKeySettings,
+        environment: impl Fn(&str) -> Option<OsString>,
+    ) -> Vec<Result<Self, MasterKeyError>> {
+        let loaded = settings.more().map(|one| Self::load(&one, &environment));
+        let is_there = |loaded: &Result<Self, MasterKeyError>| {
+            use MasterKeyError::{Missing, NoCredentials, NoVariable};
+            !matches!(loaded, Err(Missing { .. } | NoVariable { .. } | NoCredentials { .. }))
+        };
+        loaded.filter(is_there).collect()
+    }
+
+    /// The id of the key that a sealed value needs; `None` if it is none.
+    pub fn needed(sealed: &[u8]) -> Option<String> {
+        sealed.get(1..=KEY_ID_BYTES).map(hex)
     }
 
     /// Makes a new key and writes it to `path`, for its owner alone. An existing file is left as it is.
@@ -157,6 +199,11 @@ impl MasterKey {
         Self::from_bytes(bytes)
     }
 
+    /// The same as it stands in sealed values.
+    pub fn id_bytes(&self) -> [u8; KEY_ID_BYTES] {
+        self.0.id
+    }
+
     /// Tells this key from others, in hex; it says nothing about the key.
     pub fn id(&self) -> String {
         hex(&self.0.id)
@@ -192,6 +239,82 @@ impl MasterKey {
         let mut body = Zeroizing::new(body.to_vec());
         let secret = self.0.key.open_in_place(nonce, Aad::from(context.as_bytes()), &mut body).map_err(|_| forged())?;
         Ok(SecretSlice::from(secret.to_vec()))
+    }
+}
+
+/// Every master key that is loaded, and which of them seals. Each opens what it has sealed. Cheap to clone; all clones are one.
+#[derive(Debug, Clone)]
+pub struct Keyring(Arc<RwLock<Ring>>);
+
+#[derive(Debug)]
+struct Ring {
+    seals: MasterKey,
+    others: Vec<MasterKey>,
+}
+
+impl From<MasterKey> for Keyring {
+    fn from(seals: MasterKey) -> Self {
+        Self(Arc::new(RwLock::new(Ring { seals, others: Vec::new() })))
+    }
+}
+
+impl Keyring {
+    fn read(&self) -> RwLockReadGuard<'_, Ring> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner) // no state between two fields could be seen half-way
+    }
+
+    /// Adds a key, which opens from now on; `false` if it is there already.
+    pub fn add(&self, key: MasterKey) -> bool {
+        let mut ring = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let is_new = ring.seals.0.id != key.0.id && ring.others.iter().all(|other| other.0.id != key.0.id);
+        if is_new {
+            ring.others.push(key);
+        }
+        is_new
+    }
+
+    /// Lets the key with this id seal from now on; `false` if it is not loaded.
+    pub fn put_to_use(&self, id: &str) -> bool {
+        let mut ring = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let Ring { seals, others } = &mut *ring;
+        if seals.id() == id {
+            return true;
+        }
+        let found = others.iter_mut().find(|other| other.id() == id);
+        found.is_some_and(|other| {
+            std::mem::swap(seals, other);
+            true
+        })
+    }
+
+    /// The id of the key that seals.
+    pub fn id(&self) -> String {
+        self.read().seals.id()
+    }
+
+    /// The ids of all keys that are loaded, the one that seals first.
+    pub fn ids(&self) -> Vec<String> {
+        let ring = self.read();
+        std::iter::once(&ring.seals).chain(&ring.others).map(MasterKey::id).collect()
+    }
+
+    /// The key with this id.
+    pub fn only(&self, id: &str) -> Option<MasterKey> {
+        let ring = self.read();
+        std::iter::once(&ring.seals).chain(&ring.others).find(|key| key.id() == id).cloned()
+    }
+
+    /// Seals `secret` for `context`, with the key that seals.
+    pub fn seal(&self, context: &str, secret: &[u8]) -> Result<Vec<u8>, SealError> {
+        let key = self.read().seals.clone();
+        key.seal(context, secret)
+    }
+
+    /// Opens what was sealed for `context`, with the key that it needs.
+    pub fn open(&self, context: &str, sealed: &[u8]) -> Result<SecretSlice<u8>, SealError> {
+        let needed = MasterKey::needed(sealed).and_then(|id| self.only(&id));
+        let key = needed.unwrap_or_else(|| self.read().seals.clone()); // which says what is missing
+        key.open(context, sealed)
     }
 }
 
@@ -288,6 +411,7 @@ mod tests {
                 file: None,
                 env: env.map(str::to_owned),
                 credential: credential.map(str::to_owned),
+                ..MasterKeySettings::default()
             };
             MasterKey::load(&settings, environment)
         };
@@ -297,6 +421,48 @@ mod tests {
         assert!(matches!(load(Some("SHORT"), None), Err(MasterKeyError::Malformed { .. })));
         assert!(matches!(load(Some("MISSING"), None), Err(MasterKeyError::NoVariable { .. })));
         assert!(matches!(load(Some("KEY"), Some("sallyport")), Err(MasterKeyError::Ambiguous)));
+    }
+
+    #[test]
+    fn keys_beside_the_one_that_seals_are_loaded_where_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("master.key");
+        let settings = MasterKeySettings {
+            file: Some(file.clone()),
+            more_files: vec![folder.path().join("old.key")],
+            more_env: vec!["SALLYPORT_NEXT".to_owned()],
+            ..MasterKeySettings::default()
+        };
+        let next = STANDARD.encode([9; 32]);
+        let more = |environment: &dyn Fn(&str) -> Option<OsString>| -> Vec<String> {
+            MasterKey::load_more(&settings, environment).into_iter().map(|key| key.unwrap().id()).collect()
+        };
+        assert_eq!(more(&|_| None), [""; 0]);
+
+        let old = MasterKey::create_file(&folder.path().join("old.key")).unwrap().id();
+        let beside = MasterKey::create_file(&folder.path().join("master.key.next")).unwrap().id();
+
+        let from_env = MasterKey::from_bytes(&[9; 32]).unwrap().id();
+        assert_eq!(more(&|_| Some(next.clone().into())), [old, beside, from_env]);
+    }
+
+    #[test]
+    fn one_key_of_a_ring_seals_and_each_opens_its_own() {
+        let ring = Keyring::from(MasterKey::from_bytes(&[7; 32]).unwrap());
+        let clone = ring.clone();
+        let before = ring.seal("c", b"hunter2").unwrap();
+        let next = MasterKey::from_bytes(&[8; 32]).unwrap();
+        assert!(!ring.put_to_use(&next.id()) && ring.add(next.clone()) && !ring.add(next.clone()));
+
+        assert!(clone.put_to_use(&next.id()));
+
+        let after = ring.seal("c", b"hunter3").unwrap();
+        assert_eq!((MasterKey::needed(&after), ring.id()), (Some(next.id()), next.id()));
+        assert_eq!(ring.open("c", &before).unwrap().expose_secret(), b"hunter2");
+        assert_eq!(ring.open("c", &after).unwrap().expose_secret(), b"hunter3");
+        assert!(ring.open("d", &after).is_err());
+        let stranger = MasterKey::from_bytes(&[9; 32]).unwrap().seal("c", b"x").unwrap();
+        assert!(matches!(ring.open("c", &stranger), Err(SealError::OtherKey { .. })));
     }
 
     #[test]

@@ -33,6 +33,7 @@ mod keys;
 mod limits;
 mod programs;
 mod restarts;
+mod rotations;
 mod second_factors;
 mod secrets;
 mod table;

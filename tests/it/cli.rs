@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::process::Output;
 use std::sync::Arc;
 
-use sallyport::api::bastion::Bastion;
-use sallyport::api::{ApiSettings, ApiState, Listeners, Scan};
+use sallyport::api::bastion::Identity;
+use sallyport::api::{ApiSettings, ApiState, Listeners, Rotate, Scan};
 use sallyport::app::App;
 use sallyport::app::clock::Clock;
+use sallyport::app::credential_rotation::RotationError;
 use sallyport::app::keys::{Purpose, TargetKeys, bastion_key};
 use sallyport::app::sign_in::SignIns;
 use sallyport::store::blob::{BlobSettings, Blobs};
@@ -24,6 +25,7 @@ const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJoL8X+PsKU1yphZolH6hK2BD
 
 /// A served API, and the program that is its client.
 struct Sallyport {
+    app: App,
     folder: TempDir,
     tcp: SocketAddr,
     stop: CancellationToken,
@@ -46,14 +48,14 @@ impl Sallyport {
         let scan: Scan = Arc::new(|_address| {
             Box::pin(async { Ok(vec![HostKey { trust: HostKeyTrust::Host, public_key: KEY.to_owned() }]) })
         });
-        let bastion = Arc::new(Bastion {
+        let bastion = Arc::new(Identity {
             version: "test".to_owned(),
             ssh_host: "bastion.example".to_owned(),
             ssh_port: 2222,
             host_key: KEY.to_owned(),
-            user_ca: KEY.to_owned(),
-            host_ca: KEY.to_owned(),
         });
+        let rotate: Rotate =
+            Arc::new(|_, name, _, _| Box::pin(async move { Err(RotationError::Unknown { name }.into()) }));
         let listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
         let settings = ApiSettings { socket: Some(folder.path().join("socket")), listen, ..ApiSettings::default() };
         let listeners = Listeners::bind(&settings).await.unwrap();
@@ -62,9 +64,10 @@ impl Sallyport {
         let target_keys = bastion_key(&app, Purpose::TargetKeys).await.unwrap();
         let target_keys = Arc::new(TargetKeys::new(&target_keys));
         let watches = tokio_util::task::TaskTracker::new();
-        let state = ApiState { app, scan, bastion, target_keys, watches, sign_ins: SignIns::default() };
+        let state =
+            ApiState { app: app.clone(), scan, rotate, bastion, target_keys, watches, sign_ins: SignIns::default() };
         tokio::spawn(listeners.serve(state, stop.clone()));
-        Self { folder, tcp, stop }
+        Self { app, folder, tcp, stop }
     }
 
     fn program(&self, arguments: &str) -> Command {
@@ -192,11 +195,22 @@ async fn a_password_comes_from_a_file_and_lists_come_as_csv() {
 async fn the_authorities_are_printed_as_their_files_want_them() {
     let sallyport = Sallyport::start().await;
 
+    let user_ca = bastion_key(&sallyport.app, Purpose::UserCa).await.unwrap().public_key;
+    let host_ca = bastion_key(&sallyport.app, Purpose::HostCa).await.unwrap().public_key;
+
     let user = sallyport.ok("ca user").await;
     let host = sallyport.ok("ca host").await;
 
-    assert_eq!(user, format!("{KEY}\n"));
-    assert_eq!(host, format!("@cert-authority * {KEY}\n"));
+    assert_eq!(user, format!("{user_ca}\n"));
+    assert_eq!(host, format!("@cert-authority * {host_ca}\n"));
+
+    let next = sallyport.ok("key rotate user-ca --stage").await;
+    assert_eq!(sallyport.ok("ca user").await, format!("{user_ca}\n{next}"));
+    sallyport.ok("key rotate user-ca --activate --yes").await;
+    assert_eq!(sallyport.ok("ca user").await, format!("{next}{user_ca}\n"));
+    assert!(sallyport.ok("key ls").await.contains("leaving"));
+    sallyport.ok("key rotate user-ca --retire").await;
+    assert_eq!(sallyport.ok("ca user").await, next);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,4 +20,5 @@ mod cli;
 mod fixtures;
 mod ledger;
 mod recordings;
+mod rotations;
 mod toy_target;

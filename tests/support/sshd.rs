@@ -93,6 +93,11 @@ impl Sshd {
         std::fs::write(path, text).expect("a file of keys");
     }
 
+    /// Trusts this user CA alone.
+    pub fn trust_only_user_ca(&self, line: &str) {
+        std::fs::write(self.folder.path().join("user_cas"), format!("{}\n", line.trim())).expect("a file of keys");
+    }
+
     /// What it has logged so far, at level VERBOSE: keys, certificates with their ids, ends of connections.
     pub fn log(&self) -> String {
         read(&self.folder.path().join("log"))

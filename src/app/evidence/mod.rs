@@ -35,7 +35,7 @@ use serde_json::Value;
 
 use self::film::{Camera, Film};
 use self::spool::{Growing, Spool};
-use super::ledger::LedgerError;
+use super::ledger::{self, LedgerError};
 use super::{App, audit};
 use crate::app::transcript::Transcript;
 use crate::store::blob::BlobError;
@@ -99,6 +99,8 @@ pub enum EvidenceError {
     Recording { recording: RecordingId, source: Box<RecordingFault> },
     #[error("the event that tells of the bundle got no place in the ledger in time")]
     NotSequenced,
+    #[error("the ledger's key was changed meanwhile; try again")]
+    KeyChanged,
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     #[error("cannot write the temporary file that a bundle grows in")]
@@ -152,6 +154,14 @@ pub async fn check(app: &App, subject: Subject) -> Result<(), EvidenceError> {
 
 /// Makes a bundle. Takes disk for all of it, and memory for its events, its page and one segment.
 pub async fn make(app: &App, actor: &Actor, subject: Subject) -> Result<Bundle, EvidenceError> {
+    match make_once(app, actor, subject).await {
+        // The list of contents has another chain of keys by now.
+        Err(EvidenceError::KeyChanged) => make_once(app, actor, subject).await,
+        made => made,
+    }
+}
+
+async fn make_once(app: &App, actor: &Actor, subject: Subject) -> Result<Bundle, EvidenceError> {
     let mut tx = app.db.read().await?;
     let grant = grant_of(&mut tx, subject).await?;
     let wanted = match subject {
@@ -159,9 +169,13 @@ pub async fn make(app: &App, actor: &Actor, subject: Subject) -> Result<Bundle, 
         Subject::Grant(id) => sessions_of(&mut tx, id).await?,
     };
     let found = gather(&mut tx, &grant, &wanted).await?;
+    let changes = ledger::rotation::changes(&mut tx).await?;
     drop(tx);
 
     let mut spool = Spool::new()?;
+    if !changes.is_empty() {
+        spool.add(bundle::KEY_CHANGES, changes.as_bytes())?;
+    }
     let mut budget = Budget { film: FILM_BUDGET, text: TEXT_BUDGET };
     let mut played = Vec::new();
     let sealed = found.iter().filter_map(|event| match &event.act {
@@ -220,7 +234,7 @@ pub async fn make(app: &App, actor: &Actor, subject: Subject) -> Result<Bundle, 
     let act = Act::EvidenceMade { grant: grant.id, session, contents: Hash::of(&contents) };
     let event = audit::record(app, actor, act).await?;
     placed.extend(proved::places(app, &[event]).await?);
-    finish(app, spool, contents, placed).await
+    finish(app, spool, contents, placed, &changes).await
 }
 
 /// Adds what proves the rest.
@@ -229,9 +243,13 @@ async fn finish(
     mut spool: Spool,
     contents: Vec<u8>,
     placed: Vec<proved::Placed>,
+    changes: &str,
 ) -> Result<Bundle, EvidenceError> {
     let numbers: Vec<u64> = placed.iter().map(|placed| placed.number).collect();
     let proved::Proofs { checkpoint, key, paths } = proved::prove(app, &numbers).await?;
+    if changes != ledger::rotation::changes(&mut app.db.read().await?).await? {
+        return Err(EvidenceError::KeyChanged);
+    }
     let (mut lines, mut proofs) = (Vec::new(), Vec::new());
     for (placed, path) in placed.iter().zip(paths) {
         lines.extend_from_slice(placed.json());

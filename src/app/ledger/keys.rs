@@ -1,6 +1,7 @@
 //! The keys that sign checkpoints. One is in use, whichever node made it; those before it stay known, each up to the size of
 //! the tree at which it was retired.
 
+use chrono::{DateTime, Utc};
 use sallyport_domain::event::{Act, Actor};
 use sallyport_domain::ledger::checkpoint::KnownKey;
 use sallyport_domain::ledger::note::{KeyName, SignerKey};
@@ -19,13 +20,9 @@ pub async fn ensure(app: &App, name: &KeyName) -> Result<(), LedgerError> {
     if in_use(&known).is_some() {
         return Ok(());
     }
-    let id = Uuid::now_v7();
-    let mut secret = Zeroizing::new([0; 32]);
-    aws_lc_rs::rand::fill(secret.as_mut_slice()).map_err(|_| LedgerError::NoRandomness)?;
-    let vkey = SignerKey::new(name.clone(), &secret).public().to_string();
-    let sealed = app.master.seal(&context(id), secret.as_slice())?;
     let now = app.clock.now();
-    let made = LedgerKey { id, name: name.to_string(), vkey: vkey.clone(), sealed, created_at: now, retired: None };
+    let (made, _) = make(app, name, now)?;
+    let vkey = made.vkey.clone();
     let mut tx = app.db.write().await?;
     // If another node is at it, this waits for its commit, and then the one key in use is that node's.
     if ledger::insert_key(&mut tx, &made).await? {
@@ -33,6 +30,21 @@ pub async fn ensure(app: &App, name: &KeyName) -> Result<(), LedgerError> {
         audit::append(&mut tx, now, &Actor::Bastion, act).await?;
     }
     Ok(tx.commit().await?)
+}
+
+/// A new key, sealed, and opened.
+pub(super) fn make(
+    app: &App,
+    name: &KeyName,
+    created_at: DateTime<Utc>,
+) -> Result<(LedgerKey, SignerKey), LedgerError> {
+    let id = Uuid::now_v7();
+    let mut secret = Zeroizing::new([0; 32]);
+    aws_lc_rs::rand::fill(secret.as_mut_slice()).map_err(|_| LedgerError::NoRandomness)?;
+    let signer = SignerKey::new(name.clone(), &secret);
+    let sealed = app.master.seal(&context(id), secret.as_slice())?;
+    let (name, vkey) = (name.to_string(), signer.public().to_string());
+    Ok((LedgerKey { id, name, vkey, sealed, created_at, retired: None, change: None }, signer))
 }
 
 /// Every key that is known, and how far each is to be believed.
@@ -68,6 +80,7 @@ pub(super) fn open(app: &App, key: &LedgerKey) -> Result<SignerKey, LedgerError>
     Ok(signer)
 }
 
-fn context(id: Uuid) -> String {
+/// What a key is sealed for.
+pub(crate) fn context(id: Uuid) -> String {
     format!("ledger/{id}")
 }

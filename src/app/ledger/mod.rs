@@ -8,6 +8,7 @@
 //! - [`background`]: verification on a schedule.
 //! - [`keys`]: what checkpoints are signed with.
 //! - [`sequencer`]: gives events their places; one node at a time.
+//! - [`rotation`]: another key, without a stop.
 //! - [`manifests`]: what sessions leave behind, in one text each.
 //! - [`proofs`]: checkpoints, inclusion, consistency, for whoever asks.
 //! - [`verify`], `segments`: whether all of it is as it was written.
@@ -19,6 +20,7 @@ pub mod background;
 pub mod keys;
 pub mod manifests;
 pub mod proofs;
+pub mod rotation;
 mod segments;
 pub mod sequencer;
 pub mod verify;
@@ -55,6 +57,8 @@ pub enum LedgerError {
     Key(#[from] KeyError),
     #[error("the checkpoint of {size} events cannot be signed")]
     Sign { size: u64, source: NoteError },
+    #[error("the ledger is busy; try again")]
+    Busy,
     /// Whoever signed on would sign something else than before.
     #[error("the tree in the database is not the one that was signed last: {0}")]
     Broken(String),

@@ -59,6 +59,11 @@ impl Sequencer {
         Self { app, signer: None, edge: None, halted: Arc::default() }
     }
 
+    /// The key that it signs with, if it has opened one.
+    pub(super) fn into_signer(self) -> Option<(Uuid, SignerKey)> {
+        self.signer
+    }
+
     /// The same, signing nothing while `halted` is set.
     #[must_use]
     pub fn halted_by(self, halted: Arc<AtomicBool>) -> Self {
@@ -147,7 +152,7 @@ impl Sequencer {
 
     /// The edge of the tree that was signed last, and a look at whether that is what the database holds. Also opens the key
     /// that is in use.
-    async fn last_signed(&mut self, tx: &mut Tx, edge: Option<Edge>) -> Result<Edge, LedgerError> {
+    pub(super) async fn last_signed(&mut self, tx: &mut Tx, edge: Option<Edge>) -> Result<Edge, LedgerError> {
         let all = ledger::keys(tx).await?;
         let key = keys::in_use(&all).ok_or(LedgerError::NoKey)?;
         if self.signer.as_ref().is_none_or(|(id, _)| *id != key.id) {

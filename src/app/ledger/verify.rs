@@ -16,9 +16,9 @@ use sallyport_domain::ledger::tile::{self, Edge, TILE_WIDTH, TileId, Tiles};
 use sallyport_domain::ledger::verify::{LedgerFault, LedgerVerifier};
 use serde::{Deserialize, Serialize};
 
-use super::{LedgerError, keys, segments};
+use super::{LedgerError, keys, rotation, segments};
 use crate::app::App;
-use crate::store::db::ledger::{self, Placed};
+use crate::store::db::ledger::{self, LedgerKey, Placed, StoredCheckpoint};
 use crate::store::db::manifests;
 
 /// Events that are read at once: a tile's worth.
@@ -128,8 +128,7 @@ pub struct Progress {
 /// is in the report.
 pub async fn verify(app: &App, wish: Wish, mut progress: impl FnMut(Progress)) -> Result<Report, LedgerError> {
     let mut report = Report { faults: wish.anchor_faults.clone(), ..Report::default() };
-    let Some(known) = believed_keys(app, &wish, &mut report).await? else { return Ok(report) };
-    let heads = read_checkpoints(app, &known, &mut report).await?;
+    let Some(heads) = signed_heads(app, &wish, &mut report).await? else { return Ok(report) };
     let Some(edge) = start(app, wish.resume, &mut report).await? else { return Ok(report) };
     let anchored = anchored_heads(app, &wish, &mut report).await?;
     report.events = edge.size();
@@ -147,50 +146,88 @@ pub async fn verify(app: &App, wish: Wish, mut progress: impl FnMut(Progress)) -
     Ok(report)
 }
 
+/// What every checkpoint says; `None` if there is no key to believe.
+async fn signed_heads(app: &App, wish: &Wish, report: &mut Report) -> Result<Option<Vec<Head>>, LedgerError> {
+    loop {
+        let stored = ledger::keys(&mut app.db.read().await?).await?;
+        let before = report.faults.len();
+        let Some(believed) = believed_keys(&stored, wish, report) else { return Ok(None) };
+        let heads = read_checkpoints(app, &believed, report).await?;
+        // A key that was changed meanwhile has signed checkpoints that nobody could verify.
+        if ledger::keys(&mut app.db.read().await?).await?.len() == stored.len() {
+            return Ok(Some(heads));
+        }
+        report.faults.truncate(before);
+    }
+}
+
+/// Whom to believe.
+struct Believed {
+    /// Every key of the ledger: each vouches for checkpoints up to its last size.
+    all: Vec<KnownKey>,
+    /// Those that vouch for the newest checkpoint, and by it for everything before: keys that were asked for, and those that they
+    /// have signed for. All, if none was asked for.
+    newest: Vec<KnownKey>,
+}
+
 /// The keys to believe; `None` if there is none, which is a fault of its own.
-async fn believed_keys(app: &App, wish: &Wish, report: &mut Report) -> Result<Option<Vec<KnownKey>>, LedgerError> {
-    let stored = ledger::keys(&mut app.db.read().await?).await?;
-    let mut known = match keys::known_of(&stored) {
-        Ok(known) => known,
+fn believed_keys(stored: &[LedgerKey], wish: &Wish, report: &mut Report) -> Option<Believed> {
+    let all = match keys::known_of(stored) {
+        Ok(all) => all,
         Err(error) => {
             report.fault("the ledger's keys", error.to_string());
-            return Ok(None);
+            return None;
         }
     };
+    let mut newest = all.clone();
     if !wish.fingerprints.is_empty() {
-        known.retain(|known| wish.fingerprints.contains(&known.key.fingerprint()));
+        let chain = rotation::chain_of(stored);
+        let follow = |fingerprint: &Hash| chain.from_key(*fingerprint);
+        let follow: Vec<Hash> =
+            wish.fingerprints.iter().flat_map(follow).map(|known| known.key.fingerprint()).collect();
+        newest.retain(|known| {
+            let fingerprint = known.key.fingerprint();
+            wish.fingerprints.contains(&fingerprint) || follow.contains(&fingerprint)
+        });
     }
-    let Some(first) = known.first() else {
+    let Some(first) = newest.first() else {
         let what = match (stored.first(), wish.fingerprints.first()) {
             (Some(_), Some(expected)) => format!("none has the fingerprint {expected}: they were replaced"),
             _ => "there is none".to_owned(),
         };
         report.fault("the ledger's keys", what);
-        return Ok(None);
+        return None;
     };
     report.origin = first.key.name().to_string();
-    report.fingerprints = known.iter().map(|known| known.key.fingerprint()).collect();
-    Ok(Some(known))
+    report.fingerprints = newest.iter().map(|known| known.key.fingerprint()).collect();
+    Some(Believed { all, newest })
 }
 
 /// Reads every checkpoint of the database; each must be signed, and speak of the size under which it is kept.
-async fn read_checkpoints(app: &App, known: &[KnownKey], report: &mut Report) -> Result<Vec<Head>, LedgerError> {
+async fn read_checkpoints(app: &App, believed: &Believed, report: &mut Report) -> Result<Vec<Head>, LedgerError> {
     let mut heads = Vec::new();
-    let mut after = None;
+    let (mut after, mut newest) = (None, None);
     loop {
         let some = ledger::checkpoints(&mut app.db.read().await?, after, CHECKPOINTS_AT_ONCE).await?;
         let Some(last) = some.last() else { break };
         after = Some(last.size);
         report.of = last.size;
         report.signed_at = Some(last.at);
+        newest = Some(last.clone());
         for stored in &some {
             let place = || format!("checkpoint of {} events", stored.size);
-            match Checkpoint::open(stored.note.as_bytes(), &report.origin, known) {
+            match Checkpoint::open(stored.note.as_bytes(), &report.origin, &believed.all) {
                 Ok(checkpoint) if checkpoint.head().size == stored.size => heads.push(checkpoint.head()),
                 Ok(checkpoint) => report.fault(place(), format!("it speaks of {} events", checkpoint.head().size)),
                 Err(error) => report.fault(place(), error.to_string()),
             }
         }
+    }
+    // Who may have signed what is older is known from what the newest one stands for.
+    if let Some(StoredCheckpoint { size, note, .. }) = newest
+        && let Err(error) = Checkpoint::open(note.as_bytes(), &report.origin, &believed.newest)
+    {
+        report.fault(format!("checkpoint of {size} events, the newest"), error.to_string());
     }
     report.checkpoints = heads.len() as u64;
     Ok(heads)

@@ -19,6 +19,7 @@ pub mod bundle;
 pub mod canonical;
 pub mod checkpoint;
 pub mod entry;
+pub mod key_change;
 pub mod manifest;
 pub mod merkle;
 pub mod note;

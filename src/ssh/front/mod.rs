@@ -41,6 +41,7 @@ use super::notice;
 use super::proxy::{ClientSide, Request, Start};
 use super::session::{First, Live};
 use crate::app::access::{self, Arrival, Choice, Reach};
+use crate::app::authorities::{self, Authority};
 use crate::app::requests::{self, RequestError, RequestFilter};
 use crate::app::{DbError, known_hosts, people};
 
@@ -272,7 +273,8 @@ impl Visit<'_> {
                     let keys = &self.door.target_keys;
                     lines.extend(reach.targets.iter().filter_map(|target| known_hosts::target(target, keys)));
                 } else {
-                    lines.push(known_hosts::authority(&self.door.host_ca_line));
+                    let trusted = authorities::trusted(&self.door.app, Authority::Host).await?;
+                    lines.extend(trusted.iter().map(|key| known_hosts::authority(key)));
                 }
                 self.lines(Lines { lines }, json)
             }

@@ -23,6 +23,8 @@ const IS_WAITING: &str = "SELECT seq FROM ledger_pending LIMIT 1";
 const PENDING: &str = "SELECT e.seq, e.id, e.at, e.actor, e.act, e.kind, e.session_id, e.entry
                        FROM (SELECT seq FROM ledger_pending ORDER BY seq LIMIT $1) p
                             JOIN events e ON e.seq = p.seq ORDER BY e.seq";
+const PENDING_ONE: &str = "SELECT e.seq, e.id, e.at, e.actor, e.act, e.kind, e.session_id, e.entry
+                           FROM events e JOIN ledger_pending p ON p.seq = e.seq WHERE e.id = $1";
 const PENDED: &str = "DELETE FROM ledger_pending WHERE seq IN (SELECT seq FROM ledger_order WHERE idx >= $1)";
 const SIZE: &str = "SELECT COALESCE(MAX(idx) + 1, 0) FROM ledger_order";
 /// `$1`: the first place, `$2`: how many.
@@ -43,10 +45,11 @@ const LATEST: &str = "SELECT size, note, at FROM ledger_checkpoints ORDER BY siz
 const AT_SIZE: &str = "SELECT size, note, at FROM ledger_checkpoints WHERE size = $1";
 /// `$1`: the size before the first.
 const CHECKPOINTS: &str = "SELECT size, note, at FROM ledger_checkpoints WHERE size > $1 ORDER BY size LIMIT $2";
-const INSERT_KEY: &str = "INSERT INTO ledger_keys (id, name, vkey, sealed, created_at) VALUES ($1, $2, $3, $4, $5)
-                          ON CONFLICT DO NOTHING";
+const INSERT_KEY: &str = "INSERT INTO ledger_keys (id, name, vkey, sealed, created_at, change)
+                          VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING";
+const RETIRE_KEY: &str = "UPDATE ledger_keys SET retired_at = $2, last_size = $3 WHERE id = $1 AND retired_at IS NULL";
 const KEYS: &str =
-    "SELECT id, name, vkey, sealed, created_at, retired_at, last_size FROM ledger_keys ORDER BY created_at, id";
+    "SELECT id, name, vkey, sealed, created_at, retired_at, last_size, change FROM ledger_keys ORDER BY created_at, id";
 const INSERT_ROLLBACK: &str = "INSERT INTO ledger_rollbacks (size, anchored, at) VALUES ($1, $2, $3)";
 const ROLLBACKS: &str = "SELECT size, anchored FROM ledger_rollbacks ORDER BY anchored";
 
@@ -99,6 +102,7 @@ struct KeyRow {
     created_at: DateTime<Utc>,
     retired_at: Option<DateTime<Utc>>,
     last_size: Option<i64>,
+    change: Option<String>,
 }
 
 /// An event that waits for its place.
@@ -146,6 +150,8 @@ pub struct LedgerKey {
     pub created_at: DateTime<Utc>,
     /// When it was retired, and the largest tree that it may have signed.
     pub retired: Option<(DateTime<Utc>, u64)>,
+    /// The signed word of the key before it for this one; none for the first.
+    pub change: Option<String>,
 }
 
 fn to_hash(bytes: &[u8]) -> Result<Hash, DbError> {
@@ -231,8 +237,8 @@ impl TryFrom<KeyRow> for LedgerKey {
             (Some(at), Some(size)) => Some((at, to_count(READ, size)?)),
             _ => None,
         };
-        let KeyRow { id, name, vkey, sealed, created_at, .. } = row;
-        Ok(Self { id, name, vkey, sealed, created_at, retired })
+        let KeyRow { id, name, vkey, sealed, created_at, change, .. } = row;
+        Ok(Self { id, name, vkey, sealed, created_at, retired, change })
     }
 }
 
@@ -267,6 +273,13 @@ pub async fn pending(tx: &mut Tx, limit: u32) -> Result<Vec<Pending>, DbError> {
     let rows = on_either!(tx, |c| sqlx::query_as(PENDING).bind(i64::from(limit)).fetch_all(c));
     let rows: Vec<EntryRow> = rows.map_err(doing("read new events"))?;
     rows.into_iter().map(|row| Ok(Pending { seq: row.seq, entry: row.entry()? })).collect()
+}
+
+/// One event that waits for its place.
+pub async fn pending_one(tx: &mut Tx, event: EventId) -> Result<Option<Pending>, DbError> {
+    let row = on_either!(tx, |c| sqlx::query_as(PENDING_ONE).bind(event.as_uuid()).fetch_optional(c));
+    let row: Option<EntryRow> = row.map_err(doing("read new events"))?;
+    row.map(|row| Ok(Pending { seq: row.seq, entry: row.entry()? })).transpose()
 }
 
 /// Gives events the places from `first` on, in this order, and takes them off the list of those that wait.
@@ -395,8 +408,15 @@ pub async fn insert_key(tx: &mut Tx, key: &LedgerKey) -> Result<bool, DbError> {
         .bind(&key.name)
         .bind(&key.vkey)
         .bind(&key.sealed)
-        .bind(key.created_at));
+        .bind(key.created_at)
+        .bind(&key.change));
     Ok(inserted.map_err(doing("store a key of the ledger"))? == 1)
+}
+
+/// Retires the key in use, which signs no tree larger than `last_size`; `false` if it was retired before.
+pub async fn retire_key(tx: &mut Tx, key: Uuid, last_size: u64, at: DateTime<Utc>) -> Result<bool, DbError> {
+    let retired = change_either!(tx, |c| sqlx::query(RETIRE_KEY).bind(key).bind(at).bind(big(last_size)));
+    Ok(retired.map_err(doing("retire a key of the ledger"))? == 1)
 }
 
 /// Every key there ever was, the oldest first.

@@ -31,6 +31,7 @@ const ENABLE: &str = "UPDATE targets SET disabled_at = NULL WHERE id = $1 AND di
 const SET_SECRET: &str = "INSERT INTO target_secrets (target_id, login, sealed, set_at) VALUES ($1, $2, $3, $4)
                           ON CONFLICT (target_id, login) DO UPDATE SET sealed = excluded.sealed, set_at = excluded.set_at";
 const SECRET: &str = "SELECT sealed FROM target_secrets WHERE target_id = $1 AND login = $2";
+const SET_AT: &str = "SELECT set_at FROM target_secrets WHERE target_id = $1 AND login = $2";
 const REMOVE_SECRET: &str = "DELETE FROM target_secrets WHERE target_id = $1 AND login = $2";
 
 #[derive(sqlx::FromRow)]
@@ -188,6 +189,13 @@ pub async fn set_secret(
 pub async fn secret(tx: &mut Tx, id: TargetId, login: &Login) -> Result<Option<Vec<u8>>, DbError> {
     let found =
         on_either!(tx, |c| sqlx::query_scalar(SECRET).bind(id.as_uuid()).bind(login.as_str()).fetch_optional(c));
+    found.map_err(doing("read a target's secret"))
+}
+
+/// When the secret of a login was stored.
+pub async fn secret_set_at(tx: &mut Tx, id: TargetId, login: &Login) -> Result<Option<DateTime<Utc>>, DbError> {
+    let found =
+        on_either!(tx, |c| sqlx::query_scalar(SET_AT).bind(id.as_uuid()).bind(login.as_str()).fetch_optional(c));
     found.map_err(doing("read a target's secret"))
 }
 

@@ -135,7 +135,26 @@ const TAMPERINGS: &[Tampering] = &[
         let names: Vec<_> = sample.files.keys().cloned().collect();
         let name = names[dice.below(names.len())].clone();
         sample.files.remove(&name);
-        name.to_string()
+        // Without its chain the key is a stranger.
+        if name.as_str() == bundle::KEY_CHANGES { bundle::KEY.to_owned() } else { name.to_string() }
+    }),
+    ("a byte of the key changes", |sample, dice| {
+        sample.put(bundle::KEY_CHANGES, sample::key_changes());
+        flip(sample.file(bundle::KEY_CHANGES), dice);
+        bundle::KEY_CHANGES.to_owned()
+    }),
+    ("key changes that lead to another key", |sample, _| {
+        sample.put(bundle::KEY_CHANGES, sample::key_changes());
+        sample.key = signer(7);
+        sample.sign_again();
+        bundle::KEY_CHANGES.to_owned()
+    }),
+    ("the first key change left out", |sample, _| {
+        let changes = sample::key_changes();
+        sample.key = signer(9);
+        sample.put(bundle::KEY_CHANGES, changes[changes.len() / 2..].to_vec());
+        sample.sign_again();
+        bundle::KEY.to_owned()
     }),
     ("a file put in", |sample, _| {
         sample.put("recordings/r-none/recording.cast", b"{}".to_vec());
@@ -144,7 +163,6 @@ const TAMPERINGS: &[Tampering] = &[
     ("another key", |sample, _| {
         sample.key = signer(8);
         sample.sign_again();
-        sample.key = signer(7);
         bundle::KEY.to_owned()
     }),
     ("a bastion that lies about a cast", |sample, dice| {
@@ -289,6 +307,17 @@ fn a_key_that_was_not_asked_for_proves_nothing() {
     let verdict = bundle::verify(&sample.bytes(), Hash::ZERO);
     assert_eq!(told(&verdict), "key");
     assert_eq!(verdict.proven.events, 0);
+}
+
+#[test]
+fn whoever_was_given_any_key_of_the_chain_can_verify_what_a_later_one_signed() {
+    let sample = sample(1);
+    for secret in [7, 8, 9] {
+        let verdict = bundle::verify(&sample.bytes(), signer(secret).public().fingerprint());
+        assert!(verdict.is_sound(), "{secret}: {verdict}");
+    }
+    let verdict = bundle::verify(&sample.bytes(), signer(10).public().fingerprint());
+    assert_eq!(told(&verdict), "key");
 }
 
 proptest! {

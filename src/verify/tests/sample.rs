@@ -15,6 +15,7 @@ use sallyport_domain::id::{EventId, GrantId, PrincipalId, RecordingId, SessionId
 use sallyport_domain::ledger::bundle::{self, Contents, ListedEvent, ListedFile, Proof, archive, recording};
 use sallyport_domain::ledger::checkpoint::Checkpoint;
 use sallyport_domain::ledger::entry;
+use sallyport_domain::ledger::key_change::KeyChange;
 use sallyport_domain::ledger::manifest::{
     ClientSeal, Counter, Counters, Exit, Gap, Manifest, PersonSeal, RecordingEnd, RecordingSeal, SegmentSeal,
     TargetSeal,
@@ -45,8 +46,9 @@ pub(crate) fn signer(secret: u8) -> SignerKey {
 }
 
 impl Sample {
+    /// What an auditor was given: that of the ledger's first key.
     pub(crate) fn fingerprint(&self) -> Hash {
-        self.key.public().fingerprint()
+        signer(7).public().fingerprint()
     }
 
     pub(crate) fn bytes(&self) -> Vec<u8> {
@@ -183,6 +185,16 @@ impl Story {
     }
 }
 
+/// The old keys' words for the new ones: 7 was followed by 8, and 8 by 9.
+pub(crate) fn key_changes() -> Vec<u8> {
+    let change = |from: u8, last_size| {
+        let (old, new) = (signer(from), signer(from + 1));
+        KeyChange { from: old.public(), to: new.public(), last_size }.sign(&old).unwrap().to_string()
+    };
+    [change(7, 3), change(8, 5)].concat().into_bytes()
+}
+
+/// A bundle; where the seed is odd, of a ledger whose key was changed twice.
 pub(crate) fn sample(seed: u64) -> Sample {
     let mut story = Story { entries: vec![], chosen: vec![], dice: Dice::new(seed) };
     let grant = grant();
@@ -246,8 +258,12 @@ pub(crate) fn sample(seed: u64) -> Sample {
     put(bundle::GRANT, bundle::line(&grant).unwrap());
     put(bundle::INDEX, b"<!doctype html>".to_vec());
     put(bundle::REVIEWS, vec![]);
+    if seed % 2 == 1 {
+        put(bundle::KEY_CHANGES, key_changes());
+    }
     let Story { entries, chosen, .. } = story;
-    let mut sample = Sample { files, key: signer(7), recordings, sessions, entries, chosen, grant: grant.id };
+    let key = if seed % 2 == 0 { signer(7) } else { signer(9) };
+    let mut sample = Sample { files, key, recordings, sessions, entries, chosen, grant: grant.id };
     sample.seal();
     sample
 }

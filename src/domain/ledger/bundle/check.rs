@@ -12,14 +12,15 @@ use serde_json::Value;
 use super::super::canonical::{self, CanonicalError};
 use super::super::checkpoint::{Checkpoint, CheckpointError, KnownKey};
 use super::super::entry::{self, ENTRY, EntryError};
+use super::super::key_change::{KeyChain, KeyChangeError};
 use super::super::manifest::{Manifest, ManifestFault};
 use super::super::merkle::{Head, ProofError, verify_inclusion};
 use super::super::note::{Note, VerifierKey};
 use super::archive::{Archive, ArchiveError};
 use super::recording::{self, RecordingFault};
 use super::{
-    CHECKPOINT, Contents, EVENTS, FILES, GRANT, KEY, LIST, PLAIN, PROOFS, Proof, UNLISTED, cast_name, file_line,
-    manifest_name, segments_name,
+    CHECKPOINT, Contents, EVENTS, FILES, GRANT, KEY, KEY_CHANGES, LIST, PLAIN, PROOFS, Proof, UNLISTED, cast_name,
+    file_line, manifest_name, segments_name,
 };
 use crate::hash::Hash;
 use crate::id::{GrantId, SessionId};
@@ -88,8 +89,12 @@ pub enum Wrong {
     Altered { expected: Hash, found: Hash },
     #[error("it is not a public key and a line feed")]
     KeyForm,
-    #[error("the key has the fingerprint {found}, not {expected}, which was asked for")]
+    #[error("the key has the fingerprint {found}, and {expected}, which was asked for, has not led to it")]
     Key { expected: Hash, found: Hash },
+    #[error("it is no chain of key changes")]
+    KeyChanges(#[from] KeyChangeError),
+    #[error("it does not lead to the key {key}")]
+    LeadsElsewhere { key: Hash },
     #[error("it is not a checkpoint that this key signed")]
     Checkpoint(#[from] CheckpointError),
     #[error("it should have one signature, and has {found}")]
@@ -292,13 +297,22 @@ impl<'a> Checker<'a, '_> {
         }
     }
 
-    /// The key must be the one asked for, and must have signed the checkpoint.
+    /// The key must be the one asked for, or one that it has led to, and must have signed the checkpoint.
     fn checkpoint(&self, expected: Hash) -> Result<Checkpoint, (&'static str, Wrong)> {
         let key = std::str::from_utf8(self.file(KEY)).ok().and_then(|text| text.strip_suffix('\n'));
         let key: VerifierKey = key.and_then(|key| key.parse().ok()).ok_or((KEY, Wrong::KeyForm))?;
         let found = key.fingerprint();
-        if found != expected {
+        let chain = match self.archive.get(KEY_CHANGES) {
+            Some(bytes) => KeyChain::parse(bytes).map_err(|error| (KEY_CHANGES, error.into()))?,
+            None => KeyChain::default(),
+        };
+        let leads_here = chain.end() == Some(&key);
+        let is_known = found == expected || (leads_here && !chain.from_key(expected).is_empty());
+        if !is_known {
             return Err((KEY, Wrong::Key { expected, found }));
+        }
+        if !chain.changes().is_empty() && !leads_here {
+            return Err((KEY_CHANGES, Wrong::LeadsElsewhere { key: found }));
         }
         let bad = |error: CheckpointError| (CHECKPOINT, error.into());
         let note = Note::parse(self.file(CHECKPOINT)).map_err(|error| bad(error.into()))?;

@@ -39,6 +39,8 @@ pub const PLAIN: Kind = Kind { prefix: "", most_bytes: 16 << 20 };
 pub const CHECKPOINT: &str = "checkpoint";
 /// The public key that signed it, as a vkey and a line feed.
 pub const KEY: &str = "key";
+/// How the ledger came to that key, a [`super::key_change::KeyChain`]; left out if it is the first one.
+pub const KEY_CHANGES: &str = "key-changes";
 /// Events in the order of the ledger, a line for each: its entry without the prefix.
 pub const EVENTS: &str = "events.jsonl";
 /// For each line of [`EVENTS`] a [`Proof`].
