@@ -1,4 +1,4 @@
-//! Connections to targets. Each takes a [`Permit`]: nothing else opens this door.
+//! Connections to targets. Each takes a [`Permit`], or the [`Turn`] at replacing the bastion's own key there: nothing else opens this door.
 //!
 //! A target proves itself by a pinned host key, or by a certificate of a pinned host CA; the engineer is never asked. The
 //! bastion proves itself by a certificate made for this session alone, or by a stored key or password, which the

@@ -169,3 +169,22 @@ async fn a_revoked_grant_cuts_what_came_through_a_jump_and_says_why() {
     eventually("the target's program is gone", async || scene.sshd.sessions() == 0).await;
     assert_eq!(ssh(&scene, "web-1").arg("true").run().await.code(), Some(254));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_host_authority_is_published_before_it_signs_and_its_line_is_what_clients_need() {
+    let scene = scene().await;
+    let staged = scene.bastion.admin(&["key", "rotate", "host-ca", "--stage"]).await;
+    ssh(&scene, "web-1").arg("true").run().await.expect_success();
+
+    scene.bastion.admin(&["key", "rotate", "host-ca", "--activate", "--yes"]).await;
+    eventually("who has the old line alone is not let down quietly", async || {
+        ssh(&scene, "web-1").arg("true").run().await.code() == Some(255)
+    })
+    .await;
+    scene.desk.trust_ca(&PublicKey::from_openssh(staged.trim()).unwrap());
+
+    ssh(&scene, "web-1").arg("true").run().await.expect_success();
+    scene.bastion.admin(&["key", "rotate", "host-ca", "--retire"]).await;
+    let lines = scene.bastion.admin(&["known-hosts"]).await;
+    assert!(lines.matches("@cert-authority").count() == 1 && lines.contains(staged.trim()), "{lines}");
+}

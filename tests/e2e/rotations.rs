@@ -260,7 +260,7 @@ async fn an_old_key_that_opens_the_account_by_another_way_is_told_of_until_it_do
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_is_due_is_replaced_by_itself() {
+async fn an_interval_is_set_by_command_and_taken_back() {
     let scene = Scene::open().await;
     let (login, file) = (Sshd::login(), scene.file("keys"));
     let usual = ["target", "rotate", "web-1", "--login", &login, "--authorized-keys", file.to_str().unwrap()];

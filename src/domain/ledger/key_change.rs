@@ -13,8 +13,6 @@
 //! Whoever has an old secret key can sign for any new one. So a chain is worth as much as the key that it begins at; of a key
 //! that was *stolen*, the fingerprint must be replaced with those who keep it.
 
-use std::fmt;
-
 use super::checkpoint::KnownKey;
 use super::note::{Note, NoteError, SignerKey, VerifierKey};
 use crate::hash::Hash;
@@ -144,16 +142,6 @@ impl KeyChain {
             known.push(KnownKey { key: end.clone(), last_size: None });
         }
         known
-    }
-}
-
-impl fmt::Display for KeyChain {
-    /// For people: from which fingerprint to which.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|change| {
-            let KeyChange { from, to, last_size } = change;
-            writeln!(f, "{} → {} at {last_size} events", from.fingerprint(), to.fingerprint())
-        })
     }
 }
 
