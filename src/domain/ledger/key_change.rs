@@ -184,6 +184,12 @@ mod tests {
     }
 
     #[test]
+    fn what_we_sign_is_what_another_program_signed() {
+        let theirs = include_str!("../../../tests/fuzz/corpus/note/key_change");
+        assert_eq!(change(7, 8, 3), theirs);
+    }
+
+    #[test]
     fn changes_that_do_not_follow_one_another_are_no_chain() {
         for (text, number) in [
             ([change(1, 2, 10), change(3, 4, 25)].concat(), 2),
