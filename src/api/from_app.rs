@@ -10,6 +10,7 @@ use crate::app::passwords::PasswordError;
 use crate::app::people::PeopleError;
 use crate::app::recordings::read::ReadError;
 use crate::app::requests::RequestError;
+use crate::app::retention::RetentionError;
 use crate::app::second_factor::SecondFactorError;
 use crate::app::sessions::SessionError;
 use crate::app::sign_in::SignInError;
@@ -142,6 +143,28 @@ impl From<RequestError> for ApiError {
     }
 }
 
+impl From<RetentionError> for ApiError {
+    fn from(error: RetentionError) -> Self {
+        let text = error.to_string();
+        match error {
+            RetentionError::NoSession(_)
+            | RetentionError::NoGrant(_)
+            | RetentionError::NoTarget(_)
+            | RetentionError::NoHold(_)
+            | RetentionError::NoDeletion(_) => ApiError::NotFound(text),
+            RetentionError::Released(_)
+            | RetentionError::Answered(_)
+            | RetentionError::Held { .. }
+            | RetentionError::NotSealed(_)
+            | RetentionError::AskedAlready { .. }
+            | RetentionError::Gone { .. } => ApiError::Conflict(text),
+            RetentionError::SamePerson | RetentionError::OwnSession(_) => ApiError::Forbidden(text),
+            RetentionError::Text(_) => ApiError::BadRequest(text),
+            RetentionError::Db(error) => error.into(),
+        }
+    }
+}
+
 impl From<SecondFactorError> for ApiError {
     fn from(error: SecondFactorError) -> Self {
         let text = error.to_string();
@@ -223,6 +246,7 @@ impl From<ReadError> for ApiError {
         };
         match error {
             ReadError::Unknown => ApiError::NotFound(text),
+            ReadError::Deleted => ApiError::Gone(text),
             ReadError::MissingObject { .. }
             | ReadError::Altered { .. }
             | ReadError::BrokenChain { .. }

@@ -31,6 +31,7 @@ pub mod people;
 pub mod recordings;
 pub mod replay;
 pub mod requests;
+pub mod retention;
 pub mod second_factors;
 pub mod sessions;
 pub mod sign_in;

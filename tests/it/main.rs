@@ -20,4 +20,5 @@ mod cli;
 mod fixtures;
 mod ledger;
 mod recordings;
+mod retention;
 mod toy_target;
