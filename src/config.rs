@@ -19,6 +19,7 @@ use crate::app::ledger::anchors::LedgerSettings;
 use crate::app::recordings::RecordingSettings;
 use crate::app::recordings::journal::Durability;
 use crate::app::requests::RequestSettings;
+use crate::app::retention::rules::RetentionSettings;
 pub use crate::ssh::{Failures, SshSettings};
 use crate::store::blob::BlobSettings;
 use crate::store::db::DatabaseSettings;
@@ -54,6 +55,7 @@ pub struct Config {
     pub requests: RequestSettings,
     pub consent: ConsentSettings,
     pub ledger: LedgerSettings,
+    pub retention: RetentionSettings,
     pub master_key: MasterKeySettings,
     pub log: LogSettings,
 }
@@ -134,11 +136,12 @@ impl Config {
             requests: section("requests", &mut given, &mut faults),
             consent: section("consent", &mut given, &mut faults),
             ledger: section("ledger", &mut given, &mut faults),
+            retention: section("retention", &mut given, &mut faults),
             master_key: section("master_key", &mut given, &mut faults),
             log: section("log", &mut given, &mut faults),
         };
         for unknown in given {
-            let message = "there is no such section (one of server, ssh, api, database, blobs, recording, requests, consent, ledger, master_key, log)";
+            let message = "there is no such section (one of server, ssh, api, database, blobs, recording, requests, consent, ledger, retention, master_key, log)";
             let key = format!("{}.{}", unknown.section, unknown.key);
             faults.push(ConfigFault { key, place: unknown.place, message: message.to_owned() });
         }
@@ -189,6 +192,9 @@ impl Config {
             ("recording.segment_time", Some(self.recording.segment_time)),
             ("requests.expire_after", Some(self.requests.expire_after)),
             ("ledger.anchor_every", Some(self.ledger.anchor_every)),
+            ("retention.keep", self.retention.keep),
+            ("retention.every", Some(self.retention.every)),
+            ("retention.rules", self.retention.rules().shortest()),
             ("consent.wait", Some(self.consent.wait)),
             ("consent.unwatched", Some(self.consent.unwatched)),
         ] {

@@ -406,7 +406,25 @@ def check_manifest(manifest, place):
         last = seal["channel"]
 
 
-def check_session(sealed, acts, files, told):
+def deletions(events):
+    """The sessions, with the hashes of their manifests, whose recordings were deleted by the hands that it takes."""
+    asked, found = {}, set()
+    for _, event in events:
+        act, actor = event["act"], event["actor"]
+        if act["act"] == "deletion_asked":
+            asked.setdefault((act["deletion"], act["session"]), (actor, act.get("rule")))
+        elif act["act"] == "recordings_deleted":
+            by, rule = asked.get((act["deletion"], act["session"]), (None, None))
+            if by is None or by != act["asked_by"] or rule != act.get("rule"):
+                continue
+            hands = by["kind"], actor["kind"]
+            two = hands == ("principal", "principal") and by["id"] != actor["id"] and rule is None
+            if two or (hands in [("bastion", "principal"), ("bastion", "bastion")] and rule is not None):
+                found.add((act["session"], act["manifest"]))
+    return found
+
+
+def check_session(sealed, acts, files, told, deleted):
     session, place = sealed["session"], f"sessions/{sealed['session']}/manifest"
     data = files.get(place)
     if data is None or sha256(data).hex() != sealed["manifest"]:
@@ -433,6 +451,9 @@ def check_session(sealed, acts, files, told):
     if any(a["act"] == "recording_started" and a["session"] == session and a["recording"] not in listed for a in acts):
         raise Wrong(place)
     for seal in manifest["recordings"]:
+        names = [f"recordings/{seal['recording']}/{name}" for name in ("segments", "recording.cast")]
+        if (session, sealed["manifest"]) in deleted and not any(name in files for name in names):
+            continue
         check_recording(manifest, seal, files, told[seal["recording"]])
 
 
@@ -488,7 +509,7 @@ def verify(data, fingerprint):
     told = {**{a["recording"]: Counter() for a in acts if a["act"] == "recording_started"}, **told}
     for act in acts:
         if act["act"] == "session_sealed":
-            check_session(act, acts, files, told)
+            check_session(act, acts, files, told, deletions(events))
     if "grant.json" in files:
         check_grant(files["grant.json"], contents["grant"], acts)
     if (found := files.get("files.jsonl", b"")) != lines:

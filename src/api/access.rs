@@ -8,6 +8,7 @@
 //! | [`Look`]       |          | yes      | yes     | yes   | yes      |
 //! | [`Replay`]     |          | yes      | yes     |       | yes      |
 //! | [`Administer`] |          |          |         | yes   | yes      |
+//! | [`Dispose`]    |          | yes      |         | yes   | yes      |
 
 use std::marker::PhantomData;
 use std::net::SocketAddr;
@@ -81,6 +82,9 @@ pub struct Replay;
 /// Changing people, targets, grants; cutting sessions.
 pub struct Administer;
 
+/// Having a hand in legal holds and deletions. A deletion takes two of them, people both.
+pub struct Dispose;
+
 impl Class for Known {
     const ROLES: &'static [Role] = &Role::ALL;
 }
@@ -92,6 +96,9 @@ impl Class for Replay {
 }
 impl Class for Administer {
     const ROLES: &'static [Role] = &[Role::Admin];
+}
+impl Class for Dispose {
+    const ROLES: &'static [Role] = &[Role::Admin, Role::Reviewer];
 }
 
 /// A caller, and by which browser, if by one.

@@ -50,6 +50,9 @@ pub enum ApiError {
     NotFound(String),
     #[error("there is no `{method}` here")]
     MethodNotAllowed { method: String },
+    /// It was there, and was deleted.
+    #[error("{0}")]
+    Gone(String),
     /// It is there already, or no longer in a state in which this could be done.
     #[error("{0}")]
     Conflict(String),
@@ -91,6 +94,7 @@ impl ApiError {
                 (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed")
             }
             ApiError::Conflict(_) => (StatusCode::CONFLICT, "conflict", "Conflict"),
+            ApiError::Gone(_) => (StatusCode::GONE, "deleted", "Deleted"),
             ApiError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large", "Too large"),
             ApiError::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", "Not JSON"),
             ApiError::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Unavailable"),

@@ -13,6 +13,7 @@ use crate::app::passwords::PasswordError;
 use crate::app::people::PeopleError;
 use crate::app::recordings::read::ReadError;
 use crate::app::requests::RequestError;
+use crate::app::retention::RetentionError;
 use crate::app::second_factor::SecondFactorError;
 use crate::app::sessions::SessionError;
 use crate::app::sign_in::SignInError;
@@ -141,6 +142,28 @@ impl From<RequestError> for ApiError {
             | RequestError::Text(_) => ApiError::BadRequest(text),
             RequestError::Grant(error) => error.into(),
             RequestError::Db(error) => error.into(),
+        }
+    }
+}
+
+impl From<RetentionError> for ApiError {
+    fn from(error: RetentionError) -> Self {
+        let text = error.to_string();
+        match error {
+            RetentionError::NoSession(_)
+            | RetentionError::NoGrant(_)
+            | RetentionError::NoTarget(_)
+            | RetentionError::NoHold(_)
+            | RetentionError::NoDeletion(_) => ApiError::NotFound(text),
+            RetentionError::Released(_)
+            | RetentionError::Answered(_)
+            | RetentionError::Held { .. }
+            | RetentionError::NotSealed(_)
+            | RetentionError::AskedAlready { .. }
+            | RetentionError::Gone { .. } => ApiError::Conflict(text),
+            RetentionError::SamePerson | RetentionError::OwnSession(_) => ApiError::Forbidden(text),
+            RetentionError::Text(_) => ApiError::BadRequest(text),
+            RetentionError::Db(error) => error.into(),
         }
     }
 }
@@ -276,6 +299,7 @@ impl From<ReadError> for ApiError {
         };
         match error {
             ReadError::Unknown => ApiError::NotFound(text),
+            ReadError::Deleted => ApiError::Gone(text),
             ReadError::MissingObject { .. }
             | ReadError::Altered { .. }
             | ReadError::BrokenChain { .. }

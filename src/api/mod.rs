@@ -32,6 +32,7 @@ pub mod people;
 pub mod recordings;
 pub mod replay;
 pub mod requests;
+pub mod retention;
 pub mod rotations;
 pub mod second_factors;
 pub mod sessions;

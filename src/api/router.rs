@@ -16,7 +16,7 @@ use super::error::ApiError;
 use super::extract::MOST_BODY_BYTES;
 use super::{
     ApiState, assets, audit, bastion, commands, error, evidence, files, grants, health, keys, ledger, live, people,
-    recordings, replay, requests, rotations, second_factors, sessions, sign_in, targets, tokens, watch,
+    recordings, replay, requests, retention, rotations, second_factors, sessions, sign_in, targets, tokens, watch,
 };
 use crate::app::replay::Looks;
 
@@ -89,6 +89,13 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(replay::frames))
         .routes(routes!(evidence::of_grant))
         .routes(routes!(evidence::of_session))
+        .routes(routes!(retention::ask))
+        .routes(routes!(retention::list))
+        .routes(routes!(retention::show))
+        .routes(routes!(retention::approve))
+        .routes(routes!(retention::refuse))
+        .routes(routes!(retention::set_hold, retention::list_holds))
+        .routes(routes!(retention::release_hold))
         .routes(routes!(live::live))
         .routes(routes!(audit::list))
         .routes(routes!(ledger::show))

@@ -389,6 +389,14 @@ const ACCESS: &[(&str, [bool; 6])] = &[
     ("evidence_of_grant", REPLAY),
     ("evidence_of_session", REPLAY),
     ("recordings_live", REPLAY),
+    ("deletions_ask", DISPOSE),
+    ("deletions_list", LOOK),
+    ("deletions_show", LOOK),
+    ("deletions_approve", DISPOSE),
+    ("deletions_refuse", DISPOSE),
+    ("holds_set", DISPOSE),
+    ("holds_list", LOOK),
+    ("holds_release", DISPOSE),
     ("events_list", LOOK),
     ("ledger_show", LOOK),
     ("ledger_keys", KNOWN),
@@ -412,6 +420,7 @@ const KNOWN: [bool; 6] = [false, true, true, true, true, true];
 const LOOK: [bool; 6] = [false, false, true, true, true, true];
 const REPLAY: [bool; 6] = [false, false, true, true, false, true];
 const ADMINISTER: [bool; 6] = [false, false, false, false, true, true];
+const DISPOSE: [bool; 6] = [false, false, true, false, true, true];
 
 /// Every operation of the document: its id, method and path.
 fn operations() -> Vec<(String, String, String)> {
@@ -442,7 +451,14 @@ async fn every_operation_answers_those_who_may_and_nobody_else() {
         let path = path.strip_prefix("/api/v1").unwrap().replace("{name}", "nobody").replace("{fingerprint}", "x");
         let path = path.replace("{n}", "0");
         let recording = path.replace("recordings/{id}", "recordings/r-00000000000000000000000000");
-        let kinds = [("grants", 'g'), ("requests", 'q'), ("sessions", 's'), ("tokens", 'k')];
+        let kinds = [
+            ("grants", 'g'),
+            ("requests", 'q'),
+            ("sessions", 's'),
+            ("tokens", 'k'),
+            ("deletions", 'd'),
+            ("holds", 'h'),
+        ];
         kinds.iter().fold(recording, |path, (noun, prefix)| {
             path.replace(&format!("{noun}/{{id}}"), &format!("{noun}/{prefix}-00000000000000000000000000"))
         })

@@ -28,6 +28,7 @@ pub mod people;
 pub mod recordings;
 pub mod replay;
 pub mod requests;
+pub mod retention;
 pub mod second_factor;
 pub mod sessions;
 pub mod sign_in;

@@ -60,7 +60,8 @@ pub(crate) fn run(command: ConfigCommand, global: &Global) -> Result<(), Failure
 /// Every setting under its key, as the file would write it; what is not set is left out. Taken apart field by field, so
 /// that a setting that is added here and forgotten there does not compile.
 fn settings(config: &Config) -> Value {
-    let Config { server, ssh, api, database, blobs, recording, requests, consent, ledger, master_key, log } = config;
+    let Config { server, ssh, api, database, blobs, recording, requests, consent, ledger, retention, master_key, log } =
+        config;
     let crate::config::ServerSettings { data_dir, node: _ } = server;
     let crate::config::SshSettings {
         listen,
@@ -103,6 +104,8 @@ fn settings(config: &Config) -> Value {
         anchor_webhook_token_file,
         verify_every,
     } = ledger;
+    let crate::app::retention::rules::RetentionSettings { keep, rules, automatic, every } = retention;
+    let rule = |rule: &crate::app::retention::rules::RuleSetting| json!({ "targets": rule.targets.to_string(), "keep": span(&rule.keep) });
     let mut all = json!({
         "server": { "data_dir": data_dir, "node": config.node() },
         "ssh": {
@@ -170,6 +173,12 @@ fn settings(config: &Config) -> Value {
             "anchor_webhook": anchor_webhook.as_deref().map(without_password),
             "anchor_webhook_token_file": anchor_webhook_token_file,
             "verify_every": span(verify_every),
+        },
+        "retention": {
+            "keep": keep.as_ref().map(span),
+            "rules": rules.iter().map(rule).collect::<Vec<_>>(),
+            "automatic": automatic,
+            "every": span(every),
         },
         "consent": { "wait": span(&consent.wait), "unwatched": span(&consent.unwatched) },
         "master_key": {

@@ -29,6 +29,7 @@ mod play;
 mod recording;
 mod replay;
 mod request;
+mod retention;
 pub(crate) mod serve;
 mod session;
 mod target;
@@ -152,6 +153,9 @@ enum Command {
     /// What was done
     #[command(subcommand)]
     Session(session::SessionCommand),
+    /// What was recorded: legal holds, and deletion by two people
+    #[command(subcommand)]
+    Recording(retention::RecordingCommand),
     /// Public keys of the bastion's authorities
     #[command(subcommand)]
     Ca(ca::CaCommand),
@@ -233,6 +237,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Grant(command) => block_on(grant::run(command, &global)),
         Command::Request(command) => block_on(request::run(command, &global)),
         Command::Session(command) => block_on(session::run(command, &global)),
+        Command::Recording(command) => block_on(retention::run(command, &global)),
         Command::Ca(command) => block_on(ca::run(&command, &global)),
         Command::Key(command) => block_on(key::run(command, &global)),
         Command::KnownHosts(args) => block_on(known_hosts::run(&args, &global)),

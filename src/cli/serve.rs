@@ -29,6 +29,7 @@ use crate::app::ledger::anchors::Anchors;
 use crate::app::ledger::sequencer::Sequencer;
 use crate::app::recordings::Recordings;
 use crate::app::requests;
+use crate::app::retention;
 use crate::app::sign_in::SignIns;
 use crate::config::Config;
 use crate::ssh::{self, Authorities, Door, DoorParts};
@@ -190,6 +191,8 @@ impl Bastion {
         });
         tasks.spawn(key_ring::sweep(app.clone(), config.master_key.clone(), config.node(), stop.clone()));
         tasks.spawn(requests::sweep(app.clone(), stop.clone()));
+        tasks.spawn(retention::removal::run(app.clone(), stop.clone()));
+        tasks.spawn(retention::rules::run(app.clone(), config.retention.clone(), stop.clone()));
         tasks.spawn({
             let anchors = anchors.clone();
             ledger::manifests::sweep(app.clone(), stop.clone(), move || anchors.wake())

@@ -117,6 +117,7 @@ fn print(report: &Report, format: Format) -> Result<(), Failure> {
         ("Checkpoints", report.checkpoints.to_string()),
         ("Anchors", format!("{} checkpoints from outside fit", report.anchors)),
         ("Sessions", report.sessions.to_string()),
+        ("Deleted", format!("the recordings of {} sessions, as the ledger tells", report.deleted)),
         ("Segments", format!("{} ({})", report.segments, bytesize::ByteSize(report.bytes))),
     ];
     let faults: Vec<String> = report.faults.iter().map(|fault| format!("{}: {}", fault.place, fault.what)).collect();

@@ -11,11 +11,14 @@ use serde::{Deserialize, Serialize};
 use crate::files::FileOperation;
 use crate::grant::{Terms, Window};
 use crate::hash::Hash;
-use crate::id::{EventId, GrantId, PrincipalId, RecordingId, RequestId, SessionId, TargetId, TokenId, WatchId};
+use crate::id::{
+    DeletionId, EventId, GrantId, HoldId, PrincipalId, RecordingId, RequestId, SessionId, TargetId, TokenId, WatchId,
+};
 use crate::name::{Login, PrincipalName, TargetName};
 use crate::policy::Denial;
 use crate::principal::Role;
 use crate::request::Wish;
+use crate::retention::HoldSubject;
 
 /// One entry of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -354,6 +357,49 @@ pub enum Act {
     RecordingExported {
         recording: RecordingId,
         format: String,
+    },
+    /// What was recorded there is held back from deletion, whoever asks and whichever rule says so.
+    HoldSet {
+        hold: HoldId,
+        subject: HoldSubject,
+        reason: String,
+    },
+    HoldReleased {
+        hold: HoldId,
+        subject: HoldSubject,
+        reason: String,
+    },
+    /// Somebody, or a rule, wants to delete what was recorded in a session. One deletion may be about several.
+    DeletionAsked {
+        deletion: DeletionId,
+        session: SessionId,
+        /// The retention rule that makes it due, in words; none if a person asks.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rule: Option<String>,
+        reason: String,
+    },
+    /// It stays.
+    DeletionRefused {
+        deletion: DeletionId,
+        session: SessionId,
+        reason: String,
+    },
+    /// The tombstone: what was recorded in the session goes from now on. Who said yes is the event's actor.
+    RecordingsDeleted {
+        deletion: DeletionId,
+        session: SessionId,
+        /// The SHA-256 of the session's manifest, which stays.
+        manifest: Hash,
+        asked_by: Actor,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rule: Option<String>,
+        reason: String,
+    },
+    /// It is gone: so many objects.
+    DeletionDone {
+        deletion: DeletionId,
+        session: SessionId,
+        objects: u64,
     },
     /// Everything about a grant, or one session under it, was put into a bundle for somebody outside; `contents` is the SHA-256 of
     /// its list of contents (see [`crate::ledger::bundle`]).

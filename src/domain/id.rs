@@ -128,6 +128,10 @@ ids! {
     TokenId, 'k', "token";
     /// Somebody's wish for access.
     RequestId, 'q', "request";
+    /// A deletion that was asked for.
+    DeletionId, 'd', "deletion";
+    /// What holds recordings back from deletion.
+    HoldId, 'h', "legal hold";
     /// Somebody's following a session live.
     WatchId, 'w', "watch";
 

@@ -14,6 +14,7 @@ pub mod grant;
 pub mod policy;
 pub mod principal;
 pub mod request;
+pub mod retention;
 pub mod target;
 
 pub mod channel;

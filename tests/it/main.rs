@@ -20,5 +20,6 @@ mod cli;
 mod fixtures;
 mod ledger;
 mod recordings;
+mod retention;
 mod rotations;
 mod toy_target;

@@ -58,12 +58,14 @@ const ONE_TEXT: usize = 2 << 20;
 const AT_ONCE: u32 = 1000;
 
 /// Acts that name a grant or a request, or only a recording, and so are found by their kind. Acts of a session are found by it.
-const KINDS: [&str; 11] = [
+const KINDS: [&str; 13] = [
     "denied",
     "evidence_made",
     "grant_extended",
     "grant_made",
     "grant_revoked",
+    "hold_released",
+    "hold_set",
     "recording_exported",
     "recording_viewed",
     "request_approved",
@@ -134,6 +136,15 @@ struct PlayedRecording {
     film: Option<Film>,
     transcript: String,
     transcript_cut: bool,
+    /// It was deleted: there are no files of it.
+    is_gone: bool,
+}
+
+impl PlayedRecording {
+    fn gone(seal: RecordingSeal) -> Self {
+        let transcript = "What was recorded here was deleted; the events tell by whom, and why.\n".to_owned();
+        Self { seal, film: None, transcript, transcript_cut: false, is_gone: true }
+    }
 }
 
 /// What the page may still hold.
@@ -172,6 +183,12 @@ async fn make_once(app: &App, actor: &Actor, subject: Subject) -> Result<Bundle,
     let changes = ledger::rotation::changes(&mut tx).await?;
     drop(tx);
 
+    // Of these only the books are left, the tombstone among them.
+    let deleted = found.iter().filter_map(|event| match &event.act {
+        Act::RecordingsDeleted { session, .. } => Some(*session),
+        _ => None,
+    });
+    let deleted: BTreeSet<SessionId> = deleted.collect();
     let mut spool = Spool::new()?;
     if !changes.is_empty() {
         spool.add(bundle::KEY_CHANGES, changes.as_bytes())?;
@@ -189,6 +206,10 @@ async fn make_once(app: &App, actor: &Actor, subject: Subject) -> Result<Bundle,
         spool.add(&bundle::manifest_name(session), &bytes)?;
         let mut recordings = Vec::new();
         for seal in manifest.recordings.clone() {
+            if deleted.contains(&session) {
+                recordings.push(PlayedRecording::gone(seal));
+                continue;
+            }
             let recording;
             (recording, spool) = record(app, &manifest, seal, spool, &mut budget).await?;
             recordings.push(recording);
@@ -297,6 +318,7 @@ async fn gather(tx: &mut Tx, grant: &Grant, wanted: &[SessionId]) -> Result<Vec<
         all.extend(list(tx, &filter).await?);
         let of_session = recordings::of_session(tx, session).await?;
         names.extend(of_session.iter().map(|record| record.recording.id.to_string()));
+        names.insert(session.to_string());
     }
     let since = DateTime::<Utc>::checked_sub_signed(grant.created_at, REQUEST_LIFE);
     let mut others = Vec::new();
@@ -469,7 +491,8 @@ impl Making {
         self.spool.close(self.cast)?;
         self.spool.close(self.transcript)?;
         let film = self.camera.map(Camera::finish);
-        let played = PlayedRecording { seal: self.seal, film, transcript: self.text, transcript_cut: self.text_cut };
+        let (transcript, transcript_cut) = (self.text, self.text_cut);
+        let played = PlayedRecording { seal: self.seal, film, transcript, transcript_cut, is_gone: false };
         Ok((played, self.spool))
     }
 }

@@ -139,7 +139,7 @@
       if (recording.film) {
         page.append(player(recording.film));
         if (recording.film.cut) page.append(note("This is its beginning; the whole is in " + recording.cast + "."));
-      } else page.append(note("To play it: " + recording.cast + ", with asciinema."));
+      } else if (recording.cast) page.append(note("To play it: " + recording.cast + ", with asciinema."));
       page.append(fold("Transcript", make("pre", recording.transcript)));
       if (recording.transcript_cut) page.append(note("The whole transcript is in " + recording.transcript_file + "."));
     });

@@ -12,6 +12,7 @@
 //! - [`manifests`]: what sessions leave behind, in one text each.
 //! - [`proofs`]: checkpoints, inclusion, consistency, for whoever asks.
 //! - [`verify`], `segments`: whether all of it is as it was written.
+//! - `tombstones`: what was deleted is not what is missing.
 //!
 //! What is hashed and signed, and how it is verified, is in the package `sallyport_domain::ledger`.
 
@@ -23,6 +24,7 @@ pub mod proofs;
 pub mod rotation;
 mod segments;
 pub mod sequencer;
+mod tombstones;
 pub mod verify;
 
 use std::collections::BTreeSet;

@@ -16,7 +16,7 @@ use sallyport_domain::ledger::tile::{self, Edge, TILE_WIDTH, TileId, Tiles};
 use sallyport_domain::ledger::verify::{LedgerFault, LedgerVerifier};
 use serde::{Deserialize, Serialize};
 
-use super::{LedgerError, keys, rotation, segments};
+use super::{LedgerError, keys, rotation, segments, tombstones};
 use crate::app::App;
 use crate::store::db::ledger::{self, LedgerKey, Placed, StoredCheckpoint};
 use crate::store::db::manifests;
@@ -88,6 +88,9 @@ pub struct Report {
     /// When the last checkpoint was signed.
     pub signed_at: Option<DateTime<Utc>>,
     pub sessions: u64,
+    /// Of these, the ones whose recordings were deleted, as their tombstones prove.
+    #[serde(default)]
+    pub deleted: u64,
     pub segments: u64,
     /// Bytes of segments, as stored.
     pub bytes: u64,
@@ -136,6 +139,7 @@ pub async fn verify(app: &App, wish: Wish, mut progress: impl FnMut(Progress)) -
     let mut walk = Walk {
         verifier: LedgerVerifier::resume(edge, heads.into_iter().chain(anchored)),
         stored: Vec::new(),
+        known,
         app,
         with_segments: !wish.without_segments,
     };
@@ -281,6 +285,7 @@ async fn anchored_heads(app: &App, wish: &Wish, report: &mut Report) -> Result<V
 /// The way through all events.
 struct Walk<'a> {
     app: &'a App,
+    known: Vec<KnownKey>,
     verifier: LedgerVerifier,
     /// The tile of level 0 that is being walked through, as stored.
     stored: Vec<Hash>,
@@ -410,7 +415,9 @@ impl Walk<'_> {
         let Some(manifest) = checked_manifest(session, index, expected, bytes, report) else { return Ok(()) };
         report.sessions += 1;
         if self.with_segments {
-            segments::check(self.app, &manifest, report).await?;
+            let is_deleted = tombstones::explain(self.app, &report.origin, &self.known, session, expected).await?;
+            report.deleted += u64::from(is_deleted);
+            segments::check(self.app, &manifest, is_deleted, report).await?;
         }
         Ok(())
     }
@@ -497,7 +504,7 @@ fn place_of(fault: &LedgerFault) -> String {
 }
 
 /// An error and its causes, joined by colons.
-pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub(in crate::app) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

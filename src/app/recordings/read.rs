@@ -29,6 +29,10 @@ const RUNS_AT_ONCE: u32 = 64;
 pub enum ReadError {
     #[error("no such recording")]
     Unknown,
+    #[error(
+        "what was recorded there was deleted; `sallyport recording deletions` and the audit log say by whom and why"
+    )]
+    Deleted,
     #[error("segment {number} is not what was stored: it hashes to {found}, {expected} is on record")]
     Altered { number: u32, expected: Hash, found: Hash },
     #[error("segment {number} does not follow from the one before it: the chain is {found}, {expected} is on record")]
@@ -52,7 +56,11 @@ pub enum ReadError {
 /// Looks a recording up.
 pub async fn find(app: &App, recording: RecordingId) -> Result<RecordingRecord, ReadError> {
     let mut tx = app.db.read().await?;
-    db::recordings::find(&mut tx, recording).await?.ok_or(ReadError::Unknown)
+    let found = db::recordings::find(&mut tx, recording).await?.ok_or(ReadError::Unknown)?;
+    match db::deletions::of_recording(&mut tx, recording).await? {
+        Some(_) => Err(ReadError::Deleted),
+        None => Ok(found),
+    }
 }
 
 /// The segments of a recording from `first` on, in order.
@@ -205,7 +213,11 @@ impl Reader {
         if found != row.chain {
             return Err(ReadError::BrokenChain { number: row.number, expected: row.chain, found });
         }
-        let (_, mut frames) = open_segment(&self.app, row).await?;
+        let opened = open_segment(&self.app, row).await;
+        if matches!(opened, Err(ReadError::MissingObject { .. })) {
+            find(&self.app, self.recording).await?; // it was deleted, perhaps just now
+        }
+        let (_, mut frames) = opened?;
         self.chain = found;
         self.next += 1;
         let early = &mut self.given_early;

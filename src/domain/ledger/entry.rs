@@ -90,9 +90,10 @@ pub(crate) mod tests {
         Digest, Direction, FileAct, FileDenial, FileOperation, FilePath, FileResult, FileRules, Moved, WayRules,
     };
     use crate::grant::{Approval, Capabilities, Destination, ForwardFrom, Forwarding, Terms, Window};
-    use crate::id::{GrantId, PrincipalId, RecordingId, SessionId, TargetId};
+    use crate::id::{DeletionId, GrantId, HoldId, PrincipalId, RecordingId, SessionId, TargetId};
     use crate::policy::{Capability, Denial};
     use crate::principal::Role;
+    use crate::retention::HoldSubject;
 
     /// One entry of each act, without the prefix. They were written once; they must be readable for ever.
     const FIXTURE: &str = include_str!("fixtures/events-v1.jsonl");
@@ -340,6 +341,26 @@ pub(crate) mod tests {
                     }
                 }
             ),
+            (any_uuid(), 0..3_u8, any_uuid(), any::<String>())
+                .prop_map(|(hold, kind, subject, reason)| {
+                    let subject = match kind {
+                        0 => HoldSubject::Session(SessionId::from_uuid(subject)),
+                        1 => HoldSubject::Grant(GrantId::from_uuid(subject)),
+                        _ => HoldSubject::Target(TargetId::from_uuid(subject)),
+                    };
+                    Act::HoldSet { hold: HoldId::from_uuid(hold), subject, reason }
+                })
+                .boxed(),
+            (any_uuid(), any_uuid(), any::<[u8; 32]>(), any_actor(), any::<Option<String>>(), any::<String>())
+                .prop_map(|(deletion, session, manifest, asked_by, rule, reason)| Act::RecordingsDeleted {
+                    deletion: DeletionId::from_uuid(deletion),
+                    session: SessionId::from_uuid(session),
+                    manifest: Hash(manifest),
+                    asked_by,
+                    rule,
+                    reason,
+                })
+                .boxed(),
             ended.prop_map(|(session, recording, segments, chain, gaps)| Act::RecordingEnded {
                 session: SessionId::from_uuid(session),
                 recording: RecordingId::from_uuid(recording),
@@ -351,8 +372,8 @@ pub(crate) mod tests {
         .boxed()
     }
 
-    pub(crate) fn any_event() -> BoxedStrategy<Event> {
-        let actor = prop_oneof![
+    fn any_actor() -> impl Strategy<Value = Actor> {
+        prop_oneof![
             Just(Actor::Bastion),
             any::<u32>().prop_map(|uid| Actor::Operator { uid }),
             any_address().prop_map(|address| Actor::Stranger { address }),
@@ -360,8 +381,11 @@ pub(crate) mod tests {
                 id: PrincipalId::from_uuid(id),
                 name: name.parse().unwrap(),
             }),
-        ];
-        (any_uuid(), any_instant(), actor, any_act())
+        ]
+    }
+
+    pub(crate) fn any_event() -> BoxedStrategy<Event> {
+        (any_uuid(), any_instant(), any_actor(), any_act())
             .prop_map(|(id, at, actor, act)| Event { id: EventId::from_uuid(id), at, actor, act })
             .boxed()
     }

@@ -12,7 +12,7 @@ const INSERT: &str = "INSERT INTO recordings (id, session_id, channel, program, 
                       VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 const UPDATE: &str = "UPDATE recordings SET ended_at = $2, duration_us = $3, segments = $4, chain = $5, bytes_in = $6,
                                             bytes_out = $7, gaps = $8, exit = COALESCE($9, exit),
-                                            resume = COALESCE($10, resume), commands = $11
+                                            resume = CASE WHEN $2 IS NULL THEN COALESCE($10, resume) END, commands = $11
                       WHERE id = $1 AND ended_at IS NULL";
 const FIND: &str =
     "SELECT id, session_id, channel, program, term, cols, rows, started_at, ended_at, duration_us, segments,
@@ -251,7 +251,7 @@ pub async fn insert(tx: &mut Tx, recording: &NewRecording) -> Result<(), DbError
 }
 
 /// Notes how far the recording has come; `false` if it is unknown or has ended. An exit or a resume point that is not
-/// given stays as it was.
+/// given stays as it was; with the end the resume point goes, for it holds what was on the screen.
 pub async fn update(tx: &mut Tx, id: RecordingId, progress: &Progress) -> Result<bool, DbError> {
     let updated = change_either!(tx, |c| sqlx::query(UPDATE)
         .bind(id.as_uuid())

@@ -19,6 +19,37 @@ type Tampering = (&'static str, fn(&mut Sample, &mut Dice) -> String);
 /// Changes to files, which then are put into an archive that is sound in itself.
 const TAMPERINGS: &[Tampering] = &[
     ("nothing", |_, _| "sound".to_owned()),
+    ("what two people deleted", |sample, _| {
+        sample.delete([1, 2], None);
+        "sound".to_owned()
+    }),
+    ("what a rule deleted, with a yes and without", |sample, dice| {
+        sample.delete([0, dice.below(2) as u128], None);
+        "sound".to_owned()
+    }),
+    ("what one person deleted", |sample, _| {
+        sample.delete([2, 2], None);
+        bundle::segments_name(sample.recordings[0])
+    }),
+    ("what the bastion alone deleted, for a person", |sample, _| {
+        sample.delete([2, 0], None);
+        bundle::segments_name(sample.recordings[0])
+    }),
+    ("what was deleted by the word of another manifest", |sample, _| {
+        sample.delete([1, 2], Some(Hash::of(b"another")));
+        bundle::segments_name(sample.recordings[0])
+    }),
+    ("a tombstone without anybody who asked", |sample, _| {
+        sample.delete([1, 2], None);
+        sample.leave_out("deletion_asked");
+        bundle::segments_name(sample.recordings[0])
+    }),
+    ("a cast of what was deleted", |sample, _| {
+        sample.delete([1, 2], None);
+        sample.put(&bundle::cast_name(sample.recordings[0]), b"{}".to_vec());
+        sample.sign_again();
+        bundle::segments_name(sample.recordings[0])
+    }),
     ("a byte of an event", |sample, dice| {
         let at = place(sample.file(bundle::EVENTS), dice, |byte| byte.is_ascii_lowercase());
         sample.file(bundle::EVENTS)[at] ^= 1;
@@ -318,6 +349,18 @@ fn whoever_was_given_any_key_of_the_chain_can_verify_what_a_later_one_signed() {
     }
     let verdict = bundle::verify(&sample.bytes(), signer(10).public().fingerprint());
     assert_eq!(told(&verdict), "key");
+}
+
+#[test]
+fn who_deleted_what_is_told() {
+    let mut sample = sample(4);
+    sample.delete([1, 2], None);
+
+    let verdict = bundle::verify(&sample.bytes(), sample.fingerprint());
+
+    assert_eq!(verdict.proven.deleted[0].session, sample.sessions[0].to_string());
+    assert!(verdict.to_string().contains("approved by rita: a password on the screen"), "{verdict}");
+    assert_eq!((verdict.proven.sessions.len(), verdict.proven.recordings.len()), (2, 2));
 }
 
 proptest! {

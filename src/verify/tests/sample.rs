@@ -11,7 +11,7 @@ use sallyport_domain::event::{Act, Actor, Event, SessionEnd};
 use sallyport_domain::files::{Digest, FileAct, FileOperation, FilePath, FileResult, Moved};
 use sallyport_domain::grant::{Grant, Window};
 use sallyport_domain::hash::Hash;
-use sallyport_domain::id::{EventId, GrantId, PrincipalId, RecordingId, SessionId, TargetId};
+use sallyport_domain::id::{DeletionId, EventId, GrantId, PrincipalId, RecordingId, SessionId, TargetId};
 use sallyport_domain::ledger::bundle::{self, Contents, ListedEvent, ListedFile, Proof, archive, recording};
 use sallyport_domain::ledger::checkpoint::Checkpoint;
 use sallyport_domain::ledger::entry;
@@ -77,6 +77,36 @@ impl Sample {
         let first = self.chosen.iter().position(|&number| json(number).starts_with(wanted.as_bytes())).unwrap();
         self.chosen.remove(first);
         self.sign_again();
+    }
+
+    /// Takes out what was recorded in the first session, as a deletion does, and tells of it: who asked, who said yes. Nobody's number
+    /// is 0; that is the bastion, by a rule.
+    pub(crate) fn delete(&mut self, [asked, approved]: [u128; 2], manifest: Option<Hash>) {
+        let session = self.sessions[0];
+        for &recording in &self.recordings[..2] {
+            for name in
+                [bundle::segments_name(recording), bundle::cast_name(recording), bundle::transcript_name(recording)]
+            {
+                self.files.remove(&name.parse::<archive::FileName>().unwrap());
+            }
+        }
+        let found = Hash::of(self.file(&bundle::manifest_name(session)));
+        let hand = |number: u128| match number {
+            0 => Actor::Bastion,
+            _ => {
+                Actor::Principal { id: PrincipalId::from_uuid(Uuid::from_u128(number)), name: "rita".parse().unwrap() }
+            }
+        };
+        let rule = (asked == 0).then(|| "default: 365 days".to_owned());
+        let (deletion, reason) = (DeletionId::from_uuid(Uuid::from_u128(5)), "a password on the screen".to_owned());
+        let ask = Act::DeletionAsked { deletion, session, rule: rule.clone(), reason: reason.clone() };
+        let manifest = manifest.unwrap_or(found);
+        let asked_by = hand(asked);
+        let stone = Act::RecordingsDeleted { deletion, session, manifest, asked_by, rule, reason };
+        for (number, actor, act) in [(51, hand(asked), ask), (52, hand(approved), stone)] {
+            let event = Event { id: EventId::from_uuid(Uuid::from_u128(number)), at: at(8000), actor, act };
+            self.tell(&entry::encode(&event).unwrap()[entry::ENTRY.prefix.len()..]);
+        }
     }
 
     /// Makes everything anew with one more event.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use chrono::{DateTime, Utc};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use super::super::canonical::{self, CanonicalError};
@@ -22,8 +22,10 @@ use super::{
     CHECKPOINT, Contents, EVENTS, FILES, GRANT, KEY, KEY_CHANGES, LIST, PLAIN, PROOFS, Proof, UNLISTED, cast_name,
     file_line, manifest_name, segments_name,
 };
+use crate::event::Actor;
 use crate::hash::Hash;
-use crate::id::{GrantId, SessionId};
+use crate::id::{GrantId, RecordingId, SessionId};
+use crate::retention::had_its_hands;
 
 /// What is wrong as a whole is said to be here.
 const ARCHIVE: &str = "archive";
@@ -66,6 +68,20 @@ pub struct Proven {
     pub files: u64,
     /// Sessions that have not come to rest, or were left out: nothing but their events is here.
     pub unsealed: Vec<String>,
+    /// Sessions whose recordings were deleted, as the books say.
+    pub deleted: Vec<Deleted>,
+}
+
+/// A deletion that its tombstone proves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Deleted {
+    pub session: String,
+    pub at: String,
+    pub asked_by: String,
+    pub approved_by: String,
+    /// The retention rule that made it due, if one did.
+    pub rule: Option<String>,
+    pub reason: String,
 }
 
 /// Something that is wrong.
@@ -191,12 +207,17 @@ impl fmt::Display for Verdict {
             writeln!(f, "made      {made_at} by {software}")?;
             writeln!(f, "ledger    {ledger}, {entries} events when it was signed")?;
         }
-        let Proven { events, sessions, recordings, segments, files, unsealed } = &self.proven;
+        let Proven { events, sessions, recordings, segments, files, unsealed, deleted } = &self.proven;
         let still = if self.is_sound() { "proved   " } else { "still proved" };
         writeln!(f, "{still} {events} events, {} sessions, {} recordings", sessions.len(), recordings.len())?;
         writeln!(f, "          {segments} segments byte for byte, {files} files as they were given out")?;
         for session in unsealed {
             writeln!(f, "not here  what was recorded in session {session}: it has not come to rest")?;
+        }
+        for Deleted { session, at, asked_by, approved_by, rule, reason } in deleted {
+            let rule = rule.as_ref().map(|rule| format!(", by the rule {}", rule.escape_debug())).unwrap_or_default();
+            writeln!(f, "deleted   what was recorded in session {session}, at {at}{rule}")?;
+            writeln!(f, "          asked for by {asked_by}, approved by {approved_by}: {}", reason.escape_debug())?;
         }
         Ok(())
     }
@@ -223,6 +244,8 @@ pub fn verify(bytes: &[u8], fingerprint: Hash) -> Verdict {
 /// An event that is proved.
 struct Event {
     number: u64,
+    at: Value,
+    actor: Value,
     act: Value,
 }
 
@@ -233,6 +256,10 @@ impl Event {
 
     fn text(&self, name: &str) -> &str {
         self.act.get(name).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    fn actor(&self) -> Option<Actor> {
+        Actor::deserialize(&self.actor).ok()
     }
 }
 
@@ -443,9 +470,13 @@ impl<'a> Checker<'a, '_> {
         }
         let before = self.verdict.faults.len();
         self.session_events(&place, &manifest, events);
+        let deleted = events.deleted(session, expected);
         for seal in &manifest.recordings {
             let (segments, cast) = (segments_name(seal.recording), cast_name(seal.recording));
             let recording = seal.recording.to_string();
+            if deleted.is_some() && self.is_left_out(seal.recording) {
+                continue;
+            }
             let Some(stored) = self.archive.get(&segments) else {
                 self.fault(segments, Wrong::Missing);
                 continue;
@@ -469,6 +500,12 @@ impl<'a> Checker<'a, '_> {
         if self.verdict.faults.len() == before {
             self.verdict.proven.sessions.push(session.to_owned());
         }
+        self.verdict.proven.deleted.extend(deleted);
+    }
+
+    /// Whether the bundle has nothing of a recording. Of one that was deleted later it may have everything: it is verified then.
+    fn is_left_out(&self, recording: RecordingId) -> bool {
+        [segments_name(recording), cast_name(recording)].iter().all(|name| self.archive.get(name).is_none())
     }
 
     /// What a manifest says and what events say of the same.
@@ -586,6 +623,31 @@ impl Events {
         self.proved.iter().filter(move |event| event.kind() == act)
     }
 
+    /// The deletion of what was recorded in a session, if its tombstone is about this manifest and had the hands that it takes.
+    fn deleted(&self, session: &str, manifest: Hash) -> Option<Deleted> {
+        let manifest = manifest.to_string();
+        let is_about = |event: &&Event| event.text("session") == session;
+        let mut stones =
+            self.of("recordings_deleted").filter(is_about).filter(|stone| stone.text("manifest") == manifest);
+        stones.find_map(|stone| {
+            let is_asked =
+                |asked: &&Event| asked.text("deletion") == stone.text("deletion") && asked.number < stone.number;
+            let asked = self.of("deletion_asked").filter(is_about).find(is_asked)?;
+            let (asked_by, approved_by) = (asked.actor()?, stone.actor()?);
+            let rule = stone.act.get("rule").and_then(Value::as_str).map(str::to_owned);
+            let is_told_so =
+                stone.act.get("asked_by") == Some(&asked.actor) && asked.act.get("rule") == stone.act.get("rule");
+            (is_told_so && had_its_hands(&asked_by, &approved_by, rule.is_some())).then(|| Deleted {
+                session: session.to_owned(),
+                at: stone.at.as_str().unwrap_or_default().to_owned(),
+                asked_by: name_of(&asked_by),
+                approved_by: name_of(&approved_by),
+                rule,
+                reason: stone.text("reason").to_owned(),
+            })
+        })
+    }
+
     fn take(&mut self, number: u64, mut event: Value) {
         if let Some(Ok(line)) = file_line(&event) {
             self.file_lines.extend_from_slice(&line);
@@ -594,8 +656,8 @@ impl Events {
             let operation = canonical::encode(PLAIN, act.get("operation").unwrap_or(&Value::Null));
             *self.file_operations.entry(recording).or_default().entry(operation.unwrap_or_default()).or_default() += 1;
         }
-        let act = event.get_mut("act").map(Value::take).unwrap_or_default();
-        let event = Event { number, act };
+        let mut member = |name: &str| event.get_mut(name).map(Value::take).unwrap_or_default();
+        let event = Event { number, at: member("at"), actor: member("actor"), act: member("act") };
         if COMPARED.contains(&event.kind()) {
             self.proved.push(event);
         }
@@ -603,17 +665,27 @@ impl Events {
 }
 
 /// The acts that something is compared with.
-const COMPARED: [&str; 9] = [
+const COMPARED: [&str; 11] = [
+    "deletion_asked",
     "evidence_made",
     "grant_extended",
     "grant_made",
     "grant_revoked",
     "recording_ended",
     "recording_started",
+    "recordings_deleted",
     "session_ended",
     "session_opened",
     "session_sealed",
 ];
+
+fn name_of(actor: &Actor) -> String {
+    match actor {
+        Actor::Bastion => "the bastion, by its rules".to_owned(),
+        Actor::Principal { name, .. } => name.to_string(),
+        Actor::Operator { .. } | Actor::Stranger { .. } => "nobody who may".to_owned(),
+    }
+}
 
 /// Whether events tell of what frames tell of. A crash may have kept events from being written that frames tell of.
 fn agree(events: &BTreeMap<Vec<u8>, u64>, frames: &BTreeMap<Vec<u8>, u64>, has_crashed: bool) -> bool {
