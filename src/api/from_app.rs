@@ -46,7 +46,7 @@ impl From<LedgerError> for ApiError {
             LedgerError::Sealed(_) | LedgerError::NoRandomness | LedgerError::Key(_) | LedgerError::Sign { .. } => {
                 ApiError::internal(error)
             }
-            LedgerError::Blob(_) => ApiError::Unavailable(text),
+            LedgerError::Blob(_) | LedgerError::Stopped => ApiError::Unavailable(text),
             LedgerError::Db(error) => error.into(),
         }
     }

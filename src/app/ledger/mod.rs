@@ -10,7 +10,8 @@
 //! - [`sequencer`]: gives events their places; one node at a time.
 //! - [`manifests`]: what sessions leave behind, in one text each.
 //! - [`proofs`]: checkpoints, inclusion, consistency, for whoever asks.
-//! - [`verify`], `segments`: whether all of it is as it was written.
+//! - [`verify`], `segments`, `sessions`: whether all of it is as it was written.
+//! - `rollbacks`: copies of the database that were put back on purpose.
 //!
 //! What is hashed and signed, and how it is verified, is in the package `sallyport_domain::ledger`.
 
@@ -19,8 +20,10 @@ pub mod background;
 pub mod keys;
 pub mod manifests;
 pub mod proofs;
+mod rollbacks;
 mod segments;
 pub mod sequencer;
+mod sessions;
 pub mod verify;
 
 use std::collections::BTreeSet;
@@ -64,6 +67,8 @@ pub enum LedgerError {
     Tile(#[from] TileError),
     #[error(transparent)]
     Proof(#[from] ProofError),
+    #[error("new events could not be hashed: the program stops")]
+    Stopped,
     #[error("there is no event {0} in the ledger; a new one gets its place within a second")]
     UnknownEvent(String),
     #[error("there is no checkpoint {0}")]
