@@ -7,10 +7,10 @@ BENCH ?=
 TEST ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint fmt deps bench audit web-check web-test
+.PHONY: help demo test check lint fmt deps bench bench-ledger audit web-check web-test
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: ## Build Sallyport and try it: a bastion, a target, a person and a grant, nothing else needed
 	$(CARGO) run --release --quiet -- demo
@@ -49,6 +49,9 @@ deps: ## Install what the tests need (Debian, as root or with sudo), or say what
 bench: deps ## Measure against OpenSSH, with recording on; BENCH="--quick" for a first look
 	$(CARGO) build --release
 	$(CARGO) bench --bench bastion -- $(BENCH)
+
+bench-ledger: deps ## Measure how many events a second the ledger takes on PostgreSQL, for a minute each way
+	SALLYPORT_TEST_LARGE=1 $(CARGO) test --release --lib -- --ignored --nocapture --test-threads=1 events_a_second
 
 audit: ## Check dependencies for known vulnerabilities (needs cargo-deny and the advisory database)
 	$(CARGO) deny check advisories

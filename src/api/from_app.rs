@@ -50,7 +50,7 @@ impl From<LedgerError> for ApiError {
             LedgerError::Sealed(_) | LedgerError::NoRandomness | LedgerError::Key(_) | LedgerError::Sign { .. } => {
                 ApiError::internal(error)
             }
-            LedgerError::Blob(_) | LedgerError::Busy => ApiError::Unavailable(text),
+            LedgerError::Blob(_) | LedgerError::Busy | LedgerError::Stopped => ApiError::Unavailable(text),
             LedgerError::Db(error) => error.into(),
         }
     }

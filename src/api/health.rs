@@ -8,12 +8,15 @@ use utoipa::ToSchema;
 
 use super::ApiState;
 use super::error::Problem;
+use crate::app::ledger::proofs;
 
 /// The state of the bastion's parts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Health {
     pub status: HealthStatus,
     pub database: HealthStatus,
+    /// Sessions go on while they are late: what comes is signed all the same.
+    pub anchors: HealthStatus,
 }
 
 /// Whether a part works.
@@ -23,6 +26,8 @@ pub enum HealthStatus {
     Ok,
     /// It cannot be reached; no new session starts until it can.
     Away,
+    /// Checkpoints have not got to one of the anchors for longer than is borne: `sallyport doctor` names it.
+    Late,
 }
 
 /// Whether the bastion can do its work. Tells nothing else, and takes no token.
@@ -32,17 +37,20 @@ pub enum HealthStatus {
     (status = "default", body = Problem),
 ))]
 pub(super) async fn health(State(state): State<ApiState>) -> (StatusCode, Json<Health>) {
-    let reachable = match state.app.db.read().await {
-        Ok(tx) => tx.commit().await.is_ok(),
+    let health = match proofs::anchors(&state.app).await {
+        Ok(anchors) => Health {
+            status: HealthStatus::Ok,
+            database: HealthStatus::Ok,
+            anchors: if anchors.iter().any(|anchor| anchor.late) { HealthStatus::Late } else { HealthStatus::Ok },
+        },
         Err(error) => {
             tracing::warn!(%error, "The database cannot be reached");
-            false
+            Health { status: HealthStatus::Away, database: HealthStatus::Away, anchors: HealthStatus::Away }
         }
     };
-    let (code, status) = if reachable {
-        (StatusCode::OK, HealthStatus::Ok)
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, HealthStatus::Away)
+    let code = match health.status {
+        HealthStatus::Away => StatusCode::SERVICE_UNAVAILABLE,
+        HealthStatus::Ok | HealthStatus::Late => StatusCode::OK,
     };
-    (code, Json(Health { status, database: status }))
+    (code, Json(health))
 }

@@ -104,9 +104,7 @@ impl FileLog {
         }
         let batch: Vec<_> = self.state().waiting.iter().take(MOST_AT_ONCE).cloned().collect();
         let mut tx = app.db.write().await?;
-        for event in &batch {
-            events::append_once(&mut tx, event).await?; // a try before may have got through unheard
-        }
+        events::append_all_once(&mut tx, &batch).await?; // a try before may have got through unheard
         tx.commit().await?;
         self.state().waiting.drain(..batch.len());
         self.room.notify_waiters();

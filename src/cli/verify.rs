@@ -125,7 +125,7 @@ fn print(report: &Report, format: Format) -> Result<(), Failure> {
         None => rows.push(("Result", "everything is as it was written".to_owned())),
         Some(_) => {
             rows.push(("First fault", faults.first().cloned().unwrap_or_default()));
-            rows.push(("Provable", format!("the first {} events, and what their manifests prove", report.events)));
+            rows.push(("Provable", report.provable()));
             rows.push(("Faults", faults.join("\n")));
         }
     }

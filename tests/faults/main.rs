@@ -22,6 +22,7 @@ mod cuts;
 mod disk_full;
 mod harness;
 mod kill;
+mod ledger;
 mod outages;
 mod scenario;
 mod stalls;

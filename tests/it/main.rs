@@ -16,7 +16,9 @@ mod support;
 
 #[allow(dead_code, reason = "each test takes what it needs from this shared module")]
 mod bastion;
+mod campaign;
 mod cli;
+mod deployment;
 mod fixtures;
 mod ledger;
 mod recordings;

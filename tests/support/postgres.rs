@@ -19,6 +19,8 @@ pub struct Postgres {
     folder: PathBuf,
     server: Mutex<Option<Guarded>>,
     databases: AtomicU32,
+    /// Whether a commit waits for the disk, as where it matters.
+    durable: bool,
 }
 
 impl Postgres {
@@ -30,6 +32,15 @@ impl Postgres {
 
     /// A cluster of one's own.
     pub fn new() -> Self {
+        Self::create(false)
+    }
+
+    /// A cluster of one's own in which a commit waits for the disk, for what is measured.
+    pub fn durable() -> Self {
+        Self::create(true)
+    }
+
+    fn create(durable: bool) -> Self {
         let folder = super::temporary_folder().keep();
         let data = folder.join("data");
         std::fs::create_dir(&data).expect("a data folder");
@@ -56,7 +67,7 @@ impl Postgres {
         let output = Command::new(program).args(arguments).current_dir("/").output().expect("initdb");
         assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
 
-        let cluster = Self { folder, server: Mutex::new(None), databases: AtomicU32::new(0) };
+        let cluster = Self { folder, server: Mutex::new(None), databases: AtomicU32::new(0), durable };
         cluster.start();
         cluster
     }
@@ -67,16 +78,16 @@ impl Postgres {
         let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
         assert!(server.is_none(), "PostgreSQL is running already");
         let socket = self.folder.display();
-        let settings = [
+        let mut settings = vec![
             format!("unix_socket_directories={socket}"),
             "listen_addresses=".to_owned(),
             "max_connections=300".to_owned(),
-            "fsync=off".to_owned(),
-            "synchronous_commit=off".to_owned(),
-            "full_page_writes=off".to_owned(),
             "shared_buffers=64MB".to_owned(),
             "log_min_messages=warning".to_owned(),
         ];
+        if !self.durable {
+            settings.extend(["fsync=off", "synchronous_commit=off", "full_page_writes=off"].map(str::to_owned));
+        }
         let mut arguments = vec![OsString::from("-D"), data.clone().into_os_string()];
         for setting in settings {
             arguments.extend(["-c".into(), setting.into()]);
@@ -132,6 +143,26 @@ impl Postgres {
         connection.execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.expect("a new database");
         connection.close().await.expect("the end of the connection");
         self.url(&name)
+    }
+
+    /// A new database that starts as a copy of another, to which nobody may be connected; its URL.
+    pub async fn copy(&self, of: &str) -> String {
+        let name = format!("copy_{}_{}", std::process::id(), self.databases.fetch_add(1, Ordering::Relaxed));
+        let original = of.split_once('?').map_or(of, |(path, _)| path).trim_start_matches("postgres:///");
+        let mut connection = PgConnection::connect(&self.url("postgres")).await.expect("a connection to PostgreSQL");
+        let create = format!("CREATE DATABASE {name} TEMPLATE {original}");
+        connection.execute(sqlx::AssertSqlSafe(create)).await.expect("a copy of a database");
+        connection.close().await.expect("the end of the connection");
+        self.url(&name)
+    }
+
+    /// Removes a database, to which nobody may be connected.
+    pub async fn remove(&self, url: &str) {
+        let name = url.split_once('?').map_or(url, |(path, _)| path).trim_start_matches("postgres:///");
+        let mut connection = PgConnection::connect(&self.url("postgres")).await.expect("a connection to PostgreSQL");
+        let drop = format!("DROP DATABASE {name} WITH (FORCE)");
+        connection.execute(sqlx::AssertSqlSafe(drop)).await.expect("the end of a database");
+        connection.close().await.expect("the end of the connection");
     }
 
     /// The URL of a database.

@@ -39,6 +39,7 @@ use super::ledger::{self, LedgerError};
 use super::{App, audit};
 use crate::app::transcript::Transcript;
 use crate::store::blob::BlobError;
+use crate::store::db::commands::{self, CommandRecord};
 use crate::store::db::events::{self, EventFilter};
 use crate::store::db::{DbError, Tx, grants, manifests, recordings, sessions};
 
@@ -58,7 +59,7 @@ const ONE_TEXT: usize = 2 << 20;
 const AT_ONCE: u32 = 1000;
 
 /// Acts that name a grant or a request, or only a recording, and so are found by their kind. Acts of a session are found by it.
-const KINDS: [&str; 13] = [
+const KINDS: [&str; 14] = [
     "denied",
     "evidence_made",
     "grant_extended",
@@ -70,6 +71,7 @@ const KINDS: [&str; 13] = [
     "recording_viewed",
     "request_approved",
     "request_denied",
+    "request_expired",
     "request_made",
     "request_withdrawn",
 ];
@@ -128,6 +130,7 @@ impl From<CanonicalError> for EvidenceError {
 /// What was recorded in a session, for the page.
 struct Played {
     manifest: Arc<Manifest>,
+    commands: Vec<CommandRecord>,
     recordings: Vec<PlayedRecording>,
 }
 
@@ -204,6 +207,12 @@ async fn make_once(app: &App, actor: &Actor, subject: Subject) -> Result<Bundle,
         let bytes = bytes.ok_or(EvidenceError::NotSealed(session))?;
         let manifest = Arc::new(Manifest::decode(&bytes)?);
         spool.add(&bundle::manifest_name(session), &bytes)?;
+        let commands = commands_of(&mut app.db.read().await?, session).await?;
+        let mut lines = Vec::new();
+        for command in &commands {
+            lines.extend_from_slice(&bundle::line(&story::command(command))?);
+        }
+        spool.add(&bundle::commands_name(session), &lines)?;
         let mut recordings = Vec::new();
         for seal in manifest.recordings.clone() {
             if deleted.contains(&session) {
@@ -214,7 +223,7 @@ async fn make_once(app: &App, actor: &Actor, subject: Subject) -> Result<Bundle,
             (recording, spool) = record(app, &manifest, seal, spool, &mut budget).await?;
             recordings.push(recording);
         }
-        played.push(Played { manifest, recordings });
+        played.push(Played { manifest, commands, recordings });
     }
 
     let session = match subject {
@@ -309,6 +318,17 @@ async fn sessions_of(tx: &mut Tx, grant: GrantId) -> Result<Vec<SessionId>, DbEr
     }
 }
 
+/// Everything that was run in a session, in its order.
+async fn commands_of(tx: &mut Tx, session: SessionId) -> Result<Vec<CommandRecord>, DbError> {
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let page = commands::list(tx, session, after, AT_ONCE).await?;
+        let Some(last) = page.last() else { return Ok(all) };
+        after = Some((last.at, last.recording, last.command.number));
+        all.extend(page);
+    }
+}
+
 /// Every event about the grant and the sessions.
 async fn gather(tx: &mut Tx, grant: &Grant, wanted: &[SessionId]) -> Result<Vec<Event>, DbError> {
     let mut all = Vec::new();
@@ -321,19 +341,21 @@ async fn gather(tx: &mut Tx, grant: &Grant, wanted: &[SessionId]) -> Result<Vec<
         names.insert(session.to_string());
     }
     let since = DateTime::<Utc>::checked_sub_signed(grant.created_at, REQUEST_LIFE);
-    let mut others = Vec::new();
+    let (mut others, mut asked) = (Vec::new(), BTreeSet::new());
     for kind in KINDS {
         let filter = EventFilter { kind: Some(kind.to_owned()), since, ..EventFilter::default() };
         others.extend(list(tx, &filter).await?);
     }
-    // A request is named together with its grant only by the yes to it.
+    // A request is named together with its grant by the yes to it, or by itself if it asks for more time or for a session: what
+    // became of it names the request alone.
     for event in &others {
-        if let Act::RequestApproved { request, grant: of, .. } = &event.act
-            && *of == grant.id
+        if let Act::RequestApproved { request, .. } | Act::RequestMade { request, .. } = &event.act
+            && names_one(&event.act, &names)
         {
-            names.insert(request.to_string());
+            asked.insert(request.to_string());
         }
     }
+    names.append(&mut asked);
     let known: BTreeSet<EventId> = all.iter().map(|event| event.id).collect();
     all.extend(others.into_iter().filter(|event| !known.contains(&event.id) && names_one(&event.act, &names)));
     Ok(all)

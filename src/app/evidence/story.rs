@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::proved::Placed;
 use super::{EvidenceError, Played, PlayedRecording};
 use crate::app::transcript::visible;
+use crate::store::db::commands::CommandRecord;
 
 /// The page's data.
 pub(super) fn tell(
@@ -77,7 +78,35 @@ fn of_session(played: &Played, events: &[Value]) -> Value {
     let session = manifest.session.to_string();
     let files: Vec<Value> = events.iter().filter_map(|event| file_row(event, &session)).collect();
     let recordings: Vec<Value> = played.recordings.iter().map(of_recording).collect();
-    json!({ "title": title, "facts": facts, "files": files, "recordings": recordings })
+    let commands: Vec<Value> = played.commands.iter().map(command_row).collect();
+    json!({ "title": title, "facts": facts, "commands": commands, "files": files, "recordings": recordings })
+}
+
+/// A command as its line in the bundle's file of commands has it.
+pub(super) fn command(record: &CommandRecord) -> Value {
+    let CommandRecord { recording, at, command, flag } = record;
+    json!({
+        "recording": recording,
+        "number": command.number,
+        "at": at.to_rfc3339_opts(SecondsFormat::Micros, true),
+        "text": command.text,
+        "is_cut": command.is_cut,
+        "certainty": command.certainty,
+        "exit_status": command.exit_status,
+        "duration_us": command.duration,
+        "flag": flag,
+    })
+}
+
+fn command_row(record: &CommandRecord) -> Value {
+    let command = &record.command;
+    let mut text = visible(&command.text);
+    if command.is_cut {
+        text.push('…');
+    }
+    let status = command.exit_status.map(|status| status.to_string()).unwrap_or_default();
+    let flag = record.flag.as_deref().map(|flag| format!("flagged by {}", visible(flag))).unwrap_or_default();
+    json!([instant(record.at), text, status, command.certainty.as_str().replace('_', " "), flag])
 }
 
 fn of_recording(played: &PlayedRecording) -> Value {

@@ -11,8 +11,9 @@
 //! - [`rotation`]: another key, without a stop.
 //! - [`manifests`]: what sessions leave behind, in one text each.
 //! - [`proofs`]: checkpoints, inclusion, consistency, for whoever asks.
-//! - [`verify`], `segments`: whether all of it is as it was written.
+//! - [`verify`], `segments`, `sessions`: whether all of it is as it was written.
 //! - `tombstones`: what was deleted is not what is missing.
+//! - `rollbacks`: copies of the database that were put back on purpose.
 //!
 //! What is hashed and signed, and how it is verified, is in the package `sallyport_domain::ledger`.
 
@@ -21,9 +22,11 @@ pub mod background;
 pub mod keys;
 pub mod manifests;
 pub mod proofs;
+mod rollbacks;
 pub mod rotation;
 mod segments;
 pub mod sequencer;
+mod sessions;
 mod tombstones;
 pub mod verify;
 
@@ -70,6 +73,8 @@ pub enum LedgerError {
     Tile(#[from] TileError),
     #[error(transparent)]
     Proof(#[from] ProofError),
+    #[error("new events could not be hashed: the program stops")]
+    Stopped,
     #[error("there is no event {0} in the ledger; a new one gets its place within a second")]
     UnknownEvent(String),
     #[error("there is no checkpoint {0}")]

@@ -117,6 +117,11 @@ pub async fn standing(app: &App) -> Result<Standing, LedgerError> {
     Ok(Standing { checkpoint, waiting, waiting_since, anchors })
 }
 
+/// How every anchor of every node stands.
+pub async fn anchors(app: &App) -> Result<Vec<AnchorState>, LedgerError> {
+    Ok(anchors::list(&mut app.db.read().await?).await?)
+}
+
 /// Every key of the ledger, the oldest first.
 pub async fn keys(app: &App) -> Result<Vec<super::LedgerKey>, LedgerError> {
     Ok(ledger::keys(&mut app.db.read().await?).await?)

@@ -2,7 +2,7 @@
 //! not.
 
 use sallyport_domain::hash::Hash;
-use sallyport_domain::ledger::manifest::{Manifest, RecordingSeal};
+use sallyport_domain::ledger::manifest::{Manifest, RecordingSeal, SegmentSeal};
 use sallyport_domain::ledger::verify::{RecordingVerifier, Tally};
 use sallyport_domain::recording::segment;
 
@@ -21,7 +21,13 @@ pub(super) async fn check(
     is_deleted: bool,
     report: &mut Report,
 ) -> Result<(), LedgerError> {
-    let rows = recordings::of_session(&mut app.db.read().await?, manifest.session).await?;
+    let rows = match recordings::of_session(&mut app.db.read().await?, manifest.session).await {
+        Ok(rows) => rows,
+        Err(error) => {
+            report.unreadable(format!("recordings of session {}", manifest.session), error)?;
+            Vec::new()
+        }
+    };
     if let Some(extra) =
         rows.iter().find(|row| manifest.recordings.iter().all(|seal| seal.recording != row.recording.id))
     {
@@ -34,7 +40,21 @@ pub(super) async fn check(
                 let what = format!("its chain should be {}, and its row says {}", seal.chain, row.progress.chain);
                 report.fault(format!("recording {}", seal.recording), what);
             }
-            Some(_) => check_rows(app, seal, report).await?,
+            Some(row) => {
+                let found = &row.recording;
+                let (duration, segments) = (row.progress.duration_us, row.progress.segments as usize);
+                let same = (found.channel, &found.program) == (seal.channel, &seal.program)
+                    && (found.started_at, duration) == (seal.started_at, seal.duration_us)
+                    && (found.term.is_some(), segments) == (seal.terminal, seal.segments.len())
+                    && row.progress.exit.as_deref().and_then(|exit| serde_json::from_str(exit).ok()) == seal.end.exit;
+                if !same {
+                    report.fault(
+                        format!("recording {}", seal.recording),
+                        "its row says something else than its manifest",
+                    );
+                }
+                check_rows(app, seal, report).await?;
+            }
         }
         if !is_deleted {
             check_objects(app, seal, report).await?;
@@ -45,16 +65,24 @@ pub(super) async fn check(
 
 /// The rows by which readers find the segments.
 async fn check_rows(app: &App, seal: &RecordingSeal, report: &mut Report) -> Result<(), LedgerError> {
-    let rows = recordings::segments(&mut app.db.read().await?, seal.recording, 0).await?;
+    let rows = match recordings::segments(&mut app.db.read().await?, seal.recording, 0).await {
+        Ok(rows) => rows,
+        Err(error) => return Ok(report.unreadable(format!("rows of recording {}", seal.recording), error)?),
+    };
     if rows.len() != seal.segments.len() {
         let what = format!("it has {} segments, and {} have rows", seal.segments.len(), rows.len());
         report.fault(format!("recording {}", seal.recording), what);
         return Ok(());
     }
-    for (row, expected) in rows.iter().zip(&seal.segments) {
-        let same = row.sha256 == expected.sha256 && (row.start_us, row.end_us) == (expected.start_us, expected.end_us);
-        if !same || row.object != object_key(seal.recording, row.number) {
-            let place = format!("row of segment {} of recording {}", row.number, seal.recording);
+    let mut chain = Hash::ZERO;
+    for (number, (row, expected)) in (0_u32..).zip(rows.iter().zip(&seal.segments)) {
+        chain = chain.extended_by(expected.sha256);
+        let found =
+            (row.number, row.sha256, row.start_us, row.end_us, row.bytes, row.stored_bytes, row.chain, &row.object);
+        let SegmentSeal { sha256, stored_bytes, bytes, start_us, end_us } = *expected;
+        let object = object_key(seal.recording, number);
+        if found != (number, sha256, start_us, end_us, bytes, stored_bytes, chain, &object) {
+            let place = format!("row of segment {number} of recording {}", seal.recording);
             report.fault(place, "it says something else than the manifest");
         }
     }
@@ -75,8 +103,7 @@ async fn check_objects(app: &App, seal: &RecordingSeal, report: &mut Report) -> 
             }
             Err(error) => return Err(error.into()),
         };
-        report.bytes += stored.len() as u64;
-        report.segments += 1;
+        let bytes = stored.len() as u64;
         let most = usize::try_from(expected.bytes).unwrap_or(usize::MAX);
         let counted = tokio::task::spawn_blocking(move || (Hash::of(&stored), count(&stored, most))).await;
         let (found, counted) = counted.unwrap_or((Hash::ZERO, Err("it could not be counted".to_owned())));
@@ -85,6 +112,8 @@ async fn check_objects(app: &App, seal: &RecordingSeal, report: &mut Report) -> 
             tally = None;
             continue;
         }
+        report.bytes += bytes;
+        report.segments += 1;
         match counted {
             Ok(counted) => tally = tally.map(|tally| sum(tally, counted)),
             Err(what) => {

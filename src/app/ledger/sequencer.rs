@@ -134,8 +134,13 @@ impl Sequencer {
         }
         let mut edge = self.last_signed(&mut tx, edge).await?;
         let first = edge.size();
-        let placed: Vec<(i64, Hash)> = pending.iter().map(|event| (event.seq, entry::hash(&event.entry))).collect();
-        let grown = edge.append(placed.iter().map(|(_, leaf)| *leaf));
+        // Two thousand hashes and their tree are some milliseconds that other tasks should not wait.
+        let hashing = tokio::task::spawn_blocking(move || {
+            let placed: Vec<(i64, Hash)> = pending.iter().map(|event| (event.seq, entry::hash(&event.entry))).collect();
+            let grown = edge.append(placed.iter().map(|(_, leaf)| *leaf));
+            (placed, grown, edge)
+        });
+        let (placed, grown, edge) = hashing.await.map_err(|_stopped| LedgerError::Stopped)?;
         let head = edge.head();
         ledger::place(&mut tx, first, &placed).await?;
         for (tile, hashes) in &grown {
@@ -189,5 +194,9 @@ impl Sequencer {
     }
 }
 
+#[cfg(test)]
+mod crashes;
+#[cfg(test)]
+mod rate;
 #[cfg(test)]
 mod tests;

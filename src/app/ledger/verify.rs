@@ -4,6 +4,8 @@
 //! It believes nothing that the database says of itself; the public keys come from it, unless the caller names the
 //! fingerprints to believe. It goes on where an earlier run stopped, having looked whether that is still the same.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use sallyport_domain::event::Act;
 use sallyport_domain::hash::Hash;
@@ -16,10 +18,10 @@ use sallyport_domain::ledger::tile::{self, Edge, TILE_WIDTH, TileId, Tiles};
 use sallyport_domain::ledger::verify::{LedgerFault, LedgerVerifier};
 use serde::{Deserialize, Serialize};
 
-use super::{LedgerError, keys, rotation, segments, tombstones};
+use super::{LedgerError, keys, rollbacks, rotation, segments, sessions, tombstones};
 use crate::app::App;
-use crate::store::db::ledger::{self, LedgerKey, Placed, StoredCheckpoint};
-use crate::store::db::manifests;
+use crate::store::db::ledger::{self, LedgerKey, Placed, StoredCheckpoint, StoredEvent};
+use crate::store::db::{DbError, manifests};
 
 /// Events that are read at once: a tile's worth.
 const AT_ONCE: u32 = 256;
@@ -76,12 +78,16 @@ pub struct Report {
     /// The ledger's name, and the fingerprints of the keys that were believed.
     pub origin: String,
     pub fingerprints: Vec<Hash>,
-    /// How many events are proved, those of an earlier run included: what stays provable if there is a fault.
+    /// How many events are proved, those of an earlier run included: all but those that were altered or are gone.
     pub events: u64,
-    /// Their root.
+    /// The largest checkpoint that what is there agrees with: how many events it stands for, and its root. Behind it nothing is
+    /// proved.
+    pub compared: u64,
     pub root: Option<Hash>,
     /// How many there are.
     pub of: u64,
+    /// The first event of which nothing is known, neither it nor its hash: what lies behind it cannot be told.
+    pub unknown_from: Option<u64>,
     pub checkpoints: u64,
     /// Checkpoints from outside that fit.
     pub anchors: u64,
@@ -106,8 +112,39 @@ impl Report {
 
     /// Where a later run may go on; `None` if there is nothing to go on from.
     pub fn verified(&self) -> Option<Verified> {
-        let root = self.root.filter(|_| self.events > 0)?;
-        Some(Verified { size: self.events, root })
+        let root = self.root.filter(|_| self.compared > 0)?;
+        Some(Verified { size: self.compared, root })
+    }
+
+    /// What stays provable, in words; for when there is a fault.
+    pub fn provable(&self) -> String {
+        let Report { events, compared, of, sessions, segments, .. } = self;
+        let behind = match self.unknown_from {
+            Some(from) => format!("; of those behind event {from} nothing can be told, for it is gone with its hash"),
+            None if compared < of => format!("; those behind event {compared} fit nothing that was signed"),
+            None => String::new(),
+        };
+        format!(
+            "{events} of {of} events{behind}; {sessions} sessions by their manifests, and {segments} segments byte for byte"
+        )
+    }
+
+    /// A row that cannot be read as what it should be is a fault; a database that is away is an error.
+    pub(super) fn unreadable(&mut self, place: impl Into<String>, error: DbError) -> Result<(), DbError> {
+        if !matches!(error, DbError::Corrupt { .. }) {
+            return Err(error);
+        }
+        self.fault(place, error.to_string());
+        Ok(())
+    }
+
+    fn unknown(&mut self, index: u64) {
+        self.unknown_from.get_or_insert(index);
+    }
+
+    fn take(&mut self, verifier: &LedgerVerifier) {
+        self.events = verifier.count();
+        (self.compared, self.root) = (verifier.proven().size, Some(verifier.proven().root));
     }
 
     pub(super) fn fault(&mut self, place: impl Into<String>, what: impl Into<String>) {
@@ -131,27 +168,41 @@ pub struct Progress {
 /// is in the report.
 pub async fn verify(app: &App, wish: Wish, mut progress: impl FnMut(Progress)) -> Result<Report, LedgerError> {
     let mut report = Report { faults: wish.anchor_faults.clone(), ..Report::default() };
-    let Some(heads) = signed_heads(app, &wish, &mut report).await? else { return Ok(report) };
-    let Some(edge) = start(app, wish.resume, &mut report).await? else { return Ok(report) };
-    let anchored = anchored_heads(app, &wish, &mut report).await?;
-    report.events = edge.size();
-    report.root = Some(edge.head().root);
-    let mut walk = Walk {
-        verifier: LedgerVerifier::resume(edge, heads.into_iter().chain(anchored)),
-        stored: Vec::new(),
-        known,
-        app,
-        with_segments: !wish.without_segments,
-    };
-    let whole = walk.run(&mut report, &mut progress).await?;
-    if whole {
-        walk.finish(&mut report).await?;
+    match look(app, &wish, &mut report, &mut progress).await {
+        // What cannot be read as what it should be is not as it was written.
+        Err(LedgerError::Db(error)) => report.unreadable("the database", error)?,
+        looked => looked?,
     }
     Ok(report)
 }
 
-/// What every checkpoint says; `None` if there is no key to believe.
-async fn signed_heads(app: &App, wish: &Wish, report: &mut Report) -> Result<Option<Vec<Head>>, LedgerError> {
+async fn look(
+    app: &App,
+    wish: &Wish,
+    report: &mut Report,
+    progress: &mut impl FnMut(Progress),
+) -> Result<(), LedgerError> {
+    let Some((known, heads)) = signed_heads(app, wish, report).await? else { return Ok(()) };
+    let edge = start(app, wish.resume, report).await?;
+    let anchored = anchored_heads(app, wish, &heads, report).await?;
+    report.take(&LedgerVerifier::resume(edge.clone(), []));
+    let mut walk = Walk {
+        verifier: LedgerVerifier::resume(edge, heads.into_iter().chain(anchored)),
+        tile: None,
+        known,
+        app,
+        with_segments: !wish.without_segments,
+    };
+    walk.run(report, progress).await?;
+    walk.finish(report).await
+}
+
+/// The keys that vouch for the newest checkpoint, and what every checkpoint says; `None` if there is no key to believe.
+async fn signed_heads(
+    app: &App,
+    wish: &Wish,
+    report: &mut Report,
+) -> Result<Option<(Vec<KnownKey>, Vec<Head>)>, LedgerError> {
     loop {
         let stored = ledger::keys(&mut app.db.read().await?).await?;
         let before = report.faults.len();
@@ -159,7 +210,7 @@ async fn signed_heads(app: &App, wish: &Wish, report: &mut Report) -> Result<Opt
         let heads = read_checkpoints(app, &believed, report).await?;
         // A key that was changed meanwhile has signed checkpoints that nobody could verify.
         if ledger::keys(&mut app.db.read().await?).await?.len() == stored.len() {
-            return Ok(Some(heads));
+            return Ok(Some((believed.newest, heads)));
         }
         report.faults.truncate(before);
     }
@@ -238,19 +289,19 @@ async fn read_checkpoints(app: &App, believed: &Believed, report: &mut Report) -
 }
 
 /// Where the walk begins. What an earlier run saw must still be there.
-async fn start(app: &App, resume: Option<Verified>, report: &mut Report) -> Result<Option<Edge>, LedgerError> {
-    let Some(earlier) = resume else { return Ok(Some(Edge::new())) };
+async fn start(app: &App, resume: Option<Verified>, report: &mut Report) -> Result<Edge, LedgerError> {
+    let Some(earlier) = resume else { return Ok(Edge::new()) };
     if earlier.size > report.of {
         let what = format!(
             "{} were verified before, and {} are signed now: the rest was cut off, or an old copy was put back",
             earlier.size, report.of
         );
         report.fault("the events", what);
-        return Ok(None);
+        return Ok(Edge::new());
     }
     let mut tx = app.db.read().await?;
     let found = match super::edge(&mut tx, earlier.size).await {
-        Ok(edge) if edge.head().root == earlier.root => return Ok(Some(edge)),
+        Ok(edge) if edge.head().root == earlier.root => return Ok(edge),
         Ok(edge) => edge.head().root.to_string(),
         Err(LedgerError::Db(error)) if error.is_unreachable() => return Err(error.into()),
         Err(error) => error.to_string(),
@@ -258,65 +309,78 @@ async fn start(app: &App, resume: Option<Verified>, report: &mut Report) -> Resu
     // From the start, then: that names the place.
     let what = format!("their root was {} when they were verified before, and is {found} now", earlier.root);
     report.fault(format!("the tiles of the first {} events", earlier.size), what);
-    Ok(Some(Edge::new()))
+    Ok(Edge::new())
 }
 
 /// Checkpoints from outside. One that is larger than what is there means that an old copy was put back, unless that was
-/// accepted.
-async fn anchored_heads(app: &App, wish: &Wish, report: &mut Report) -> Result<Vec<Head>, LedgerError> {
-    let accepted = ledger::rollbacks(&mut app.db.read().await?).await?;
-    let excused = |size: u64| accepted.iter().any(|&(from, to)| size > from && size <= to);
+/// accepted. One that is not kept here was removed.
+async fn anchored_heads(app: &App, wish: &Wish, kept: &[Head], report: &mut Report) -> Result<Vec<Head>, LedgerError> {
+    let (accepted, forged) = rollbacks::accepted(&mut app.db.read().await?).await?;
+    forged.into_iter().for_each(|fault| report.fault(fault.place, fault.what));
+    let kept: BTreeSet<u64> = kept.iter().map(|head| head.size).collect();
     let mut heads = Vec::new();
-    for (place, head) in wish.anchored.iter().filter(|(_, head)| !excused(head.size)) {
+    for (place, head) in wish.anchored.iter().filter(|(_, head)| !rollbacks::excuse(&accepted, head.size)) {
         if head.size > report.of {
             let what = format!(
                 "it stands for {} events, and {} are signed here: the rest was cut off, or an old copy was put back",
                 head.size, report.of
             );
             report.fault(place.clone(), what);
-        } else {
-            report.anchors += 1;
-            heads.push(*head);
+            continue;
         }
+        if !kept.contains(&head.size) {
+            let what = format!("it is gone, or was altered, and {place} holds it");
+            report.fault(format!("checkpoint of {} events", head.size), what);
+        }
+        report.anchors += 1;
+        heads.push(*head);
     }
     Ok(heads)
 }
 
-/// The way through all events.
+/// The way through all events. A fault does not end it: what lies behind is verified as far as anything signed speaks for it.
 struct Walk<'a> {
     app: &'a App,
     known: Vec<KnownKey>,
     verifier: LedgerVerifier,
-    /// The tile of level 0 that is being walked through, as stored.
-    stored: Vec<Hash>,
+    /// The full tile of level 0 that is being walked through, if it is stored: its number, and its hashes.
+    tile: Option<(u64, Option<Vec<Hash>>)>,
     with_segments: bool,
 }
 
 impl Walk<'_> {
-    /// Walks to the last signed event; `false` if it had to stop.
-    async fn run(&mut self, report: &mut Report, progress: &mut impl FnMut(Progress)) -> Result<bool, LedgerError> {
+    /// Walks to the last signed event, or to the first place of which nothing is known.
+    async fn run(&mut self, report: &mut Report, progress: &mut impl FnMut(Progress)) -> Result<(), LedgerError> {
         loop {
-            let next = self.verifier.edge().size();
+            let next = self.verifier.size();
             let left = report.of.saturating_sub(next);
             if left == 0 {
-                return Ok(true);
+                return Ok(());
             }
             let limit = u32::try_from(left).unwrap_or(u32::MAX).min(AT_ONCE);
-            let mut tx = self.app.db.read().await?;
-            let some = ledger::placed(&mut tx, next, limit).await?;
-            drop(tx);
+            let Some(mut some) = self.read(next, limit, report).await? else {
+                report.unknown(next);
+                return Ok(());
+            };
+            some.retain(|placed| placed.index < report.of);
             if some.is_empty() {
-                return Ok(true); // the end says what is missing
+                return Ok(()); // the end says what is missing
             }
             for placed in some {
-                if !self.step(placed, report).await? {
-                    return Ok(false);
+                for missing in self.verifier.size()..placed.index {
+                    let place = format!("event {missing}");
+                    report.fault(place, "it has no place any more: its row in the order is gone");
+                    let Some(stored) = self.in_tile(missing, report).await? else {
+                        report.unknown(missing);
+                        return Ok(());
+                    };
+                    self.feed(missing, None, stored, report).await?;
                 }
+                self.step(placed, report).await?;
             }
-            let proven = self.verifier.proven();
-            (report.events, report.root) = (proven.size, Some(proven.root));
+            report.take(&self.verifier);
             progress(Progress {
-                events: self.verifier.edge().size(),
+                events: self.verifier.size(),
                 of: report.of,
                 segments: report.segments,
                 // What a fault follows is looked at again.
@@ -325,58 +389,103 @@ impl Walk<'_> {
         }
     }
 
-    async fn step(&mut self, placed: Placed, report: &mut Report) -> Result<bool, LedgerError> {
-        let index = placed.index;
-        let next = self.verifier.edge().size();
-        if index != next {
-            report.fault(format!("event {next}"), "it has no place any more: its row in the order is gone");
-            return Ok(false);
+    /// At most `limit` events in their places, from `next` on; `None` if the place of the first cannot be read.
+    async fn read(&self, next: u64, limit: u32, report: &mut Report) -> Result<Option<Vec<Placed>>, LedgerError> {
+        let mut tx = self.app.db.read().await?;
+        match ledger::placed(&mut tx, next, limit).await {
+            Ok(some) => return Ok(Some(some)),
+            Err(error) if error.is_unreachable() => return Err(error.into()),
+            Err(_) if limit > 1 => {} // one of them: then one by one
+            Err(error) => {
+                report.unreadable(format!("event {next}"), error)?;
+                return Ok(None);
+            }
         }
-        let Some(event) = placed.event else {
-            report.fault(format!("event {index}"), "it is gone: its row was removed");
-            return Ok(false);
-        };
-        let in_tile = usize::try_from(index % TILE_WIDTH as u64).unwrap_or_default();
-        if in_tile == 0 || self.stored.is_empty() {
-            let tile = TileId { level: 0, index: index / TILE_WIDTH as u64 };
-            self.stored = match ledger::tile(&mut self.app.db.read().await?, tile).await {
-                Ok(stored) => stored,
+        drop(tx);
+        Box::pin(self.read(next, 1, report)).await
+    }
+
+    /// The hash of an event as a full tile has it; `None` if that tile is not full yet, or gone.
+    async fn in_tile(&mut self, index: u64, report: &mut Report) -> Result<Option<Hash>, LedgerError> {
+        let number = index / TILE_WIDTH as u64;
+        if self.tile.as_ref().is_none_or(|(walked, _)| *walked != number) {
+            let tile = TileId { level: 0, index: number };
+            let found = match ledger::full_tile(&mut self.app.db.read().await?, tile).await {
+                Ok(found) => found.map(|(hashes, _)| hashes),
                 Err(error) if error.is_unreachable() => return Err(error.into()),
                 Err(error) => {
                     report.fault(tile.to_string(), error.to_string());
-                    return Ok(false);
+                    None
                 }
             };
+            self.tile = Some((number, found));
         }
-        let Some(&stored) = self.stored.get(in_tile) else {
-            report.fault(format!("event {index}"), "its hash in the tree is missing");
-            return Ok(false);
-        };
-        let full = match self.verifier.event(index, &event.entry, stored) {
-            Ok(full) => full,
-            Err(fault) => {
-                let proven = self.verifier.proven();
-                (report.events, report.root) = (proven.size, Some(proven.root));
-                report.fault(place_of(&fault), chain(&fault));
-                return Ok(false);
-            }
+        let in_tile = usize::try_from(index % TILE_WIDTH as u64).unwrap_or_default();
+        let hashes = self.tile.as_ref().and_then(|(_, hashes)| hashes.as_ref());
+        Ok(hashes.and_then(|hashes| hashes.get(in_tile)).copied())
+    }
+
+    async fn step(&mut self, placed: Placed, report: &mut Report) -> Result<(), LedgerError> {
+        let index = placed.index;
+        // At the tree's edge the row of the place is what the tiles are made of.
+        let stored = self.in_tile(index, report).await?.unwrap_or(placed.leaf);
+        let Some(event) = placed.event else {
+            report.fault(format!("event {index}"), "it is gone: its row was removed");
+            return self.feed(index, None, stored, report).await;
         };
         let hash = entry::hash(&event.entry);
-        if hash == stored && placed.leaf != stored {
-            report.fault(
-                format!("place of event {index}"),
-                format!("its hash should be {stored}, and is {}", placed.leaf),
-            );
+        if placed.leaf != stored && (hash == stored || hash != placed.leaf) {
+            let what = format!("its hash should be {stored}, and is {}", placed.leaf);
+            report.fault(format!("place of event {index}"), what);
         }
-        if let Some(what) = event.columns {
-            report.fault(format!("event {index} ({})", event.id), what);
+        self.feed(index, Some(&event.entry), stored, report).await?;
+        // Of an altered event nothing more is worth saying.
+        if hash == stored {
+            self.check_event(index, &event, report).await?;
+        }
+        Ok(())
+    }
+
+    /// Hands the next event to the verifier, and does what is settled by it.
+    async fn feed(
+        &mut self,
+        index: u64,
+        entry: Option<&[u8]>,
+        stored: Hash,
+        report: &mut Report,
+    ) -> Result<(), LedgerError> {
+        let settled = match self.verifier.event(index, entry, stored) {
+            Ok(settled) => settled,
+            Err(fault) => {
+                report.fault(place_of(&fault), chain(&fault));
+                return Ok(());
+            }
+        };
+        for fault in settled.faults {
+            report.fault(place_of(&fault), chain(&fault));
+            // The event is as it was signed, which was not known when it was passed.
+            if let LedgerFault::StoredHash { index, .. } = fault {
+                let mut tx = self.app.db.read().await?;
+                let placed = ledger::placed(&mut tx, index, 1).await?.into_iter().next();
+                drop(tx);
+                if let Some(event) = placed.and_then(|placed| placed.event) {
+                    self.check_event(index, &event, report).await?;
+                }
+            }
+        }
+        self.check_tiles(&settled.tiles, report).await
+    }
+
+    /// Looks at what an event whose hash is right says, and whether its row says the same.
+    async fn check_event(&self, index: u64, event: &StoredEvent, report: &mut Report) -> Result<(), LedgerError> {
+        let place = || format!("event {index} ({})", event.id);
+        if let Some(what) = &event.columns {
+            report.fault(place(), what.clone());
         }
         if entry::outline(&event.entry).is_ok_and(|outline| outline.id != event.id) {
-            report.fault(format!("event {index} ({})", event.id), "its row is that of another event");
+            report.fault(place(), "its row is that of another event");
         }
-        self.check_tiles(&full, report).await?;
-        self.check_session(index, &event.entry, report).await?;
-        Ok(true)
+        self.check_session(index, &event.entry, report).await
     }
 
     async fn check_tiles(&self, full: &Tiles, report: &mut Report) -> Result<(), LedgerError> {
@@ -414,6 +523,7 @@ impl Walk<'_> {
         let bytes = manifests::find(&mut self.app.db.read().await?, session).await?;
         let Some(manifest) = checked_manifest(session, index, expected, bytes, report) else { return Ok(()) };
         report.sessions += 1;
+        sessions::check(self.app, &manifest, report).await?;
         if self.with_segments {
             let is_deleted = tombstones::explain(self.app, &report.origin, &self.known, session, expected).await?;
             report.deleted += u64::from(is_deleted);
@@ -424,15 +534,17 @@ impl Walk<'_> {
 
     /// Everything was walked through: is that all there should be?
     async fn finish(self, report: &mut Report) -> Result<(), LedgerError> {
-        let size = self.verifier.edge().size();
-        match self.verifier.finish() {
-            Ok(proven) => (report.events, report.root) = (proven.head.size, Some(proven.head.root)),
-            Err(fault) => report.fault(place_of(&fault), chain(&fault)),
+        let size = self.verifier.size();
+        report.take(&self.verifier);
+        let (proven, faults) = self.verifier.finish();
+        // Behind a place of which nothing is known no fault says anything.
+        if report.unknown_from.is_none() {
+            faults.iter().for_each(|fault| report.fault(place_of(fault), chain(fault)));
         }
         let mut tx = self.app.db.read().await?;
         // The right edge, as the next proofs are made of it.
         match super::head(&mut tx, size).await {
-            Ok(head) if Some(head.root) == report.root || report.events != size => {}
+            Ok(head) if head == proven.head || proven.head.size != size => {}
             Ok(head) => report.fault("the tiles at the end of the tree", format!("they make the root {}", head.root)),
             Err(LedgerError::Db(error)) if error.is_unreachable() => return Err(error.into()),
             Err(error) => report.fault("the tiles at the end of the tree", error.to_string()),
@@ -442,10 +554,17 @@ impl Walk<'_> {
         if placed != signed {
             report.fault(format!("event {signed}"), format!("{placed} events have a place, and {signed} are signed"));
         }
+        // Of the events that there are by now: more may have come since the walk began.
+        let tiles: u64 = (1..8).map(|level| placed >> (8 * level)).sum();
+        let stored = ledger::tile_count(&mut tx).await?;
+        if stored > tiles {
+            report.fault("the tiles", format!("there should be {tiles}, and {stored} are there"));
+        }
         if let Some(event) = ledger::placeless(&mut tx).await? {
             report.fault(format!("event {event}"), "it has no place in the ledger, and does not wait for one");
         }
         drop(tx);
+        sessions::check_unsealed(self.app, report).await?;
         if self.with_segments {
             segments::check_unsealed(self.app, report).await?;
         }
@@ -499,7 +618,7 @@ fn place_of(fault: &LedgerFault) -> String {
         LedgerFault::StoredHash { index, .. } => format!("stored hash of event {index}"),
         LedgerFault::Signed { suspect: Some(index), .. } => format!("event {index}"),
         LedgerFault::Signed { from, size, suspect: None, .. } => format!("events {from} to {}", size.saturating_sub(1)),
-        LedgerFault::Empty { size } => format!("checkpoint of {size} events"),
+        LedgerFault::Empty { size } | LedgerFault::Fork { size, .. } => format!("checkpoint of {size} events"),
     }
 }
 

@@ -205,12 +205,13 @@ impl Recordings {
             let mut tx = self.0.app.db.write().await?;
             let Some(found) = db::sessions::find(&mut tx, session).await? else { return Ok(()) };
             let actor = Actor::Principal { id: found.session.principal, name: found.session.principal_name };
-            for (at_us, RecordedOperation { event, operation }) in part {
+            let event = |(at_us, RecordedOperation { event, operation }): &(u64, RecordedOperation)| {
                 let at = row.recording.started_at + TimeDelta::microseconds(at_us.cast_signed());
                 let act = Act::FileOperation { session, recording, operation: operation.clone() };
-                let event = Event { id: *event, at, actor: actor.clone(), act };
-                missing += usize::from(db::events::append_once(&mut tx, &event).await?);
-            }
+                Event { id: *event, at, actor: actor.clone(), act }
+            };
+            let events: Vec<Event> = part.iter().map(event).collect();
+            missing += db::events::append_all_once(&mut tx, &events).await?;
             tx.commit().await?;
         }
         if missing > 0 {

@@ -1,8 +1,9 @@
-//! The verifier's steps, as streams: whoever can read feeds events and segments in their order; what comes back names the
-//! first bad place, what was expected there and what was found. Memory does not grow with what is fed.
+//! The verifier's steps, as streams: whoever can read feeds events and segments in their order; what comes back names each
+//! bad place, what was expected there and what was found. Memory does not grow with what is fed.
 //!
 //! Two witnesses stand for every event: the event itself and its hash in the tree's tiles. A signed checkpoint settles
-//! which of them is right, so an altered event is told from an altered tile, and named exactly.
+//! which of them is right, so an altered event is told from an altered tile, and named exactly. Whichever is right is the tree
+//! that the verifier goes on with, so one fault does not hide what lies behind it.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,10 +15,16 @@ use crate::hash::Hash;
 use crate::id::RecordingId;
 use crate::recording::frame::{Body, Frame};
 
+/// More events than these that do not fit their stored hashes, before a checkpoint settles which is right, are as good as many.
+const MOST_DIFFERING: usize = 1000;
+
+/// As many full tiles wait for a checkpoint that settles what is in them; others are not compared.
+const MOST_HELD: usize = 64;
+
 /// What is wrong with a ledger.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerFault {
-    /// A row was removed, or put in.
+    /// The caller left events out, or fed one twice.
     #[error("event {expected} should come next, and event {found} does")]
     Order { expected: u64, found: u64 },
     #[error("event {index} is not in the form of events")]
@@ -35,6 +42,9 @@ pub enum LedgerFault {
     /// Neither events nor stored hashes are what was signed. `suspect` is the first event that does not fit its hash.
     #[error("events {from} to {} are not those that were signed: their root should be {expected}, and is {found}", size - 1)]
     Signed { from: u64, size: u64, expected: Hash, found: Hash, suspect: Option<u64> },
+    /// The key has signed two histories.
+    #[error("two checkpoints of {size} events were signed: these events have the root {root}, others {other}")]
+    Fork { size: u64, root: Hash, other: Hash },
     /// No checkpoint is there to say which of the two was altered.
     #[error("event {index} has the hash {found}, and {stored} is stored; no checkpoint settles which is right")]
     Unsettled { index: u64, stored: Hash, found: Hash },
@@ -53,17 +63,42 @@ pub struct Proven {
     pub unsigned: u64,
 }
 
+/// What is settled once an event was taken.
+#[derive(Debug, Default)]
+pub struct Settled {
+    /// In the order of the events.
+    pub faults: Vec<LedgerFault>,
+    /// Full tiles, as they should be stored.
+    pub tiles: Tiles,
+}
+
+/// An event that does not fit its stored hash.
+#[derive(Debug, Clone, Copy)]
+struct Differing {
+    index: u64,
+    stored: Hash,
+    /// `None` if the event is gone.
+    found: Option<Hash>,
+}
+
 /// Verifies all events of a ledger against its tiles and signed checkpoints.
 #[derive(Debug)]
 pub struct LedgerVerifier {
     /// Believed checkpoints, smallest last.
     heads: Vec<Head>,
-    /// The tree that the events make, and the one that their stored hashes make.
+    /// The tree that the events make, and the one that their stored hashes make. They are one while nothing differs.
     events: Edge,
     stored: Edge,
     proven: Head,
-    /// The first event since `proven` that does not fit its stored hash: its index, that hash, its own.
-    differs: Option<(u64, Hash, Hash)>,
+    /// Events up to `proven` that are proved: all but those that were altered or are gone.
+    count: u64,
+    /// Events since `proven` that differ: the first ones, and how many there are.
+    differs: Vec<Differing>,
+    differing: u64,
+    /// Full tiles of either tree since the first of these.
+    held: (Tiles, Tiles),
+    /// A checkpoint since `proven` fits neither tree. It was told of; those behind it that do not fit either follow from it.
+    broken: bool,
 }
 
 impl LedgerVerifier {
@@ -77,78 +112,139 @@ impl LedgerVerifier {
     pub fn resume(edge: Edge, heads: impl IntoIterator<Item = Head>) -> Self {
         let mut heads: Vec<Head> = heads.into_iter().filter(|head| head.size >= edge.size()).collect();
         heads.sort_unstable_by_key(|head| std::cmp::Reverse(head.size));
-        Self { heads, proven: edge.head(), stored: edge.clone(), events: edge, differs: None }
+        Self {
+            heads,
+            proven: edge.head(),
+            count: edge.size(),
+            stored: edge.clone(),
+            events: edge,
+            differs: Vec::new(),
+            differing: 0,
+            held: (Tiles::new(), Tiles::new()),
+            broken: false,
+        }
     }
 
-    /// Takes the next event: its number, its entry, and its hash as the tree's tiles of level 0 have it. Gives the tiles
-    /// that this event made full, which should be what is stored. After a fault no more can be fed.
-    pub fn event(&mut self, index: u64, entry: &[u8], stored: Hash) -> Result<Tiles, LedgerFault> {
-        self.settle()?;
+    /// Takes the next event: its number, its entry, or `None` if it is gone, and its hash as the tree's tiles of level 0 have
+    /// it. An error means that this was not the next one; it was not taken.
+    pub fn event(&mut self, index: u64, entry: Option<&[u8]>, stored: Hash) -> Result<Settled, LedgerFault> {
+        let mut settled = Settled::default();
+        self.settle(&mut settled);
         if index != self.events.size() {
             return Err(LedgerFault::Order { expected: self.events.size(), found: index });
         }
-        let found = entry::hash(entry);
-        if found != stored && self.differs.is_none() {
-            self.differs = Some((index, stored, found));
+        let found = entry.map(entry::hash);
+        if found != Some(stored) {
+            self.differing += 1;
+            if self.differs.len() < MOST_DIFFERING {
+                self.differs.push(Differing { index, stored, found });
+            }
         }
         // An entry that was altered is named as that, even where it is no entry any more.
-        if let Err(source) = entry::outline(entry)
-            && found == stored
+        if let Some(Err(source)) = entry.map(entry::outline)
+            && found == Some(stored)
         {
-            return Err(LedgerFault::Form { index, source });
+            settled.faults.push(LedgerFault::Form { index, source });
         }
-        let mut full = Tiles::new();
-        self.events.push(found, &mut full);
-        self.stored.push(stored, &mut Tiles::new());
-        self.settle()?;
-        Ok(full)
+        let (mut of_events, mut of_stored) = (Tiles::new(), Tiles::new());
+        self.events.push(found.unwrap_or(stored), &mut of_events);
+        self.stored.push(stored, &mut of_stored);
+        if self.differing == 0 {
+            settled.tiles.append(&mut of_events);
+        } else if self.held.0.len() < MOST_HELD {
+            self.held.0.append(&mut of_events);
+            self.held.1.append(&mut of_stored);
+        }
+        self.settle(&mut settled);
+        Ok(settled)
     }
 
-    /// Up to where the events are proved so far. It stays so whatever comes behind.
+    /// Up to where the events are compared with what was signed. It stays so whatever comes behind.
     pub fn proven(&self) -> Head {
         self.proven
     }
 
-    /// The edge to [resume](Self::resume) from; worth keeping only where it is at [`Self::proven`].
-    pub fn edge(&self) -> &Edge {
-        &self.events
+    /// How many of the events up to [`Self::proven`] are proved: all but those that were altered or are gone.
+    pub fn count(&self) -> u64 {
+        self.count
     }
 
-    /// There are no more events.
-    pub fn finish(mut self) -> Result<Proven, LedgerFault> {
-        self.settle()?;
+    /// How many events were taken, those of an earlier run included.
+    pub fn size(&self) -> u64 {
+        self.events.size()
+    }
+
+    /// There are no more events. All that is wrong, but for what was told of before.
+    pub fn finish(mut self) -> (Proven, Vec<LedgerFault>) {
+        let mut settled = Settled::default();
+        self.settle(&mut settled);
+        let mut faults = settled.faults;
         let size = self.events.size();
         if let Some(largest) = self.heads.first() {
-            return Err(LedgerFault::Cut { expected: largest.size, found: size });
+            faults.push(LedgerFault::Cut { expected: largest.size, found: size });
         }
-        match self.differs {
-            Some((index, stored, found)) => Err(LedgerFault::Unsettled { index, stored, found }),
-            None => Ok(Proven { head: self.proven, unsigned: size - self.proven.size }),
-        }
+        // What a checkpoint has not settled by now stays open.
+        let open = self.differs.iter().filter(|_| !self.broken);
+        let unsettled = open.filter_map(|&Differing { index, stored, found }| {
+            found.map(|found| LedgerFault::Unsettled { index, stored, found })
+        });
+        faults.extend(unsettled);
+        (Proven { head: self.proven, unsigned: size - self.proven.size }, faults)
     }
 
     /// Compares with every checkpoint of the size that was reached.
-    fn settle(&mut self) -> Result<(), LedgerFault> {
+    fn settle(&mut self, settled: &mut Settled) {
         let size = self.events.size();
         while let Some(head) = self.heads.pop_if(|head| head.size == size) {
-            let found = self.events.head().root;
-            let stored = self.stored.head().root;
-            match self.differs {
-                None if found == head.root => self.proven = head,
-                None if size == 0 => return Err(LedgerFault::Empty { size }),
-                Some((index, expected, found)) if stored == head.root => {
-                    return Err(LedgerFault::Event { index, expected, found });
-                }
-                Some((index, stored, expected)) if found == head.root => {
-                    return Err(LedgerFault::StoredHash { index, expected, found: stored });
-                }
-                differs => {
-                    let (from, suspect) = (self.proven.size, differs.map(|(index, ..)| index));
-                    return Err(LedgerFault::Signed { from, size, expected: head.root, found, suspect });
-                }
+            let (events, stored) = (self.events.head().root, self.stored.head().root);
+            if events == head.root {
+                self.agree(head, true, settled);
+            } else if stored == head.root {
+                self.agree(head, false, settled);
+            } else if size == 0 {
+                settled.faults.push(LedgerFault::Empty { size });
+            } else if self.proven.size == size {
+                settled.faults.push(LedgerFault::Fork { size, root: self.proven.root, other: head.root });
+            } else if !self.broken {
+                self.broken = true;
+                let (from, suspect) = (self.proven.size, self.differs.first().map(|first| first.index));
+                let (expected, found) = (head.root, events);
+                settled.faults.push(LedgerFault::Signed { from, size, expected, found, suspect });
             }
         }
-        Ok(())
+    }
+
+    /// Either the events or their stored hashes are what was signed: so the other is what was altered.
+    fn agree(&mut self, head: Head, events_are_right: bool, settled: &mut Settled) {
+        let mut unproved = 0;
+        for Differing { index, stored, found } in std::mem::take(&mut self.differs) {
+            match found {
+                Some(hash) if events_are_right => {
+                    settled.faults.push(LedgerFault::StoredHash { index, expected: hash, found: stored });
+                }
+                Some(found) => {
+                    unproved += 1;
+                    settled.faults.push(LedgerFault::Event { index, expected: stored, found });
+                }
+                None => unproved += 1, // the caller knows
+            }
+        }
+        // Of those that were too many to remember, none is counted.
+        let differing = std::mem::take(&mut self.differing);
+        unproved += differing.saturating_sub(MOST_DIFFERING as u64);
+        self.count += (head.size - self.proven.size).saturating_sub(unproved);
+        if differing > 0 {
+            let (mut of_events, mut of_stored) = std::mem::take(&mut self.held);
+            if events_are_right {
+                self.stored = self.events.clone();
+                settled.tiles.append(&mut of_events);
+            } else {
+                self.events = self.stored.clone();
+                settled.tiles.append(&mut of_stored);
+            }
+        }
+        self.proven = head;
+        self.broken = false;
     }
 }
 
@@ -316,15 +412,28 @@ mod tests {
         Stored { rows: (0..).zip(entries).collect(), hashes, heads }
     }
 
+    /// The first fault, if any, and how many events are proved.
     fn verify(stored: &Stored) -> (Result<Proven, LedgerFault>, u64) {
+        let (proven, faults, count) = verify_all(stored);
+        (faults.into_iter().next().map_or(Ok(proven), Err), count)
+    }
+
+    fn verify_all(stored: &Stored) -> (Proven, Vec<LedgerFault>, u64) {
         let mut verifier = LedgerVerifier::new(stored.heads.iter().copied());
+        let mut faults = Vec::new();
         for (place, (index, entry)) in stored.rows.iter().enumerate() {
-            if let Err(fault) = verifier.event(*index, entry, stored.hashes[place]) {
-                return (Err(fault), verifier.proven().size);
+            match verifier.event(*index, Some(entry), stored.hashes[place]) {
+                Ok(settled) => faults.extend(settled.faults),
+                Err(fault) => {
+                    faults.push(fault);
+                    break;
+                }
             }
         }
-        let proven = verifier.proven().size;
-        (verifier.finish(), proven)
+        let count = verifier.count();
+        let (proven, more) = verifier.finish();
+        faults.extend(more);
+        (proven, faults, count)
     }
 
     #[test]
@@ -347,9 +456,11 @@ mod tests {
         edge.append(stored.hashes[..290].iter().copied());
         let mut verifier = LedgerVerifier::resume(edge, stored.heads.clone());
         for place in 290..300 {
-            verifier.event(place as u64, &stored.rows[place].1, stored.hashes[place]).unwrap();
+            let settled = verifier.event(place as u64, Some(&stored.rows[place].1), stored.hashes[place]).unwrap();
+            assert!(settled.faults.is_empty());
         }
-        assert_eq!(verifier.finish().unwrap().head, stored.heads[1]);
+        let (proven, faults) = verifier.finish();
+        assert_eq!((proven.head, faults.len()), (stored.heads[1], 0));
     }
 
     #[test]
@@ -358,9 +469,72 @@ mod tests {
         let mut verifier = LedgerVerifier::new([]);
         let mut tiles = Tiles::new();
         for (index, entry) in &stored.rows {
-            tiles.append(&mut verifier.event(*index, entry, stored.hashes[*index as usize]).unwrap());
+            tiles.append(&mut verifier.event(*index, Some(entry), stored.hashes[*index as usize]).unwrap().tiles);
         }
         assert_eq!(tiles.into_values().collect::<Vec<_>>(), [stored.hashes]);
+    }
+
+    #[test]
+    fn a_tile_with_an_altered_event_comes_out_as_it_was_signed() {
+        let stored = ledger(300, &[]);
+        let mut verifier = LedgerVerifier::new(stored.heads.clone());
+        let mut tiles = Tiles::new();
+        for (index, entry) in &stored.rows {
+            let entry = if *index == 7 { &b"altered"[..] } else { entry.as_slice() };
+            let settled = verifier.event(*index, Some(entry), stored.hashes[*index as usize]).unwrap();
+            assert!(tiles.is_empty(), "nothing is known before a checkpoint settles it");
+            tiles.extend(settled.tiles);
+        }
+        assert_eq!(tiles.into_values().collect::<Vec<_>>(), [stored.hashes[..256].to_vec()]);
+    }
+
+    #[test]
+    fn what_lies_behind_a_fault_is_verified_too() {
+        let mut stored = ledger(60, &[10, 20, 30]);
+        stored.rows[3].1[40] ^= 1;
+        stored.hashes[15].0[0] ^= 1;
+        stored.rows[45].1[40] ^= 1;
+        let (proven, faults, count) = verify_all(&stored);
+        assert!(
+            matches!(
+                faults[..],
+                [
+                    LedgerFault::Event { index: 3, .. },
+                    LedgerFault::StoredHash { index: 15, .. },
+                    LedgerFault::Event { index: 45, .. }
+                ]
+            ),
+            "{faults:?}"
+        );
+        assert_eq!((proven.head, count), (stored.heads[3], 58));
+
+        // An event that is gone is known by its stored hash.
+        let stored = ledger(60, &[10, 20, 30]);
+        let mut verifier = LedgerVerifier::new(stored.heads.clone());
+        for (index, entry) in &stored.rows {
+            let entry = (*index != 25).then_some(entry.as_slice());
+            assert!(verifier.event(*index, entry, stored.hashes[*index as usize]).unwrap().faults.is_empty());
+        }
+        assert_eq!(verifier.count(), 59);
+        assert!(verifier.finish().1.is_empty(), "the caller knows that it is gone");
+    }
+
+    #[test]
+    fn a_checkpoint_of_another_history_does_not_hide_what_a_later_one_proves() {
+        let mut stored = ledger(40, &[7, 20]);
+        stored.heads[1].root = Hash::of(b"another history");
+        let (proven, faults, count) = verify_all(&stored);
+        assert!(matches!(faults[..], [LedgerFault::Signed { from: 7, size: 20, .. }]), "{faults:?}");
+        assert_eq!((proven.head, count), (stored.heads[2], 40));
+
+        // Who has changed an event and its hash alike is told of once, and nothing behind it is proved.
+        let mut stored = ledger(40, &[7, 20, 30]);
+        let text = String::from_utf8(stored.rows[10].1.clone()).unwrap().replace("2026-03-01", "2026-03-02");
+        stored.hashes[10] = entry::hash(text.as_bytes());
+        stored.rows[10].1 = text.into_bytes();
+        let (proven, faults, count) = verify_all(&stored);
+        assert!(matches!(faults[..], [LedgerFault::Signed { from: 7, size: 20, .. }]), "{faults:?}");
+        assert_eq!((proven.head, count), (stored.heads[0], 7));
     }
 
     proptest! {
@@ -378,8 +552,7 @@ mod tests {
             let (found, proven) = verify(&stored);
 
             prop_assert!(matches!(found, Err(LedgerFault::Event { index, .. }) if index == at as u64), "{found:?}");
-            prop_assert!(proven <= at as u64);
-            prop_assert!(signed.iter().all(|&signed| signed > at || signed as u64 <= proven));
+            prop_assert_eq!(proven, size as u64 - 1, "all others stay proved");
         }
 
         #[test]

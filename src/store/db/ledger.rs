@@ -20,21 +20,29 @@ const WAITING: &str =
     "SELECT COUNT(*) AS count, MIN(e.at) AS oldest FROM ledger_pending p JOIN events e ON e.seq = p.seq";
 const IS_WAITING: &str = "SELECT seq FROM ledger_pending LIMIT 1";
 /// The limit stands inside, here and in [`PLACED`]: so no plan reads all events to find these few.
-const PENDING: &str = "SELECT e.seq, e.id, e.at, e.actor, e.act, e.kind, e.session_id, e.entry
-                       FROM (SELECT seq FROM ledger_pending ORDER BY seq LIMIT $1) p
+const PENDING: &str = "SELECT e.seq, e.entry FROM (SELECT seq FROM ledger_pending ORDER BY seq LIMIT $1) p
                             JOIN events e ON e.seq = p.seq ORDER BY e.seq";
-const PENDING_ONE: &str = "SELECT e.seq, e.id, e.at, e.actor, e.act, e.kind, e.session_id, e.entry
-                           FROM events e JOIN ledger_pending p ON p.seq = e.seq WHERE e.id = $1";
+const PENDING_ONE: &str = "SELECT e.seq, e.entry FROM events e JOIN ledger_pending p ON p.seq = e.seq WHERE e.id = $1";
+/// An event of an older version, which kept no bytes of it.
+const WITHOUT_BYTES: &str = "SELECT id, at, actor, act, kind, session_id, entry FROM events WHERE seq = $1";
+/// `$1`: the first place, `$2`, `$3`: numbers and hashes of events, in the order of their places.
+const PLACE: &str = "INSERT INTO ledger_order (idx, seq, leaf)
+                     SELECT $1 + n - 1, seq, leaf FROM unnest($2::bigint[], $3::bytea[]) WITH ORDINALITY e (seq, leaf, n)";
 const PENDED: &str = "DELETE FROM ledger_pending WHERE seq IN (SELECT seq FROM ledger_order WHERE idx >= $1)";
+/// The same by the events' numbers.
+const PENDED_OF: &str = "DELETE FROM ledger_pending WHERE seq = ANY($1)";
 const SIZE: &str = "SELECT COALESCE(MAX(idx) + 1, 0) FROM ledger_order";
 /// `$1`: the first place, `$2`: how many.
-const PLACED: &str = "SELECT o.idx, o.leaf, e.seq, e.id, e.at, e.actor, e.act, e.kind, e.session_id, e.entry
+const PLACED: &str = "SELECT o.idx, o.leaf, e.id, e.at, e.actor, e.act, e.kind, e.session_id, e.entry
                       FROM (SELECT idx, seq, leaf FROM ledger_order WHERE idx >= $1 ORDER BY idx LIMIT $2) o
                            LEFT JOIN events e ON e.seq = o.seq ORDER BY o.idx";
 const PLACE_OF: &str = "SELECT o.idx FROM ledger_order o JOIN events e ON e.seq = o.seq WHERE e.id = $1";
 const PLACELESS: &str = "SELECT e.id FROM events e
                          WHERE NOT EXISTS (SELECT 1 FROM ledger_order o WHERE o.seq = e.seq)
                            AND NOT EXISTS (SELECT 1 FROM ledger_pending p WHERE p.seq = e.seq) ORDER BY e.seq LIMIT 1";
+const IS_KEPT: &str = "SELECT EXISTS (SELECT 1 FROM ledger_order WHERE seq = $1)
+                           OR EXISTS (SELECT 1 FROM ledger_pending WHERE seq = $1)";
+const TILE_COUNT: &str = "SELECT COUNT(*) FROM ledger_tiles";
 const LEAVES: &str = "SELECT leaf FROM ledger_order WHERE idx >= $1 AND idx < $2 ORDER BY idx";
 const INSERT_TILE: &str = "INSERT INTO ledger_tiles (level, idx, hashes, root) VALUES ($1, $2, $3, $4)";
 const TILE: &str = "SELECT hashes FROM ledger_tiles WHERE level = $1 AND idx = $2";
@@ -53,7 +61,7 @@ const KEYS: &str =
 const INSERT_ROLLBACK: &str = "INSERT INTO ledger_rollbacks (size, anchored, at) VALUES ($1, $2, $3)";
 const ROLLBACKS: &str = "SELECT size, anchored FROM ledger_rollbacks ORDER BY anchored";
 
-/// How many places one statement gives.
+/// How many places one statement gives on SQLite.
 const PLACES_AT_ONCE: usize = 256;
 
 const READ: &str = "read the ledger";
@@ -61,7 +69,6 @@ const READ: &str = "read the ledger";
 /// An event's row: its columns, and the bytes that were kept with it.
 #[derive(Debug, Clone, sqlx::FromRow)]
 struct EntryRow {
-    seq: i64,
     id: Uuid,
     at: DateTime<Utc>,
     actor: String,
@@ -76,7 +83,6 @@ struct EntryRow {
 struct PlaceRow {
     idx: i64,
     leaf: Vec<u8>,
-    seq: Option<i64>,
     id: Option<Uuid>,
     at: Option<DateTime<Utc>>,
     actor: Option<String>,
@@ -204,10 +210,10 @@ impl TryFrom<PlaceRow> for Placed {
     type Error = DbError;
 
     fn try_from(row: PlaceRow) -> Result<Self, DbError> {
-        let PlaceRow { idx, leaf, seq, id, at, actor, act, kind, session_id, entry } = row;
-        let event = match (seq, id, at, actor, act, kind) {
-            (Some(seq), Some(id), Some(at), Some(actor), Some(act), Some(kind)) => {
-                Some(EntryRow { seq, id, at, actor, act, kind, session_id, entry })
+        let PlaceRow { idx, leaf, id, at, actor, act, kind, session_id, entry } = row;
+        let event = match (id, at, actor, act, kind) {
+            (Some(id), Some(at), Some(actor), Some(act), Some(kind)) => {
+                Some(EntryRow { id, at, actor, act, kind, session_id, entry })
             }
             _ => None,
         };
@@ -270,39 +276,65 @@ pub async fn waiting(tx: &mut Tx) -> Result<(u64, Option<DateTime<Utc>>), DbErro
 /// At most `limit` events that wait for their place, in the order of their numbers. Of the transactions that have
 /// committed by now, and of those only: one that commits later with a smaller number is found later.
 pub async fn pending(tx: &mut Tx, limit: u32) -> Result<Vec<Pending>, DbError> {
-    let rows = on_either!(tx, |c| sqlx::query_as(PENDING).bind(i64::from(limit)).fetch_all(c));
-    let rows: Vec<EntryRow> = rows.map_err(doing("read new events"))?;
-    rows.into_iter().map(|row| Ok(Pending { seq: row.seq, entry: row.entry()? })).collect()
+    const DOING: &str = "read new events";
+    let rows =
+        on_either!(tx, |c| sqlx::query_as::<_, (i64, Option<Vec<u8>>)>(PENDING).bind(i64::from(limit)).fetch_all(c));
+    let mut pending = Vec::new();
+    for (seq, entry) in rows.map_err(doing(DOING))? {
+        pending.push(with_bytes(tx, seq, entry).await?);
+    }
+    Ok(pending)
 }
 
 /// One event that waits for its place.
 pub async fn pending_one(tx: &mut Tx, event: EventId) -> Result<Option<Pending>, DbError> {
     let row = on_either!(tx, |c| sqlx::query_as(PENDING_ONE).bind(event.as_uuid()).fetch_optional(c));
-    let row: Option<EntryRow> = row.map_err(doing("read new events"))?;
-    row.map(|row| Ok(Pending { seq: row.seq, entry: row.entry()? })).transpose()
+    let row: Option<(i64, Option<Vec<u8>>)> = row.map_err(doing("read new events"))?;
+    let Some((seq, entry)) = row else { return Ok(None) };
+    with_bytes(tx, seq, entry).await.map(Some)
+}
+
+async fn with_bytes(tx: &mut Tx, seq: i64, entry: Option<Vec<u8>>) -> Result<Pending, DbError> {
+    if let Some(entry) = entry {
+        return Ok(Pending { seq, entry });
+    }
+    let row = on_either!(tx, |c| sqlx::query_as::<_, EntryRow>(WITHOUT_BYTES).bind(seq).fetch_one(c));
+    Ok(Pending { seq, entry: row.map_err(doing("read new events"))?.entry()? })
 }
 
 /// Gives events the places from `first` on, in this order, and takes them off the list of those that wait.
+///
+/// This is on every event's way, thousands a second: PostgreSQL gets all of them as two arrays; SQLite, which has no arrays, as
+/// rows of values.
 pub async fn place(tx: &mut Tx, first: u64, events: &[(i64, Hash)]) -> Result<(), DbError> {
-    let mut index = big(first);
-    for some in events.chunks(PLACES_AT_ONCE) {
-        let rows: Vec<String> =
-            (0..some.len()).map(|row| format!("(${}, ${}, ${})", 3 * row + 1, 3 * row + 2, 3 * row + 3)).collect();
-        let text = format!("INSERT INTO ledger_order (idx, seq, leaf) VALUES {}", rows.join(", "));
-        let start = index;
-        let inserted = change_either!(tx, |c| {
-            // Only full runs are worth remembering how they are planned. The text is made of numbers alone.
-            let mut query = sqlx::query(AssertSqlSafe(text)).persistent(some.len() == PLACES_AT_ONCE);
-            for ((seq, leaf), index) in some.iter().zip(start..) {
-                query = query.bind(index).bind(*seq).bind(leaf.0.to_vec());
+    const DOING: &str = "give events their places";
+    match tx {
+        Tx::Postgres(tx) => {
+            let (seqs, leaves): (Vec<i64>, Vec<&[u8]>) = events.iter().map(|(seq, leaf)| (*seq, &leaf.0[..])).unzip();
+            let placing = sqlx::query(PLACE).bind(big(first)).bind(&seqs).bind(&leaves).execute(&mut **tx);
+            super::answer(placing).await.map_err(doing(DOING))?;
+            let taking_off = sqlx::query(PENDED_OF).bind(&seqs).execute(&mut **tx);
+            super::answer(taking_off).await.map(drop).map_err(doing(DOING))
+        }
+        Tx::Sqlite { tx, .. } => {
+            let mut index = big(first);
+            for some in events.chunks(PLACES_AT_ONCE) {
+                let rows: Vec<String> = (0..some.len())
+                    .map(|row| format!("(${}, ${}, ${})", 3 * row + 1, 3 * row + 2, 3 * row + 3))
+                    .collect();
+                let text = format!("INSERT INTO ledger_order (idx, seq, leaf) VALUES {}", rows.join(", "));
+                // Only full runs are worth remembering how they are planned. The text is made of numbers alone.
+                let mut query = sqlx::query(AssertSqlSafe(text)).persistent(some.len() == PLACES_AT_ONCE);
+                for (seq, leaf) in some {
+                    query = query.bind(index).bind(*seq).bind(leaf.0.to_vec());
+                    index = index.saturating_add(1);
+                }
+                super::answer(query.execute(&mut **tx)).await.map_err(doing(DOING))?;
             }
-            query
-        });
-        inserted.map_err(doing("give events their places"))?;
-        index = index.saturating_add(i64::try_from(some.len()).unwrap_or(i64::MAX));
+            let taking_off = sqlx::query(PENDED).bind(big(first)).execute(&mut **tx);
+            super::answer(taking_off).await.map(drop).map_err(doing(DOING))
+        }
     }
-    let done = change_either!(tx, |c| sqlx::query(PENDED).bind(big(first)));
-    done.map(drop).map_err(doing("give events their places"))
 }
 
 /// How many events have a place.
@@ -328,6 +360,18 @@ pub async fn place_of(tx: &mut Tx, event: EventId) -> Result<Option<u64>, DbErro
 pub async fn placeless(tx: &mut Tx) -> Result<Option<EventId>, DbError> {
     let found = on_either!(tx, |c| sqlx::query_scalar::<_, Uuid>(PLACELESS).fetch_optional(c));
     Ok(found.map_err(doing(READ))?.map(EventId::from_uuid))
+}
+
+/// Whether an event, by its number, has a place or waits for one.
+pub async fn is_kept(tx: &mut Tx, seq: i64) -> Result<bool, DbError> {
+    let kept = on_either!(tx, |c| sqlx::query_scalar::<_, bool>(IS_KEPT).bind(seq).fetch_one(c));
+    kept.map_err(doing(READ))
+}
+
+/// How many full tiles are stored.
+pub async fn tile_count(tx: &mut Tx) -> Result<u64, DbError> {
+    let count = on_either!(tx, |c| sqlx::query_scalar::<_, i64>(TILE_COUNT).fetch_one(c));
+    to_count(READ, count.map_err(doing(READ))?)
 }
 
 /// Adds a full tile; one that is not full is not stored.

@@ -20,6 +20,8 @@ const UNSEALED: &str = "SELECT id FROM sessions
                         ORDER BY ended_at, id LIMIT $1";
 const UNSEALED_RECORDINGS: &str =
     "SELECT r.id FROM recordings r JOIN sessions s ON s.id = r.session_id WHERE s.sealed_at IS NULL ORDER BY r.id";
+const UNSEALED_SESSIONS: &str = "SELECT id FROM sessions WHERE sealed_at IS NULL ORDER BY id";
+const RECORDINGS_OF: &str = "SELECT id FROM recordings WHERE session_id = $1 ORDER BY id";
 const MARK: &str = "UPDATE sessions SET sealed_at = $2 WHERE id = $1 AND sealed_at IS NULL";
 const INSERT: &str = "INSERT INTO manifests (session_id, bytes) VALUES ($1, $2)";
 const FIND: &str = "SELECT bytes FROM manifests WHERE session_id = $1";
@@ -83,6 +85,20 @@ pub async fn unsealed(tx: &mut Tx, limit: u32) -> Result<Vec<SessionId>, DbError
 pub async fn unsealed_recordings(tx: &mut Tx) -> Result<Vec<RecordingId>, DbError> {
     let rows = on_either!(tx, |c| sqlx::query_scalar::<_, Uuid>(UNSEALED_RECORDINGS).fetch_all(c));
     let rows = rows.map_err(doing("look for recordings that are not sealed"))?;
+    Ok(rows.into_iter().map(RecordingId::from_uuid).collect())
+}
+
+/// Sessions that have no manifest: those that live, those that ended just now, those of an older version.
+pub async fn unsealed_sessions(tx: &mut Tx) -> Result<Vec<SessionId>, DbError> {
+    let rows = on_either!(tx, |c| sqlx::query_scalar::<_, Uuid>(UNSEALED_SESSIONS).fetch_all(c));
+    let rows = rows.map_err(doing("look for sessions that are not sealed"))?;
+    Ok(rows.into_iter().map(SessionId::from_uuid).collect())
+}
+
+/// The recordings of a session.
+pub async fn recordings_of(tx: &mut Tx, session: SessionId) -> Result<Vec<RecordingId>, DbError> {
+    let rows = on_either!(tx, |c| sqlx::query_scalar::<_, Uuid>(RECORDINGS_OF).bind(session.as_uuid()).fetch_all(c));
+    let rows = rows.map_err(doing("list a session's recordings"))?;
     Ok(rows.into_iter().map(RecordingId::from_uuid).collect())
 }
 

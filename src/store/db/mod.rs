@@ -195,6 +195,16 @@ pub(crate) async fn answer<T>(asked: impl Future<Output = Result<T, sqlx::Error>
     }
 }
 
+/// Begins a transaction on PostgreSQL, to its end even if the caller is given up meanwhile: sqlx would put the connection back into
+/// the pool with the transaction open, and whoever takes it next would be in one that reads only, or sees an old state.
+async fn begun(
+    begin: impl Future<Output = Result<Transaction<'static, Postgres>, sqlx::Error>> + Send + 'static,
+) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    #[expect(clippy::disallowed_methods, reason = "it ends by its deadline, and holds nothing but a connection")]
+    let begun = tokio::spawn(answer(begin)).await;
+    begun.unwrap_or(Err(sqlx::Error::PoolClosed))
+}
+
 /// The database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub enum Db {
@@ -338,7 +348,8 @@ impl Db {
     pub async fn write(&self) -> Result<Tx, DbError> {
         match self {
             Db::Postgres(pool) => {
-                let tx = answer(pool.begin()).await.map_err(doing("begin a transaction"))?;
+                let pool = pool.clone();
+                let tx = begun(async move { pool.begin().await }).await.map_err(doing("begin a transaction"))?;
                 Ok(Tx::Postgres(tx))
             }
             Db::Sqlite { pool, writer, patience } => {
@@ -359,8 +370,9 @@ impl Db {
     pub async fn read(&self) -> Result<Tx, DbError> {
         match self {
             Db::Postgres(pool) => {
-                let begin = pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
-                Ok(Tx::Postgres(answer(begin).await.map_err(doing("begin a transaction"))?))
+                let pool = pool.clone();
+                let begin = async move { pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await };
+                Ok(Tx::Postgres(begun(begin).await.map_err(doing("begin a transaction"))?))
             }
             Db::Sqlite { pool, .. } => {
                 let tx = answer(pool.begin()).await.map_err(doing("begin a transaction"))?;

@@ -43,6 +43,11 @@ const REQUEST_CUT: &str = "UPDATE sessions SET cut_requested = $2
 const CUT_REQUESTS: &str = "SELECT id, cut_requested FROM sessions
                             WHERE node = $1 AND ended_at IS NULL AND cut_requested IS NOT NULL ORDER BY id";
 
+/// What an event says was opened. At most as many as are worth telling.
+const GONE: &str = "SELECT e.session_id FROM events e
+                    WHERE e.kind = 'session_opened' AND e.session_id IS NOT NULL
+                      AND NOT EXISTS (SELECT 1 FROM sessions s WHERE s.id = e.session_id) ORDER BY e.seq LIMIT 100";
+
 const HOLD: &str = "UPDATE sessions SET held = $2 WHERE id = $1 AND ended_at IS NULL AND held IS NULL";
 const RELEASE: &str = "UPDATE sessions SET held = NULL WHERE id = $1 AND ended_at IS NULL AND held IS NOT NULL";
 const SEND: &str = "INSERT INTO session_messages (id, session_id, text)
@@ -132,6 +137,13 @@ struct CutRow {
 }
 
 const READ: &str = "read a session";
+
+/// Sessions that events tell of, and that have no row. There is none, unless somebody changed the database.
+pub async fn gone(tx: &mut Tx) -> Result<Vec<SessionId>, DbError> {
+    let rows = on_either!(tx, |c| sqlx::query_scalar::<_, Uuid>(GONE).fetch_all(c));
+    let rows = rows.map_err(doing("look for sessions that are gone"))?;
+    Ok(rows.into_iter().map(SessionId::from_uuid).collect())
+}
 
 impl TryFrom<SessionRow> for SessionRecord {
     type Error = DbError;

@@ -1,8 +1,10 @@
 // What people do with the web app, in Chromium, against the built program and a real ssh client.
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { axeSource, cli, openPage, signIn, ssh, startBrowser, startDemo, until } from "./scene.mjs";
+import { pathToFileURL } from "node:url";
+import { axeSource, cli, fileOf, openPage, signIn, ssh, startBrowser, startDemo, until } from "./scene.mjs";
 
 const axe = readFileSync(axeSource, "utf8");
 /** What a hostile target prints: HTML, script, links, the clipboard, titles, bytes that are no text. */
@@ -167,6 +169,39 @@ describe("a grant", () => {
     await page.getByRole("textbox", { name: "Reason" }).fill("no longer needed");
     await page.keyboard.press("Enter");
     await page.getByText("Revoked by admin: no longer needed").waitFor();
+    assert.deepEqual(await wrongs(), []);
+    await context.close();
+  });
+});
+
+describe("an evidence bundle", () => {
+  it("plays from a file, without a server, and asks no network for anything", async () => {
+    const folder = join(demo.folder, "evidence");
+    mkdirSync(folder);
+    await cli(demo, ["evidence", "make", shellSession, "-o", join(folder, "bundle.zip")]);
+    writeFileSync(join(folder, "index.html"), fileOf(readFileSync(join(folder, "bundle.zip")), "index.html"));
+    // Whatever is not this folder is noted as wrong.
+    const { page, context, wrongs } = await openPage(browser, { url: pathToFileURL(folder).href });
+    const asked = [];
+    page.on("request", (request) => asked.push(request.url()));
+    await page.goto(pathToFileURL(join(folder, "index.html")).href);
+    await page.getByRole("heading", { name: `Session ${shellSession}` }).waitFor();
+    const screen = page.locator(".screen").first();
+    const shows = (text) => until(async () => (await screen.textContent()).includes(text), 15_000, () => `the screen does not show ${text}`);
+    assert.ok(!(await screen.textContent()).includes("first-frame-42"));
+    await page.getByRole("button", { name: "Play" }).first().click();
+    await shows("first-frame-42");
+    await page.getByRole("button", { name: "Pause" }).first().click();
+    const slider = page.getByRole("slider", { name: "Position" }).first();
+    await slider.fill("0");
+    assert.ok(!(await screen.textContent()).includes("first-frame-42"), "it can be wound back");
+    await slider.fill("3000");
+    assert.ok((await screen.textContent()).includes("first-frame-42"), "and forward");
+    await page.getByRole("heading", { name: "Commands" }).waitFor();
+    await page.getByRole("row", { name: /echo first-frame-/ }).first().waitFor();
+    await page.getByText("Transcript").first().click();
+    await page.locator("pre", { hasText: "first-frame-42" }).waitFor();
+    assert.deepEqual(asked, [page.url()], "nothing but the page itself was asked for");
     assert.deepEqual(await wrongs(), []);
     await context.close();
   });

@@ -64,6 +64,18 @@ export async function cli(demo, args) {
   return answer.items ?? answer;
 }
 
+/** A file in a bundle: a ZIP archive in which everything is stored as it is. */
+export function fileOf(archive, wanted) {
+  for (let at = 0; archive.readUInt32LE(at) === 0x04034b50; ) {
+    const [size, nameLength, extra] = [archive.readUInt32LE(at + 18), archive.readUInt16LE(at + 26), archive.readUInt16LE(at + 28)];
+    const name = archive.toString("utf8", at + 30, at + 30 + nameLength);
+    const start = at + 30 + nameLength + extra;
+    if (name === wanted) return archive.subarray(start, start + size);
+    at = start + size;
+  }
+  throw new Error(`the archive has no ${wanted}`);
+}
+
 export async function startBrowser() {
   if (!CHROMIUM) throw new Error("Chromium is not installed (scripts/install-test-deps installs it)");
   return chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox", "--disable-dev-shm-usage", "--force-color-profile=srgb"] });

@@ -13,6 +13,7 @@ use super::{AnchorError, Outgoing, Seen};
 const LINE_BYTES: u64 = 1024;
 
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Line {
     at: String,
     node: String,
@@ -32,9 +33,14 @@ pub(super) async fn put(path: &Path, outgoing: &Outgoing) -> Result<(), AnchorEr
     .await
 }
 
+/// What the file is called in a sentence.
+pub(super) fn place(path: &Path) -> String {
+    format!("anchor file `{}`", path.display())
+}
+
 /// The newest lines. A last line that was torn by a crash is passed over.
 pub(super) async fn seen(path: &Path, most: usize) -> Result<Vec<Seen>, AnchorError> {
-    let shown = path.display().to_string();
+    let place = place(path);
     let bytes = in_file(path, move |path| {
         let mut file = match std::fs::File::open(path) {
             Ok(file) => file,
@@ -56,9 +62,9 @@ pub(super) async fn seen(path: &Path, most: usize) -> Result<Vec<Seen>, AnchorEr
     .await?;
     let lines = bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
     let read = |line: &[u8]| match serde_json::from_slice::<Line>(line) {
-        Ok(line) => Seen { place: format!("anchor file `{shown}`"), note: line.note },
+        Ok(Line { at, node, note }) => Seen { place: place.clone(), note, beside: Some((at, node)) },
         // It cannot be read as a note either, and is told of as that.
-        Err(_) => Seen { place: format!("anchor file `{shown}`"), note: String::from_utf8_lossy(line).into_owned() },
+        Err(_) => Seen { place: place.clone(), note: String::from_utf8_lossy(line).into_owned(), beside: None },
     };
     Ok(lines.rev().take(most).map(read).collect())
 }

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::verify::{Fault, Witness, chain};
-use super::{LedgerError, StoredCheckpoint, keys};
+use super::{LedgerError, StoredCheckpoint, keys, rollbacks};
 use crate::app::{App, audit};
 use crate::store::blob::{BlobError, Blobs};
 use crate::store::db::anchors;
@@ -145,6 +145,8 @@ pub(super) struct Seen {
     /// Where it is, for people.
     pub(super) place: String,
     pub(super) note: String,
+    /// What stands beside the note, unsigned: when it was signed, and which node has brought it.
+    pub(super) beside: Option<(String, String)>,
 }
 
 /// A place outside.
@@ -168,6 +170,15 @@ impl Anchor {
         }
     }
 
+    /// What it is called in a sentence.
+    fn place(&self) -> String {
+        match self {
+            Anchor::File(path) => file::place(path),
+            Anchor::Blobs(_) => "anchor `anchors/` in the object store".to_owned(),
+            Anchor::Syslog(_) | Anchor::Webhook(_) => format!("anchor `{}`", self.name()),
+        }
+    }
+
     async fn put(&self, outgoing: &Outgoing) -> Result<(), AnchorError> {
         let putting = async {
             match self {
@@ -178,6 +189,11 @@ impl Anchor {
             }
         };
         tokio::time::timeout(DEADLINE, putting).await.unwrap_or(Err(AnchorError::TimedOut))
+    }
+
+    /// Whether what it holds can be read back.
+    fn can_be_read(&self) -> bool {
+        matches!(self, Anchor::File(_) | Anchor::Blobs(_))
     }
 
     /// At most `most` of the newest checkpoints that it holds; none if it cannot be read back.
@@ -369,9 +385,8 @@ impl Anchors {
         let stored = ledger::keys(&mut tx).await?;
         let known = keys::known_of(&stored)?;
         let signed = ledger::latest_checkpoint(&mut tx).await?.map_or(0, |latest| latest.size);
-        let accepted = ledger::rollbacks(&mut tx).await?;
-        let mut faults = Vec::new();
-        for Seen { place, note } in seen {
+        let (accepted, mut faults) = rollbacks::accepted(&mut tx).await?;
+        for Seen { place, note, .. } in seen {
             let checkpoint = match judge(&note, stored.first().map(|key| key.name.as_str()), &known, &accepted) {
                 Judged::NotOurs => continue,
                 Judged::False(what) => {
@@ -398,17 +413,44 @@ impl Anchors {
 
     /// What the anchors hold, for a verification: checkpoints, and what is wrong with some.
     pub async fn witnesses(&self, app: &App) -> Result<(Vec<Witness>, Vec<Fault>), LedgerError> {
-        let seen = self.read(VERIFIED).await;
+        // The states before what is there: a checkpoint that comes meanwhile is not missed.
+        let states = anchors::list(&mut app.db.read().await?).await?;
+        let seen = self.read_each(VERIFIED).await;
         let mut tx = app.db.read().await?;
         let stored = ledger::keys(&mut tx).await?;
         let known = keys::known_of(&stored)?;
-        let accepted = ledger::rollbacks(&mut tx).await?;
+        // What is wrong with these is told by who verifies.
+        let (accepted, _forged) = rollbacks::accepted(&mut tx).await?;
         let (mut heads, mut faults) = (Vec::new(), Vec::new());
-        for Seen { place, note } in seen {
-            match judge(&note, stored.first().map(|key| key.name.as_str()), &known, &accepted) {
-                Judged::NotOurs => {}
-                Judged::False(what) => faults.push(Fault::new(place, what)),
-                Judged::True(head) => heads.push((place, head)),
+        for (anchor, seen) in seen {
+            let brought =
+                states.iter().find(|state| (state.node.as_str(), state.name.as_str()) == (&self.node, anchor.name()));
+            let brought = brought.map_or(0, |state| state.size);
+            let newest = seen.iter().filter_map(|seen| parse(&seen.note).ok()).map(|claimed| claimed.head().size).max();
+            if newest.unwrap_or(0) < brought {
+                let what = format!("the checkpoint of {brought} events was brought there, and is gone");
+                faults.push(Fault::new(anchor.place(), what));
+            }
+            for Seen { place, note, beside } in seen {
+                match judge(&note, stored.first().map(|key| key.name.as_str()), &known, &accepted) {
+                    Judged::NotOurs => {}
+                    Judged::False(what) => faults.push(Fault::new(place, what)),
+                    Judged::True(head) => {
+                        if let Some((at, node)) = beside {
+                            let kept = ledger::checkpoint(&mut tx, head.size).await?;
+                            let kept = kept.filter(|kept| kept.note == note).map(|kept| kept.at.to_rfc3339());
+                            let is_known = node == self.node || states.iter().any(|state| state.node == node);
+                            if !is_known || kept.as_ref().is_some_and(|kept| *kept != at) {
+                                let what = format!(
+                                    "beside the checkpoint of {} events stands another time or node",
+                                    head.size
+                                );
+                                faults.push(Fault::new(place.clone(), what));
+                            }
+                        }
+                        heads.push((place, head));
+                    }
+                }
             }
         }
         Ok((heads, faults))
@@ -431,12 +473,17 @@ impl Anchors {
     }
 
     async fn read(&self, most: usize) -> Vec<Seen> {
+        self.read_each(most).await.into_iter().flat_map(|(_, seen)| seen).collect()
+    }
+
+    /// What each anchor holds that can be read back, and answers.
+    async fn read_each(&self, most: usize) -> Vec<(&Anchor, Vec<Seen>)> {
         // The start waits for the few newest: a store that is away must not keep the doors shut.
         let patience = if most <= COMPARED { Duration::from_secs(3) } else { Duration::from_mins(2) };
         let mut all = Vec::new();
-        for anchor in self.anchors.iter() {
+        for anchor in self.anchors.iter().filter(|anchor| anchor.can_be_read()) {
             match tokio::time::timeout(patience, anchor.seen(most)).await {
-                Ok(Ok(seen)) => all.extend(seen),
+                Ok(Ok(seen)) => all.push((anchor, seen)),
                 Ok(Err(error)) => {
                     warn!(anchor = anchor.name(), error = %chain(&error), "An anchor cannot be read back.")
                 }
@@ -459,14 +506,18 @@ fn judge(note: &str, origin: Option<&str>, known: &[KnownKey], accepted: &[(u64,
         Ok(claimed) => claimed,
         Err(what) => return Judged::False(what),
     };
+    // One that our key has signed is ours, whatever it is said to be of.
+    let signatures = Note::parse(note.as_bytes()).map(|note| note.signatures().to_vec()).unwrap_or_default();
+    let by_us =
+        signatures.iter().any(|by| known.iter().any(|known| *known.key.name() == by.name && known.key.id() == by.id));
     let size = claimed.head().size;
-    if accepted.iter().any(|&(from, to)| size > from && size <= to) {
+    if rollbacks::excuse(accepted, size) {
         return Judged::NotOurs;
     }
     match origin {
         // A database without a ledger, beside checkpoints of one.
         None => Judged::False(format!("it stands for {size} events, and the database has no ledger at all")),
-        Some(origin) if origin != claimed.origin() => Judged::NotOurs,
+        Some(origin) if origin != claimed.origin() && !by_us => Judged::NotOurs,
         Some(origin) => match Checkpoint::open(note.as_bytes(), origin, known) {
             Ok(checkpoint) => Judged::True(checkpoint.head()),
             Err(error) => Judged::False(error.to_string()),

@@ -38,7 +38,8 @@ pub(super) async fn seen(blobs: &Blobs, most: usize) -> Result<Vec<Seen>, Anchor
     let mut seen = Vec::new();
     for key in blobs.first_keys(PREFIX, PREFIX, most).await? {
         let note = blobs.get(&key).await?;
-        seen.push(Seen { place: format!("anchor `{key}`"), note: String::from_utf8_lossy(&note).into_owned() });
+        let note = String::from_utf8_lossy(&note).into_owned();
+        seen.push(Seen { place: format!("anchor `{key}`"), note, beside: None });
     }
     Ok(seen)
 }

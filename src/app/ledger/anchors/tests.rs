@@ -8,6 +8,8 @@ use crate::app::audit::EventFilter;
 use crate::app::ledger::sequencer::Sequencer;
 use crate::store::db::Db;
 use crate::store::db::testing::{app_on, on_both, open};
+use crate::support;
+use crate::support::rsyslog::Rsyslog;
 
 async fn ready(db: Db) -> App {
     let app = app_on(db);
@@ -193,4 +195,50 @@ async fn syslog_and_a_webhook_get_the_signed_note() {
     assert!(posted.await.unwrap().contains(&serde_json::to_string(&note).unwrap()));
     let states = anchors::list(&mut app.db.read().await.unwrap()).await.unwrap();
     assert!(states.iter().all(|state| state.size == 4 && state.error.is_none()), "{states:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_collector_gets_every_checkpoint_over_tls_and_is_missed_when_it_is_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = ready(open(format!("sqlite:{}/test.db", folder.path().display())).await).await;
+    let (collector, other) = (Rsyslog::start(), Rsyslog::start());
+    let settings = LedgerSettings {
+        anchor_blobs: false,
+        anchor_syslog: Some(format!("tls://127.0.0.1:{}", collector.port())),
+        anchor_syslog_ca_file: Some(collector.authority()),
+        ..LedgerSettings::default()
+    };
+    let anchors = Anchors::open(&settings, &app.blobs, "node-a").unwrap();
+    let state = async || anchors::list(&mut app.db.read().await.unwrap()).await.unwrap().remove(0);
+    let note = async || crate::app::ledger::proofs::checkpoint(&app, None).await.unwrap().note;
+
+    grow(&app, 3).await;
+    anchors.round(&app).await;
+    assert_eq!((state().await.size, state().await.error), (4, None));
+    // Nobody acknowledges a message: it is in the file in a moment.
+    support::eventually("the message is in the collector's file", async || collector.messages().len() == 1).await;
+    let message = collector.messages().remove(0);
+    let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, note().await);
+    assert!(message.starts_with("109 node-a sallyport checkpoint [checkpoint@32473 "), "{message}");
+    assert!(message.contains("size=\"4\"") && message.ends_with(&format!("note=\"{encoded}\"]")), "{message}");
+
+    // One that somebody else has certified gets nothing.
+    let settings_of_other = LedgerSettings { anchor_syslog_ca_file: Some(other.authority()), ..settings.clone() };
+    grow(&app, 1).await;
+    Anchors::open(&settings_of_other, &app.blobs, "node-b").unwrap().round(&app).await;
+    let refused = anchors::list(&mut app.db.read().await.unwrap()).await.unwrap().remove(1);
+    assert!(refused.error.as_ref().is_some_and(|error| error.contains("certificate")), "{refused:?}");
+
+    collector.stop();
+    anchors.round(&app).await;
+    assert!(state().await.error.is_some() && !state().await.late);
+    app.clock.advance(settings.anchor_late_after);
+    anchors.round(&app).await;
+    assert!(state().await.late, "it is an alarm");
+    collector.restart();
+    anchors.round(&app).await;
+    assert_eq!((state().await.error, state().await.late), (None, false));
+    assert_eq!((acts(&app, "anchor_late").await, acts(&app, "anchor_recovered").await), (1, 1));
+    support::eventually("the next message is in the collector's file", async || collector.messages().len() == 2).await;
+    assert!(collector.messages()[1].contains("size=\"5\""), "{:?}", collector.messages());
 }

@@ -64,6 +64,11 @@ pub fn manifest_name(session: SessionId) -> String {
     format!("sessions/{session}/manifest")
 }
 
+/// What was run in a session, as far as can be told: a line of JSON for each command.
+pub fn commands_name(session: SessionId) -> String {
+    format!("sessions/{session}/commands.jsonl")
+}
+
 /// A recording's segments as stored, one after another.
 pub fn segments_name(recording: RecordingId) -> String {
     format!("recordings/{recording}/segments")
