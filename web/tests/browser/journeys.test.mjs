@@ -95,6 +95,33 @@ describe("replay", () => {
     await context.close();
   });
 
+  it("goes to the moment of a command, and to what is found", async () => {
+    const { page, context, wrongs } = await openPage(browser, demo);
+    await signIn(page, demo, `/sessions/${shellSession}?ch=1&t=0`);
+    await page.getByRole("slider").waitFor();
+    const command = page.getByRole("button", { name: /echo first-frame/ });
+    await command.click();
+    await page.waitForURL(/t=[0-9.]+/);
+    await hasText(page, "first-frame-42");
+    assert.equal(await command.getAttribute("aria-current"), "true");
+    await page.locator("h1").click();
+    await page.keyboard.press("]");
+    await page.getByRole("button", { name: /sleep 4/, current: true }).waitFor();
+    await page.keyboard.press("[");
+    await page.getByRole("button", { name: /echo first-frame/, current: true }).waitFor();
+    await page.keyboard.press("/");
+    await page.keyboard.type("SECOND-FRAME-43");
+    await page.waitForURL(/find=SECOND-FRAME-43/);
+    await page.keyboard.press("Enter");
+    await hasText(page, "second-frame-43");
+    await page.getByText("1 of 1", { exact: true }).waitFor();
+    await page.getByRole("tab", { name: "Transcript" }).click();
+    await page.getByRole("button", { name: /first-frame-42/ }).click();
+    await until(async () => !(await terminal(page).textContent()).includes("second-frame-43"), 10_000, () => "a line of the transcript leads elsewhere");
+    assert.deepEqual(await wrongs(), []);
+    await context.close();
+  });
+
   it("obeys nothing that a hostile target printed", async () => {
     const { page, context, wrongs } = await openPage(browser, demo);
     await signIn(page, demo, `/sessions/${hostileSession}?ch=1&t=0`);
@@ -182,7 +209,7 @@ describe("every page", () => {
         const findings = { "sign-in": await judge(page) };
         await signIn(page, demo);
         const grants = await cli(demo, ["grant", "ls"]);
-        for (const path of ["/", "/grants", "/grants?new=true", `/grants/${grants[0].id}`, "/sessions", `/sessions/${shellSession}?t=2`, `/sessions/${execSession}?tab=details`, "/requests", "/targets?name=toy", "/people?name=alice", "/audit", "/settings", "/me"]) {
+        for (const path of ["/", "/grants", "/grants?new=true", `/grants/${grants[0].id}`, "/sessions", `/sessions/${shellSession}?t=2`, `/sessions/${shellSession}?t=2&tab=transcript`, `/sessions/${shellSession}?t=2&find=frame`, `/sessions/${execSession}?tab=details`, `/sessions/${execSession}?tab=files`, "/requests", "/targets?name=toy", "/people?name=alice", "/audit", "/settings", "/me"]) {
           await page.goto(demo.url + path);
           await page.locator("h1").first().waitFor();
           await page.waitForLoadState("networkidle");
