@@ -1,26 +1,27 @@
 // A session: what its channels did, the recording of each at the moment that the address names, and beside it what was run, printed and
 // carried, each a link to its moment.
-import { useInfiniteQuery, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { Link, useNavigate } from "@tanstack/react-router";
 import { lazy, Suspense, useCallback, useEffect, useMemo, useRef, useState } from "react";
-import { answer, api, type Schema } from "../api/client";
+import { Problem, type Schema } from "../api/client";
 import { commandsQuery, filesQuery, sessionQuery } from "../api/queries";
 import { useWords } from "../i18n";
 import { clockTime } from "../player/recording";
 import { shownAt } from "../player/transcript";
 import { useSource } from "../player/useRecording";
-import { ReasonDialog } from "../parts/Dialog";
 import { Duration } from "../parts/Duration";
 import { useKeys } from "../parts/keys";
-import { Status, useToast } from "../parts/small";
+import { Status } from "../parts/small";
 import { Empty, Loading, ProblemLine, ProblemView } from "../parts/states";
 import { SESSION_TABS, sessionRoute, type SessionTab } from "../router";
 import { Commands } from "./session/Commands";
 import { Details } from "./session/Details";
 import { Files, FileTable } from "./session/Files";
 import { Found } from "./session/Find";
+import { LiveActions, LiveNotes, WatchNote } from "./session/Live";
 import { commandAt, find, hasFailed, marksOf, momentOf, type Moment } from "./session/moments";
 import { Transcript } from "./session/Transcript";
+import { useWatch, type Watching } from "./session/useWatch";
 import css from "./Session.module.css";
 import { has, useMe } from "./Shell";
 import { short } from "./short";
@@ -34,9 +35,38 @@ type Detail = Schema<"SessionDetail">;
 const FEW = 24;
 
 export function Session() {
+  const { t } = useWords();
   const { id } = sessionRoute.useParams();
+  const search = sessionRoute.useSearch();
+  const navigate = useNavigate();
   const session = useQuery(sessionQuery(id));
-  if (session.data) return <Shown key={id} session={session.data} />;
+  const watching = useWatch(id, search.watch === true && session.data?.state !== "ended");
+  const onWatch = (wanted: boolean) =>
+    void navigate({ to: "/sessions/$id", params: { id }, search: (before) => ({ ...before, tab: before.tab ?? "commands", watch: wanted }), replace: true });
+  // One that waits for its watcher is no session yet.
+  const waits = watching.is !== "off" && !session.data && session.error instanceof Problem && session.error.status === 404;
+  const { refetch } = session;
+  useEffect(() => {
+    if (!waits) return;
+    const timer = setInterval(() => void refetch(), 1000);
+    return () => clearInterval(timer);
+  }, [waits, refetch]);
+  if (session.data) return <Shown key={id} session={session.data} watching={watching} onWatch={onWatch} />;
+  if (waits) {
+    return (
+      <div className={css.page}>
+        <div className="bar">
+          <h1 className="mono">{short(id)}</h1>
+        </div>
+        <WatchNote watching={watching} onWatch={onWatch} />
+        {watching.is === "failed" ? null : (
+          <Empty title={t.live.waits}>
+            <p className="muted">{t.live.waitsHint}</p>
+          </Empty>
+        )}
+      </div>
+    );
+  }
   return session.error ? <ProblemView error={session.error} retry={() => void session.refetch()} /> : <Loading />;
 }
 
@@ -48,14 +78,11 @@ interface Place {
   find?: string;
 }
 
-function Shown({ session }: { session: Detail }) {
+function Shown({ session, watching, onWatch }: { session: Detail; watching: Watching; onWatch: (wanted: boolean) => void }) {
   const { t } = useWords();
   const me = useMe();
   const search = sessionRoute.useSearch();
   const navigate = useNavigate();
-  const client = useQueryClient();
-  const toast = useToast();
-  const [cutting, setCutting] = useState(false);
   const mayLook = has(me, "reviewer", "auditor");
   const { recordings } = session;
   const recording = recordings.find((one) => one.channel === search.ch) ?? recordings.find((one) => one.term) ?? recordings[0];
@@ -138,14 +165,6 @@ function Shown({ session }: { session: Detail }) {
     N: () => showHit(hitNumber < 0 ? -1 : hitNumber - 1),
   });
 
-  const cut = useMutation({
-    mutationFn: (reason: string) => answer(api.POST("/api/v1/sessions/{id}/cut", { params: { path: { id: session.id } }, body: { reason } })),
-    onSuccess: () => {
-      setCutting(false);
-      toast(t.session.cutDone);
-      void client.invalidateQueries({ queryKey: ["session", session.id] });
-    },
-  });
   const counts: Partial<Record<SessionTab, number>> = { commands: commands.length, files: files.length };
 
   return (
@@ -177,12 +196,9 @@ function Shown({ session }: { session: Detail }) {
           </span>
         ) : null}
         <span className="grow" />
-        {isLive && has(me, "admin") ? (
-          <button type="button" className="danger" onClick={() => setCutting(true)} disabled={session.state === "ending"}>
-            {t.session.cut} …
-          </button>
-        ) : null}
+        {isLive && has(me, "admin") ? <LiveActions session={session} /> : null}
       </div>
+      {isLive ? <LiveNotes session={session} watching={watching} onWatch={onWatch} /> : null}
       <div className={css.split}>
         <section className={css.stageSide} aria-label={t.session.stage}>
           {recording === undefined ? (
@@ -268,18 +284,6 @@ function Shown({ session }: { session: Detail }) {
           </div>
         </aside>
       </div>
-      {cutting ? (
-        <ReasonDialog
-          title={t.session.cutTitle(session.person.name)}
-          hint={t.session.cutHint(session.person.name, session.target.name)}
-          action={t.session.cut}
-          presets={t.session.cutReasons}
-          busy={cut.isPending}
-          problem={<ProblemLine error={cut.error} />}
-          onClose={() => setCutting(false)}
-          onReason={(reason) => cut.mutate(reason)}
-        />
-      ) : null}
     </div>
   );
 }

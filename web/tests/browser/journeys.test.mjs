@@ -149,7 +149,7 @@ describe("replay", () => {
 });
 
 describe("a live session", () => {
-  it("is seen as it goes on, and cut", async () => {
+  it("is seen as it goes on, told something, held, released, and cut", async () => {
     const { page, context, wrongs } = await openPage(browser, demo);
     await signIn(page, demo, "/sessions?state=live");
     const client = ssh(demo);
@@ -159,6 +159,17 @@ describe("a live session", () => {
     await hasText(page, "before-2");
     await client.type(["echo while-looking-$((3 + 4))"]);
     await hasText(page, "while-looking-7");
+    await page.keyboard.press("m");
+    await page.getByRole("textbox", { name: "Message" }).fill("please wait a moment");
+    await page.keyboard.press("Enter");
+    await until(() => client.output().includes("please wait a moment"), 10_000, () => `the message did not arrive: ${client.output()}`);
+    await page.keyboard.press("h");
+    await page.getByRole("textbox", { name: "Reason" }).fill("a look at this first");
+    await page.keyboard.press("Enter");
+    await page.getByText("The session stands still, held by an admin: a look at this first").waitFor();
+    await client.type(["echo released-$((5 + 6))"]);
+    await page.getByRole("button", { name: "Release" }).click();
+    await until(() => client.output().includes("released-11"), 10_000, () => `what was typed meanwhile did not run: ${client.output()}`);
     await page.getByRole("button", { name: /^Cut/ }).click();
     await page.getByRole("textbox", { name: "Reason" }).fill("the test is over");
     await page.keyboard.press("Enter");
