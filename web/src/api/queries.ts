@@ -126,6 +126,12 @@ export const healthQuery = queryOptions({
   refetchInterval: 10_000,
 });
 
+export const ledgerQuery = queryOptions({
+  queryKey: ["ledger"],
+  queryFn: () => answer(api.GET("/api/v1/ledger")),
+  refetchInterval: 10_000,
+});
+
 export const webSessionsQuery = queryOptions({
   queryKey: ["web-sessions"],
   queryFn: () => answer(api.GET("/api/v1/me/web-sessions")),

@@ -210,6 +210,39 @@ describe("a grant", () => {
   });
 });
 
+describe("the ledger", () => {
+  it("is verified in the browser, an event by its own proof and all of them together", async () => {
+    const { page, context, wrongs } = await openPage(browser, demo);
+    await signIn(page, demo, "/audit");
+    await page.getByRole("button", { name: "Verify now" }).click();
+    await page.getByText(/^✓ Intact: \d+ of \d+ events verified in this browser/).waitFor();
+    await page.getByRole("link", { name: /^Ledger intact/ }).waitFor();
+    await page.locator("tbody tr").nth(3).locator("summary").click();
+    await page.locator("tbody tr").nth(3).getByRole("button", { name: "Prove it" }).click();
+    await page.getByText(/^✓ In place \d+/).waitFor();
+    assert.deepEqual(await wrongs(), []);
+    await context.close();
+  });
+
+  it("is called broken, on every page, when an event is not what was signed", async () => {
+    const { page, context } = await openPage(browser, demo);
+    await page.route("**/api/v1/events?*", async (route) => {
+      const answer = await route.fetch();
+      const body = await answer.json();
+      const altered = body.items.find((event) => event.kind === "grant_made");
+      if (altered) altered.act.reason = "something else";
+      await route.fulfill({ response: answer, json: body });
+    });
+    await signIn(page, demo, "/audit");
+    await page.getByRole("button", { name: "Verify now" }).click();
+    await page.getByRole("alert").getByText(/Ledger broken at #\d+: an event was altered/).waitFor();
+    await page.getByRole("link", { name: "Sessions" }).click();
+    await page.getByRole("heading", { name: "Sessions" }).waitFor();
+    await page.getByRole("link", { name: /^Ledger broken at #/ }).waitFor();
+    await context.close();
+  });
+});
+
 describe("every page", () => {
   for (const theme of ["light", "dark"]) {
     for (const language of ["en", "zh-CN"]) {
