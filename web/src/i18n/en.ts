@@ -425,6 +425,14 @@ export const en = {
       "All of it is reckoned in this browser (SHA-256, Ed25519); the bastion is believed in nothing but the public keys. Compare their fingerprint.",
     ],
   },
+  evidence: {
+    button: "Evidence",
+    hint: "One file that proves itself to whoever has no account here. Making it is in the audit log.",
+    making: "Making evidence",
+    saved: (file: string) => `${file} is saved.`,
+    onHost: "To keep",
+    onHostHint: "As an asciicast or as text, with the command line; the evidence is checked with it too. Exports are in the audit log.",
+  },
   overviewPage: {
     live: "Live now",
     ending: "Ending within 1 h",

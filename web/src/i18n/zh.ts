@@ -426,6 +426,14 @@ export const zh: Dictionary = {
       "全部计算都在此浏览器中进行（SHA-256、Ed25519）；除公钥外不信任堡垒机的任何说法。请比对公钥指纹。",
     ],
   },
+  evidence: {
+    button: "证据包",
+    hint: "一个自带证明的文件，供没有账号的人核验。制作会记入审计日志。",
+    making: "正在制作证据包",
+    saved: (file) => `已保存 ${file}。`,
+    onHost: "导出保存",
+    onHostHint: "用命令行导出为 asciicast 或文本；证据包也用它核验。导出会记入审计日志。",
+  },
   overviewPage: {
     live: "进行中",
     ending: "1 小时内结束",

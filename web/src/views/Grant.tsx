@@ -8,6 +8,7 @@ import { useWords } from "../i18n";
 import { useKeys } from "../parts/keys";
 import { canChange, Capabilities } from "../parts/Capabilities";
 import { Duration } from "../parts/Duration";
+import { Evidence } from "../parts/Evidence";
 import { Ago, CopyButton, Remaining, Status, useNow, When } from "../parts/small";
 import { Loading, ProblemView } from "../parts/states";
 import { grantRoute } from "../router";
@@ -65,6 +66,7 @@ function Shown({ grant }: { grant: Grant }) {
           </Link>
         ) : null}
         {bastion.data && canChange(grant) ? grant.people.slice(0, 1).map((person) => <CopyButton key={person.id} label={t.grant.copyMessage(person.name)} text={() => message(person.name)} />) : null}
+        {has(me, "reviewer", "auditor") ? <Evidence of="grants" id={grant.id} /> : null}
         {mayChange ? (
           <button type="button" className="danger" onClick={() => setAsked("revoke")} title="x">
             {t.grant.revoke} …

@@ -10,6 +10,7 @@ import { clockTime } from "../player/recording";
 import { shownAt } from "../player/transcript";
 import { useSource } from "../player/useRecording";
 import { Duration } from "../parts/Duration";
+import { Evidence } from "../parts/Evidence";
 import { useKeys } from "../parts/keys";
 import { Status } from "../parts/small";
 import { Empty, Loading, ProblemLine, ProblemView } from "../parts/states";
@@ -196,6 +197,7 @@ function Shown({ session, watching, onWatch }: { session: Detail; watching: Watc
           </span>
         ) : null}
         <span className="grow" />
+        {mayLook && !isLive ? <Evidence of="sessions" id={session.id} /> : null}
         {isLive && has(me, "admin") ? <LiveActions session={session} /> : null}
       </div>
       {isLive ? <LiveNotes session={session} watching={watching} onWatch={onWatch} /> : null}

@@ -243,6 +243,20 @@ describe("the ledger", () => {
   });
 });
 
+describe("evidence", () => {
+  it("of a session is saved as a file that proves itself", async () => {
+    const { page, context, wrongs } = await openPage(browser, demo);
+    await signIn(page, demo, `/sessions/${execSession}`);
+    const saving = page.waitForEvent("download");
+    await page.getByRole("button", { name: "Evidence" }).click();
+    const file = await saving;
+    assert.equal(file.suggestedFilename(), `evidence-${execSession}.zip`);
+    assert.equal(readFileSync(await file.path()).subarray(0, 2).toString(), "PK");
+    assert.deepEqual(await wrongs(), []);
+    await context.close();
+  });
+});
+
 describe("every page", () => {
   for (const theme of ["light", "dark"]) {
     for (const language of ["en", "zh-CN"]) {
