@@ -210,6 +210,30 @@ describe("a grant", () => {
   });
 });
 
+describe("a grant's limits", () => {
+  it("are written in the form, refused where they cannot be read, and shown with the grant", async () => {
+    const { page, context, wrongs } = await openPage(browser, demo);
+    await signIn(page, demo, "/grants?new=true&person=alice&target=toy");
+    await page.getByText("matches 1 target").waitFor();
+    await page.getByLabel("Reason").fill("INC-4813 limited");
+    await page.getByText("More limits").click();
+    await page.getByLabel("Only these commands").fill("uptime\nsystemctl restart app-*");
+    await page.getByLabel("Most over the grant's life").first().fill("much");
+    await page.getByText("This cannot be read.").first().waitFor();
+    assert.ok(await page.getByRole("button", { name: "Grant access" }).isDisabled());
+    assert.ok(await page.getByRole("checkbox", { name: "shell" }).isDisabled());
+    await page.getByLabel("Most over the grant's life").first().fill("2 GB");
+    await page.getByRole("button", { name: "Grant access" }).click();
+    await page.getByRole("heading", { name: "alice has access." }).waitFor();
+    await page.keyboard.press("Escape");
+    await page.getByRole("row", { name: /INC-4813 limited/ }).getByRole("link").click();
+    await page.getByText("uptime, systemctl restart app-*").waitFor();
+    await page.getByText("2 GB").waitFor();
+    assert.deepEqual(await wrongs(), []);
+    await context.close();
+  });
+});
+
 describe("the ledger", () => {
   it("is verified in the browser, an event by its own proof and all of them together", async () => {
     const { page, context, wrongs } = await openPage(browser, demo);
