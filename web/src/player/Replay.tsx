@@ -69,6 +69,9 @@ function Recorded({ recording, source, marks, who, at, onMoment, onTime, onLive 
     return found;
   }, [source.parts, index, duration]);
 
+  // Of a long recording the parts around what is shown are read, so that the timeline and the transcript have them.
+  useEffect(() => look(now.current), [look]);
+
   /** Puts the moment into the address, once it rests. */
   const timer = useRef<ReturnType<typeof setTimeout>>(undefined);
   const tell = useCallback(
@@ -125,10 +128,11 @@ function Recorded({ recording, source, marks, who, at, onMoment, onTime, onLive 
       now.current = to;
       setTime(to);
       onTime(to);
+      look(to);
       void player.current?.seek(to);
       tell(to);
     },
-    [duration, tell, onTime],
+    [duration, tell, onTime, look],
   );
   useEffect(() => {
     // The address was changed by another hand: a link, the list of files, the back button.
@@ -137,9 +141,10 @@ function Recorded({ recording, source, marks, who, at, onMoment, onTime, onLive 
       now.current = Math.min(at, duration);
       setTime(now.current);
       onTime(now.current);
+      look(now.current);
       void player.current?.seek(now.current);
     }
-  }, [at, duration, onTime]);
+  }, [at, duration, onTime, look]);
   const told = useRef(-1);
 
   useEffect(() => {
