@@ -67,7 +67,9 @@ export async function cli(demo, args) {
 
 export async function startBrowser() {
   if (!CHROMIUM) throw new Error("Chromium is not installed (scripts/install-test-deps installs it)");
-  return chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox", "--disable-dev-shm-usage", "--force-color-profile=srgb"] });
+  // A page that is put in the program's place comes from no address, and could not open a WebSocket to this machine.
+  const instead = process.env.SALLYPORT_WEB_FOLDER ? ["--disable-features=LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets"] : [];
+  return chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox", "--disable-dev-shm-usage", "--force-color-profile=srgb", ...instead] });
 }
 
 /** A page that notes what must never happen: violations of the policy, requests to elsewhere, dialogs, errors. */
