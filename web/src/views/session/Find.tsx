@@ -26,7 +26,7 @@ export function Found({ hits, words, at, source, hasText, onHit }: {
   return (
     <>
       <p className="row muted" role="status">
-        {hits.length === 0 ? t.session.notFound : hits.length >= MOST_HITS ? t.session.foundMany(number(MOST_HITS)) : t.session.found(number(at + 1), number(hits.length))}
+        <span>{hits.length === 0 ? t.session.notFound : hits.length >= MOST_HITS ? t.session.foundMany(number(MOST_HITS)) : t.session.found(number(at + 1), number(hits.length))}</span>
         <span className="grow" />
         <kbd>n</kbd> <kbd>N</kbd>
       </p>
