@@ -42,6 +42,6 @@ describe("the transcript", () => {
   it("finds the line of a moment", () => {
     const lines = [{ at: 1 }, { at: 2 }, { at: 2 }, { at: 5 }];
     expect([0.5, 1, 2, 4.9, 9].map((at) => lineAt(lines, at))).toEqual([-1, 0, 2, 2, 3]);
-    expect([shownAt(1.23), shownAt(1.2)]).toEqual([1.3, 1.2]);
+    expect([shownAt(1.230_001), shownAt(1.23), shownAt(4.1)]).toEqual([1.231, 1.23, 4.1]);
   });
 });

@@ -103,5 +103,5 @@ export function lineAt(lines: readonly { at: number }[], at: number): number {
   return low - 1;
 }
 
-/** Where to go to see what was there at `at`: addresses hold tenths of a second, and one too early would not show it. */
-export const shownAt = (at: number): number => Math.ceil(at * 10) / 10;
+/** Where to go to see what was there at `at`, in whole milliseconds: earlier would not show it, and much later it may be wiped out. */
+export const shownAt = (at: number): number => Math.ceil(Math.round(at * 1e6) / 1000) / 1000;

@@ -56,7 +56,7 @@ function Form({ person, target, template, title, onClose }: Props & { template: 
   const read = readLimits(written);
   const limits = "wrong" in read ? null : read;
   // Where there are patterns of commands there is no shell.
-  const onlyCommands = limits !== null && (limits.commands.exec ?? []).length > 0;
+  const onlyCommands = written.exec.trim() !== "";
 
   // What the selectors mean is asked of the bastion, which alone decides it.
   const preview = useQuery({
