@@ -10,7 +10,11 @@ export default {
     chunkSizeWarningLimit: 400,
     reportCompressedSize: false,
     // Libraries say "use client" for servers that render; there is none here, and it would bury what else a build says.
-    rolldownOptions: { onLog: (level, log, say) => void (log.code === "MODULE_LEVEL_DIRECTIVE" || say(level, log)) },
+    rolldownOptions: {
+      onLog: (level, log, say) => void (log.code === "MODULE_LEVEL_DIRECTIVE" || say(level, log)),
+      // What the player and the page around it share is a file of its own, or the one would wait for the other.
+      output: { codeSplitting: { groups: [{ name: "recording", test: /src\/player\/recording\.ts$/ }] } },
+    },
   },
   // `npm run dev` beside a bastion that listens without encryption on this port.
   server: { proxy: { "/api": { target: "http://127.0.0.1:8080", ws: true } } },

@@ -36,12 +36,22 @@ export const sessionsRoute = createRoute({
   component: lazyRouteComponent(() => import("./views/Sessions"), "Sessions"),
 });
 
+export const SESSION_TABS = ["commands", "transcript", "files", "details"] as const;
+export type SessionTab = (typeof SESSION_TABS)[number];
+
 export const sessionRoute = createRoute({
   getParentRoute: () => rootRoute,
   path: "/sessions/$id",
-  validateSearch: (search: { ch?: number; t?: number; tab?: "channels" | "files" | "details"; live?: boolean | string } & SearchSchemaInput) =>
-    given({ ch: number(search.ch), t: number(search.t), tab: one(["channels", "files", "details"] as const, search.tab, "channels"), live: search.live === true || search.live === "true" ? true : undefined }),
-  search: { middlewares: [stripSearchParams({ tab: "channels" as const })] },
+  validateSearch: (search: { ch?: number; t?: number; tab?: SessionTab; live?: boolean | string; watch?: boolean | string } & Texts<"find"> & SearchSchemaInput) =>
+    given({
+      ch: number(search.ch),
+      t: number(search.t),
+      tab: one(SESSION_TABS, search.tab, "commands"),
+      find: text(search.find),
+      live: search.live === true || search.live === "true" ? true : undefined,
+      watch: search.watch === true || search.watch === "true" ? true : undefined,
+    }),
+  search: { middlewares: [stripSearchParams({ tab: "commands" as const })] },
   component: lazyRouteComponent(() => import("./views/Session"), "Session"),
 });
 

@@ -51,10 +51,25 @@ export const sessionQuery = (id: string) =>
     refetchInterval: (query) => (query.state.data && query.state.data.state !== "ended" ? LIVE : false),
   });
 
+const MANY = 1000;
+
 export const filesQuery = (id: string, live: boolean) =>
-  queryOptions({
+  infiniteQueryOptions({
     queryKey: ["files", id],
-    queryFn: () => answer(api.GET("/api/v1/sessions/{id}/files", { params: { path: { id }, query: { limit: 1000 } } })),
+    initialPageParam: "",
+    queryFn: ({ pageParam }) =>
+      answer(api.GET("/api/v1/sessions/{id}/files", { params: { path: { id }, query: { limit: MANY, ...(pageParam ? { cursor: pageParam } : {}) } } })),
+    getNextPageParam: (page) => page.next ?? undefined,
+    refetchInterval: live ? LIVE : false,
+  });
+
+export const commandsQuery = (id: string, live: boolean) =>
+  infiniteQueryOptions({
+    queryKey: ["commands", id],
+    initialPageParam: "",
+    queryFn: ({ pageParam }) =>
+      answer(api.GET("/api/v1/sessions/{id}/commands", { params: { path: { id }, query: { limit: MANY, ...(pageParam ? { cursor: pageParam } : {}) } } })),
+    getNextPageParam: (page) => page.next ?? undefined,
     refetchInterval: live ? LIVE : false,
   });
 
@@ -108,6 +123,12 @@ export const knownHostsQuery = queryOptions({
 export const healthQuery = queryOptions({
   queryKey: ["health"],
   queryFn: () => answer(api.GET("/api/v1/health")),
+  refetchInterval: 10_000,
+});
+
+export const ledgerQuery = queryOptions({
+  queryKey: ["ledger"],
+  queryFn: () => answer(api.GET("/api/v1/ledger")),
   refetchInterval: 10_000,
 });
 

@@ -1,48 +1,44 @@
 // What a program without a terminal printed, as text: never as HTML, and controls as pictures.
-import { useInfiniteQuery } from "@tanstack/react-query";
+import { useMemo } from "react";
 import type { Schema } from "../api/client";
 import { useWords } from "../i18n";
+import { CopyButton } from "../parts/small";
 import { Empty, Loading, ProblemView } from "../parts/states";
 import css from "./player.module.css";
-import { plainText, readEvents } from "./recording";
-import { base, fetchJson, useIndex } from "./useRecording";
+import { clockTime, plainText } from "./recording";
+import type { Source } from "./useRecording";
 
-export default function Output({ recording }: { recording: Schema<"Recording"> }) {
-  const { t } = useWords();
-  const index = useIndex(recording.id, true);
-  const segments = index.data?.segments ?? [];
-  const parts = useInfiniteQuery({
-    queryKey: ["output", recording.id],
-    initialPageParam: 0,
-    queryFn: async ({ pageParam }) => {
-      const segment = segments[pageParam];
-      const events = segment ? readEvents(await fetchJson(base(recording.id) + segment.url)) : [];
-      return plainText(events.flatMap(([, code, data]) => (code === "o" ? [data] : [])).join(""));
-    },
-    getNextPageParam: (_page, _all, last) => (last + 1 < segments.length ? last + 1 : undefined),
-    enabled: index.data !== undefined,
-    staleTime: Infinity,
-    refetchOnWindowFocus: false,
-  });
-  const error = index.error ?? parts.error;
-  if (error) return <ProblemView error={error} retry={() => void (index.error ? index.refetch() : parts.refetch())} />;
-  if (!parts.data) return <Loading />;
-  const isEmpty = parts.data.pages.every((page) => page === "");
+export default function Output({ recording, source }: { recording: Schema<"Recording">; source: Source }) {
+  const { t, bytes } = useWords();
+  const text = useMemo(() => plainText(source.events.flatMap(([, code, data]) => (code === "o" ? [data] : [])).join("")), [source.events]);
+  if (source.error) return <ProblemView error={source.error} retry={source.retry} />;
+  if (!source.index || source.parts.size === 0) return <Loading />;
+  const failed = recording.exit_text !== null && recording.exit_text !== undefined && recording.exit_text !== "status 0";
   return (
     <div className={css.output}>
-      <p className={`muted ${css.outputHead}`}>
-        <code className="break">$ {recording.program_text}</code>
-        <span>{t.player.noTerminal}</span>
-      </p>
-      {isEmpty ? (
-        <Empty title={t.player.empty}>{recording.exit_text ? <p className="muted">{recording.exit_text}</p> : null}</Empty>
+      <div className={css.outputHead}>
+        <p className="row">
+          <code className="break grow">$ {recording.program_text}</code>
+          <CopyButton text={recording.program_text} />
+        </p>
+        <p className="row wrap muted">
+          {recording.exit_text ? <span className={failed ? "bad" : "ok"}>{recording.exit_text}</span> : null}
+          <span className="mono">{clockTime(recording.duration_us / 1e6)}</span>
+          <span>
+            {t.session.bytesIn}: {bytes(recording.bytes_in)} · {t.session.bytesOut}: {bytes(recording.bytes_out)}
+          </span>
+          <span>{t.player.noTerminal}</span>
+        </p>
+      </div>
+      {text === "" ? (
+        <Empty title={t.player.empty} />
       ) : (
         <pre className={css.text} tabIndex={0}>
-          {parts.data.pages.join("")}
+          {text}
         </pre>
       )}
-      {parts.hasNextPage ? (
-        <button type="button" onClick={() => void parts.fetchNextPage()} disabled={parts.isFetchingNextPage}>
+      {source.parts.size < source.index.segments.length ? (
+        <button type="button" onClick={() => source.more(false)} disabled={source.isReading}>
           {t.player.more}
         </button>
       ) : null}

@@ -10,37 +10,41 @@ import { CopyButton, putOnClipboard, useToast } from "../parts/small";
 import { Loading, ProblemView } from "../parts/states";
 import { showLive, showRecorded } from "./player";
 import css from "./player.module.css";
-import { clockTime, gaps, moments, pastGap, type Gap } from "./recording";
+import { base, clockTime, coverage, gaps, joined, moments, pastGap, type Gap, type Mark } from "./recording";
 import { Timeline } from "./Timeline";
-import { base, useEvents, useIndex } from "./useRecording";
+import type { Source } from "./useRecording";
 
 const SPEEDS = [1, 2, 4, 8] as const;
 /** Idle time that is worth skipping, in seconds. */
 const LEAST_GAP = 2;
 const TICK = 200;
+/** What was watched of each recording, for as long as the page is open. */
+const kept = new Map<string, readonly Gap[]>();
 
 interface Props {
   recording: Schema<"Recording">;
+  source: Source;
+  marks: readonly Mark[];
   who: string;
   /** The moment that the address names, in seconds. */
   at: number | undefined;
-  live: boolean;
+  isLive: boolean;
   onMoment: (at: number) => void;
+  /** Told about once a second while it plays, and after each seek. */
+  onTime: (at: number) => void;
   onLive: (live: boolean) => void;
 }
 
 export default function Replay(props: Props) {
-  const isLive = !props.recording.ended_at && (props.live || props.at === undefined);
-  return isLive ? <Live {...props} /> : <Recorded {...props} />;
+  return props.isLive ? <Live {...props} /> : <Recorded {...props} />;
 }
 
-function Recorded({ recording, who, at, onMoment, onLive }: Props) {
+function Recorded({ recording, source, marks, who, at, onMoment, onTime, onLive }: Props) {
   const words = useWords();
   const { t } = words;
   const toast = useToast();
-  const index = useIndex(recording.id, true);
-  const duration = index.data?.duration ?? recording.duration_us / 1e6;
-  const { known, look } = useEvents(recording.id, index.data);
+  const { index, look } = source;
+  const duration = index?.duration ?? recording.duration_us / 1e6;
   const place = useRef<HTMLDivElement>(null);
   const frame = useRef<HTMLDivElement>(null);
   const player = useRef<Player | null>(null);
@@ -49,21 +53,24 @@ function Recorded({ recording, who, at, onMoment, onLive }: Props) {
   const [isPlaying, setPlaying] = useState(false);
   const [time, setTime] = useState(Math.min(at ?? 0, duration));
   const [failed, setFailed] = useState<unknown>(null);
-  const [watched, setWatched] = useState<Gap[]>([]);
+  const [watched, setWatched] = useState<readonly Gap[]>(() => kept.get(recording.id) ?? []);
+  useEffect(() => void kept.set(recording.id, watched), [recording.id, watched]);
   const now = useRef(time);
   const plays = useRef(at === undefined && !matchMedia("(prefers-reduced-motion: reduce)").matches);
   const said = useRef(at);
 
   const idle = useMemo(() => {
     const found: Gap[] = [];
-    for (const number of known.segments) {
-      const from = index.data?.segments[number]?.start ?? 0;
-      const to = index.data?.segments[number + 1]?.start ?? duration;
-      const inside = known.events.filter(([when]) => when >= from && when < to);
-      found.push(...gaps(moments(inside), from, to, LEAST_GAP));
+    for (const [number, part] of source.parts) {
+      const from = index?.segments[number]?.start ?? 0;
+      const to = index?.segments[number + 1]?.start ?? duration;
+      found.push(...gaps(moments(part.events), from, to, LEAST_GAP));
     }
     return found;
-  }, [known, index.data, duration]);
+  }, [source.parts, index, duration]);
+
+  // Of a long recording the parts around what is shown are read, so that the timeline and the transcript have them.
+  useEffect(() => look(now.current), [look]);
 
   /** Puts the moment into the address, once it rests. */
   const timer = useRef<ReturnType<typeof setTimeout>>(undefined);
@@ -81,7 +88,7 @@ function Recorded({ recording, who, at, onMoment, onLive }: Props) {
   useEffect(() => () => clearTimeout(timer.current), []);
 
   // Speed is fixed when the player is made: another one is made at the same moment.
-  const hasIndex = index.data !== undefined;
+  const hasIndex = index !== undefined;
   useEffect(() => {
     const stage = place.current;
     if (!hasIndex || stage === null) return;
@@ -120,10 +127,12 @@ function Recorded({ recording, who, at, onMoment, onLive }: Props) {
       const to = Math.max(0, Math.min(duration, moment));
       now.current = to;
       setTime(to);
+      onTime(to);
+      look(to);
       void player.current?.seek(to);
       tell(to);
     },
-    [duration, tell],
+    [duration, tell, onTime, look],
   );
   useEffect(() => {
     // The address was changed by another hand: a link, the list of files, the back button.
@@ -131,9 +140,12 @@ function Recorded({ recording, who, at, onMoment, onLive }: Props) {
       said.current = at;
       now.current = Math.min(at, duration);
       setTime(now.current);
+      onTime(now.current);
+      look(now.current);
       void player.current?.seek(now.current);
     }
-  }, [at, duration]);
+  }, [at, duration, onTime, look]);
+  const told = useRef(-1);
 
   useEffect(() => {
     const tick = setInterval(() => {
@@ -146,6 +158,10 @@ function Recorded({ recording, who, at, onMoment, onLive }: Props) {
       if (moment > last && moment - last < 3 * speed) setWatched((before) => joined(before, { from: last, to: moment }));
       now.current = moment;
       setTime(moment);
+      if (Math.abs(moment - told.current) >= 1) {
+        told.current = moment;
+        onTime(moment);
+      }
       if (skips) {
         const further = pastGap(idle, moment);
         if (further > moment + 0.5) {
@@ -156,7 +172,7 @@ function Recorded({ recording, who, at, onMoment, onLive }: Props) {
       }
     }, TICK);
     return () => clearInterval(tick);
-  }, [isPlaying, skips, idle, look, speed]);
+  }, [isPlaying, skips, idle, look, speed, onTime]);
 
   const toggle = useCallback(() => {
     const shown = player.current;
@@ -198,14 +214,14 @@ function Recorded({ recording, who, at, onMoment, onLive }: Props) {
     ...Object.fromEntries(Array.from({ length: 10 }, (_, tenth) => [String(tenth), () => seek((duration * tenth) / 10)])),
   });
 
-  const error = index.error ?? failed;
-  if (error) return <ProblemView error={error} retry={() => (setFailed(null), void index.refetch())} />;
+  const error = source.error ?? failed;
+  if (error) return <ProblemView error={error} retry={() => (setFailed(null), source.retry())} />;
   return (
     <div className={css.replay} ref={frame}>
       <div className={css.stage} role="img" aria-label={t.player.stage(who)} onClick={toggle}>
-        {index.data ? <div className={css.place} ref={place} data-testid="terminal" /> : <Loading />}
+        {index ? <div className={css.place} ref={place} data-testid="terminal" /> : <Loading />}
       </div>
-      <Timeline duration={duration} time={time} events={known.events} idle={idle} watched={watched} onSeek={seek} />
+      <Timeline duration={duration} time={time} events={source.events} idle={idle} watched={watched} marks={marks} onSeek={seek} />
       <div className={css.bar}>
         <button type="button" className="icon" aria-label={isPlaying ? t.player.pause : t.player.play} title={`${isPlaying ? t.player.pause : t.player.play} (Space)`} onClick={toggle}>
           {isPlaying ? <Pause size={15} aria-hidden /> : <Play size={15} aria-hidden />}
@@ -214,6 +230,11 @@ function Recorded({ recording, who, at, onMoment, onLive }: Props) {
           {clockTime(time)} <span className="muted">/ {clockTime(duration)}</span>
         </span>
         <span className={`muted ${css.wideOnly}`}>{words.clock(new Date(Date.parse(recording.started_at) + time * 1000))}</span>
+        {watched.length > 0 ? (
+          <span className={`muted ${css.wideOnly}`} title={t.player.seenHint}>
+            {t.player.seen(Math.floor(coverage(watched, idle, duration) * 100))}
+          </span>
+        ) : null}
         <span className="grow" />
         {recording.ended_at ? null : (
           <button type="button" onClick={() => onLive(true)} title="v">
@@ -237,17 +258,6 @@ function Recorded({ recording, who, at, onMoment, onLive }: Props) {
       </div>
     </div>
   );
-}
-
-/** The same with one more part, parts that touch made one. */
-function joined(parts: readonly Gap[], more: Gap): Gap[] {
-  const touching = parts.filter((part) => part.from <= more.to + 0.3 && more.from <= part.to + 0.3);
-  if (touching.length === 0) return [...parts, more];
-  const all = [...touching, more];
-  return [
-    ...parts.filter((part) => !touching.includes(part)),
-    { from: Math.min(...all.map((part) => part.from)), to: Math.max(...all.map((part) => part.to)) },
-  ];
 }
 
 function Live({ recording, who, onMoment }: Props) {

@@ -1,18 +1,32 @@
-// The timeline under the stage: how much happened when, where nothing did, what was watched. A slider for the keyboard and for readers of
+// The timeline under the stage: how much happened when, where nothing did, commands and files, what was watched. A slider for the keyboard and for readers of
 // the page by voice; drawn on a canvas, so that a long recording costs as much as a short one.
 import { useEffect, useMemo, useRef, useState, type KeyboardEvent, type PointerEvent } from "react";
 import { useWords } from "../i18n";
 import css from "./player.module.css";
-import { activity, clockTime, type Gap, type SegmentEvent } from "./recording";
+import { activity, clockTime, type Gap, type Mark, type SegmentEvent } from "./recording";
 
 const BIN = 4;
+/** Below the bars: a row for marks, then the line of what was watched. */
+const MARKS = 14;
+const WATCHED = 5;
+const COLOURS = { command: "--mut", failed: "--bad", flagged: "--warn", upload: "--accent", download: "--accent", denied: "--bad" } as const;
+/** Outlines around a point, in pixels: colour never tells alone. */
+const SHAPES: Record<Mark["what"], readonly (readonly [number, number])[]> = {
+  command: [[-0.5, -4], [0.5, -4], [0.5, 4], [-0.5, 4]],
+  failed: [[-3, -4], [0, -1.2], [3, -4], [4, -3], [1.2, 0], [4, 3], [3, 4], [0, 1.2], [-3, 4], [-4, 3], [-1.2, 0], [-4, -3]],
+  flagged: [[-1, -5], [5, -2.5], [0, 0], [0, 5], [-1, 5]],
+  upload: [[0, -4], [4, 3], [-4, 3]],
+  download: [[-4, -3], [4, -3], [0, 4]],
+  denied: [[-4, -1.5], [4, -1.5], [4, 1.5], [-4, 1.5]],
+};
 
-export function Timeline({ duration, time, events, idle, watched, onSeek }: {
+export function Timeline({ duration, time, events, idle, watched, marks, onSeek }: {
   duration: number;
   time: number;
   events: readonly SegmentEvent[];
   idle: readonly Gap[];
   watched: readonly Gap[];
+  marks: readonly Mark[];
   onSeek: (at: number) => void;
 }) {
   const { t } = useWords();
@@ -49,7 +63,7 @@ export function Timeline({ duration, time, events, idle, watched, onSeek }: {
     context.scale(scale, scale);
     const colour = (name: string) => getComputedStyle(element).getPropertyValue(name).trim();
     const x = (at: number) => (at / duration) * size.width;
-    const floor = size.height - 8;
+    const floor = size.height - WATCHED - 1 - MARKS;
     context.strokeStyle = colour("--line");
     context.lineWidth = 1;
     for (const gap of idle) {
@@ -71,11 +85,18 @@ export function Timeline({ duration, time, events, idle, watched, onSeek }: {
       if (height > 0) context.fillRect(bin * BIN, floor - Math.max(2, height * (floor - 6)), BIN - 1, Math.max(2, height * (floor - 6)));
     }
     context.globalAlpha = 1;
+    // Ticks first, so that what matters more is not hidden behind them.
+    for (const mark of [...marks].sort((a, b) => Number(b.what === "command") - Number(a.what === "command"))) {
+      context.fillStyle = colour(COLOURS[mark.what]);
+      context.beginPath();
+      for (const [right, down] of SHAPES[mark.what]) context.lineTo(x(mark.at) + right, floor + MARKS / 2 + down);
+      context.fill();
+    }
     context.fillStyle = colour("--line");
-    context.fillRect(0, size.height - 5, size.width, 2);
+    context.fillRect(0, size.height - WATCHED, size.width, 2);
     context.fillStyle = colour("--ok");
-    for (const part of watched) context.fillRect(x(part.from), size.height - 5, Math.max(1, x(part.to) - x(part.from)), 2);
-  }, [size, bars, idle, watched, duration]);
+    for (const part of watched) context.fillRect(x(part.from), size.height - WATCHED, Math.max(1, x(part.to) - x(part.from)), 2);
+  }, [size, bars, idle, watched, marks, duration]);
 
   const point = (event: PointerEvent) => {
     const box = track.current?.getBoundingClientRect();

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { activity, clockTime, gaps, moments, pastGap, plainText, readEvents, readIndex, segmentAt, type SegmentEvent } from "./recording";
+import { activity, clockTime, coverage, gaps, joined, moments, pastGap, plainText, readEvents, readIndex, segmentAt, type SegmentEvent } from "./recording";
 
 const index = { duration: 30, segments: [{ start: 0, url: "seg/0" }, { start: 11.2, url: "seg/1" }, { start: 20, url: "seg/2" }] };
 
@@ -55,4 +55,21 @@ describe("what came from a target", () => {
 
 it("a time is written as on a clock", () => {
   expect([0, 59.9, 61, 3599, 4032.5].map(clockTime)).toEqual(["0:00", "0:59", "1:01", "59:59", "1:07:12"]);
+});
+
+describe("what was watched", () => {
+  it("is one part where parts touch", () => {
+    const parts = [{ from: 0, to: 2 }, { from: 5, to: 6 }].reduce(joined, [] as ReturnType<typeof joined>);
+    expect(joined(parts, { from: 2.1, to: 4.9 })).toEqual([{ from: 0, to: 6 }]);
+    expect(joined(parts, { from: 10, to: 11 })).toHaveLength(3);
+  });
+
+  it("counts against the time in which something happened", () => {
+    const idle = [{ from: 10, to: 90 }];
+    expect(coverage([], idle, 100)).toBe(0);
+    expect(coverage([{ from: 0, to: 10 }], idle, 100)).toBe(0.5);
+    expect(coverage([{ from: 20, to: 80 }], idle, 100)).toBe(0);
+    expect(coverage([{ from: 0, to: 100 }], idle, 100)).toBe(1);
+    expect(coverage([], [{ from: 0, to: 5 }], 5)).toBe(0);
+  });
 });

@@ -1,6 +1,9 @@
 // What a recording's index and segments say about time: where the segments are, where something happened, where nothing did.
 // Pure; what is fetched is parsed where it enters.
 
+/** Where a recording's index and segments are. */
+export const base = (recording: string) => `/api/v1/recordings/${recording}/`;
+
 export interface Index {
   /** Seconds. */
   duration: number;
@@ -77,6 +80,28 @@ export function activity(events: readonly SegmentEvent[], duration: number, bins
   }
   const most = Math.max(1, ...sums);
   return sums.map((sum) => Math.cbrt(sum / most));
+}
+
+/** The same with one more part; parts that touch are made one. */
+export function joined(parts: readonly Gap[], more: Gap): Gap[] {
+  const touching = parts.filter((part) => part.from <= more.to + 0.3 && more.from <= part.to + 0.3);
+  const all = [...touching, more];
+  const one = { from: Math.min(...all.map((part) => part.from)), to: Math.max(...all.map((part) => part.to)) };
+  return [...parts.filter((part) => !touching.includes(part)), one];
+}
+
+/** How much of the time in which something happened was watched, from 0 to 1. Idle time asks for no watching, and counts for none. */
+export function coverage(watched: readonly Gap[], idle: readonly Gap[], duration: number): number {
+  const length = (parts: readonly Gap[]) => parts.reduce((sum, part) => sum + Math.max(0, part.to - part.from), 0);
+  const both = watched.flatMap((part) => idle.map((gap) => ({ from: Math.max(part.from, gap.from), to: Math.min(part.to, gap.to) })));
+  const busy = duration - length(idle);
+  return busy <= 0 ? 0 : Math.min(1, Math.max(0, (length(watched) - length(both)) / busy));
+}
+
+/** Something that the timeline marks. */
+export interface Mark {
+  at: number;
+  what: "command" | "failed" | "flagged" | "upload" | "download" | "denied";
 }
 
 /** `1:07:12`, or `0:42` */

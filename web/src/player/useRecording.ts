@@ -1,12 +1,10 @@
 // A recording's index, and its segments as they are needed. Segments that are final are kept by the browser, so that the player
 // and the timeline fetch each of them once.
 import { useQuery } from "@tanstack/react-query";
-import { useCallback, useEffect, useRef, useState } from "react";
+import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { Problem, toProblem } from "../api/client";
-import { readEvents, readIndex, segmentAt, type Index, type SegmentEvent } from "./recording";
-
-/** Up to so many segments are looked at as a whole; of a longer recording those that are played. */
-const FEW = 24;
+import { base, readEvents, readIndex, segmentAt, type Index, type SegmentEvent } from "./recording";
+import { readLines, type Line } from "./transcript";
 
 export async function fetchJson(url: string): Promise<unknown> {
   let response: Response;
@@ -20,77 +18,125 @@ export async function fetchJson(url: string): Promise<unknown> {
   return body;
 }
 
-export const base = (recording: string) => `/api/v1/recordings/${recording}/`;
+/** A segment that was read. */
+export interface Part {
+  events: SegmentEvent[];
+  lines: Line[];
+}
 
-/** Opening it is an event, so it is asked for once and kept while the page is open. */
-export function useIndex(recording: string, enabled: boolean) {
-  return useQuery({
-    queryKey: ["index", recording],
+/** What a page knows of a recording. */
+export interface Source {
+  index: Index | undefined;
+  /** Why it cannot be shown. */
+  error: unknown;
+  retry: () => void;
+  /** What was read of it so far, in its order. */
+  events: readonly SegmentEvent[];
+  lines: readonly Line[];
+  parts: ReadonlyMap<number, Part>;
+  isReading: boolean;
+  /** Reads what is around a moment. */
+  look: (at: number) => void;
+  /** Reads the next segment that was not read yet, or all of them. */
+  more: (all: boolean) => void;
+}
+
+const NONE: ReadonlyMap<number, Part> = new Map();
+
+/** Up to `few` segments are read as a whole; of a longer recording what is looked at. Nothing is asked for without a recording. */
+export function useSource(wanted: { id: string; ended_at?: string | null } | undefined, few: number): Source {
+  const recording = wanted?.id;
+  // A live recording's index ends where it was asked for; there is another one once it has ended.
+  const version = wanted && `${wanted.id} ${wanted.ended_at ?? ""}`;
+  // Opening it is an event, so it is asked for once and kept while the page is open.
+  const asked = useQuery({
+    queryKey: ["index", version],
     queryFn: async (): Promise<Index> => {
-      const index = readIndex(await fetchJson(`${base(recording)}index.json`));
+      const index = readIndex(await fetchJson(`${base(recording ?? "")}index.json`));
       if (index === null) throw new Problem("unreadable", 0, "index.json", null);
       return index;
     },
-    enabled,
+    enabled: recording !== undefined,
     staleTime: Infinity,
     refetchOnWindowFocus: false,
   });
-}
+  const index = recording === undefined ? undefined : asked.data;
+  const [read, setRead] = useState({ of: version, parts: NONE });
+  const parts = read.of === version ? read.parts : NONE;
+  const [failed, setFailed] = useState<unknown>(null);
+  const [reading, setReading] = useState(0);
+  const begun = useRef(new Set<number>());
+  const current = useRef<Index | undefined>(undefined);
+  current.current = index;
 
-export interface Known {
-  events: SegmentEvent[];
-  /** Which segments they are of. */
-  segments: ReadonlySet<number>;
-}
-
-/** The events that are known so far, and a way to have those around a moment looked at. */
-export function useEvents(recording: string, index: Index | undefined): { known: Known; look: (at: number) => void } {
-  const [known, setKnown] = useState<Known>({ events: [], segments: new Set() });
-  const asked = useRef(new Set<number>());
+  useEffect(() => {
+    begun.current = new Set();
+    setFailed(null);
+  }, [version]);
 
   const load = useCallback(
     async (number: number) => {
       const segment = index?.segments[number];
-      if (!segment || asked.current.has(number)) return;
-      asked.current.add(number);
+      if (!segment || recording === undefined || begun.current.has(number)) return;
+      begun.current.add(number);
+      setReading((count) => count + 1);
       try {
         const events = readEvents(await fetchJson(base(recording) + segment.url));
-        setKnown((before) => ({ events: merge(before.events, events), segments: new Set([...before.segments, number]) }));
-      } catch {
-        asked.current.delete(number); // the player says what is wrong
+        const part = { events, lines: readLines(events) };
+        if (current.current === index) {
+          setRead((before) => ({ of: version, parts: new Map([...(before.of === version ? before.parts : NONE), [number, part] as const].sort(([a], [b]) => a - b)) }));
+        }
+      } catch (error) {
+        begun.current.delete(number);
+        if (current.current === index) setFailed(error);
+        throw error;
+      } finally {
+        setReading((count) => count - 1);
       }
     },
-    [recording, index],
+    [recording, version, index],
   );
+  const readOn = useCallback(
+    async (most: number) => {
+      const numbers = index?.segments.map((_, number) => number).filter((number) => !begun.current.has(number)) ?? [];
+      for (const number of numbers.slice(0, most)) {
+        if (current.current !== index) return;
+        await load(number);
+      }
+    },
+    [index, load],
+  );
+  useEffect(() => {
+    if (index && index.segments.length <= Math.max(1, few)) void readOn(Infinity).catch(() => {});
+    else if (index) void readOn(1).catch(() => {});
+  }, [index, few, readOn]);
 
-  useEffect(() => {
-    asked.current = new Set();
-    setKnown({ events: [], segments: new Set() });
-  }, [recording]);
-  useEffect(() => {
-    if (!index || index.segments.length > FEW) return;
-    let goesOn = true;
-    void (async () => {
-      for (let number = 0; number < index.segments.length && goesOn; number += 1) await load(number);
-    })();
-    return () => {
-      goesOn = false;
-    };
-  }, [index, load]);
   const look = useCallback(
     (at: number) => {
       if (!index) return;
       const number = segmentAt(index, at);
-      void load(number).then(() => load(number + 1));
+      // The player says what is wrong.
+      void load(number).then(() => load(number + 1)).catch(() => {});
     },
     [index, load],
   );
-  return { known, look };
+  const more = useCallback(
+    (all: boolean) => {
+      setFailed(null);
+      void readOn(all ? Infinity : 1).catch(() => {});
+    },
+    [readOn],
+  );
+  const known = useMemo(() => [...parts.values()], [parts]);
+  return {
+    index,
+    error: asked.error ?? (parts.size === 0 ? failed : null),
+    retry: () => (asked.error ? void asked.refetch() : more(false)),
+    events: useMemo(() => known.flatMap((part) => part.events), [known]),
+    lines: useMemo(() => known.flatMap((part) => part.lines), [known]),
+    parts,
+    isReading: reading > 0,
+    look,
+    more,
+  };
 }
-
-function merge(before: SegmentEvent[], more: SegmentEvent[]): SegmentEvent[] {
-  const last = before.at(-1);
-  if (!last || (more[0] && last[0] <= more[0][0])) return [...before, ...more];
-  return [...before, ...more].sort((a, b) => a[0] - b[0]);
-}
-

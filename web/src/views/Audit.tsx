@@ -1,4 +1,4 @@
-// The audit log, the newest event first.
+// The audit log, the newest event first, with what proves it.
 import { useInfiniteQuery } from "@tanstack/react-query";
 import { useNavigate } from "@tanstack/react-router";
 import { answer, api } from "../api/client";
@@ -6,7 +6,9 @@ import { useWords } from "../i18n";
 import { Empty, Loading, ProblemView } from "../parts/states";
 import { When } from "../parts/small";
 import { auditRoute } from "../router";
+import { Ledger } from "./Ledger";
 import css from "./Lists.module.css";
+import { Proof } from "./Proof";
 
 /** The acts that are looked for most; any other is found by its name in the address. */
 const ACTS = [
@@ -46,6 +48,7 @@ export function Audit() {
         <span className="grow" />
         <span className="muted">{t.event.newest}</span>
       </div>
+      <Ledger />
       {events.isPending ? <Loading /> : null}
       {events.error && items.length === 0 ? <ProblemView error={events.error} retry={() => void events.refetch()} /> : null}
       {events.data && items.length === 0 ? <Empty title={t.event.empty} /> : null}
@@ -77,6 +80,7 @@ export function Audit() {
                     <summary className="cut">
                       {event.kind.replaceAll("_", " ")} <code className="muted">{event.act_text}</code>
                     </summary>
+                    <Proof event={event} />
                     <pre>{JSON.stringify({ id: event.id, at: event.at, actor: event.actor, act: event.act }, null, 2)}</pre>
                   </details>
                 </td>

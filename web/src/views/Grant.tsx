@@ -1,13 +1,15 @@
 // One grant: a time line that carries everything, its terms, and the sessions under it.
 import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
-import { lazy, Suspense, useState } from "react";
+import { Fragment, lazy, Suspense, useState } from "react";
 import type { Schema } from "../api/client";
 import { bastionQuery, grantQuery, sessionsQuery } from "../api/queries";
 import { useWords } from "../i18n";
 import { useKeys } from "../parts/keys";
 import { canChange, Capabilities } from "../parts/Capabilities";
 import { Duration } from "../parts/Duration";
+import { Evidence } from "../parts/Evidence";
+import { fileLimits, writeDestination, writeSize } from "../parts/limits";
 import { Ago, CopyButton, Remaining, Status, useNow, When } from "../parts/small";
 import { Loading, ProblemView } from "../parts/states";
 import { grantRoute } from "../router";
@@ -65,6 +67,7 @@ function Shown({ grant }: { grant: Grant }) {
           </Link>
         ) : null}
         {bastion.data && canChange(grant) ? grant.people.slice(0, 1).map((person) => <CopyButton key={person.id} label={t.grant.copyMessage(person.name)} text={() => message(person.name)} />) : null}
+        {has(me, "reviewer", "auditor") ? <Evidence of="grants" id={grant.id} /> : null}
         {mayChange ? (
           <button type="button" className="danger" onClick={() => setAsked("revoke")} title="x">
             {t.grant.revoke} …
@@ -96,7 +99,7 @@ function Shown({ grant }: { grant: Grant }) {
             {grant.allow.forwards.length > 0 ? (
               <>
                 <dt>{t.grant.caps.forwarding}</dt>
-                <dd className="mono break">{grant.allow.forwards.map((to) => (to.port === 0 ? to.host : `${to.host}:${to.port}`)).join(", ")}</dd>
+                <dd className="mono break">{grant.allow.forwards.map(writeDestination).join(", ")}</dd>
               </>
             ) : null}
             {grant.allow.forwards.length > 0 && (grant.forwarding.from === "bastion" || grant.forwarding.metadata_only) ? (
@@ -117,6 +120,7 @@ function Shown({ grant }: { grant: Grant }) {
                 <dd className="mono break">{grant.commands.flag.join(", ")}</dd>
               </>
             ) : null}
+            <FileLimits files={grant.files} />
             <dt>{t.grant.from}</dt>
             <dd>
               <When at={grant.not_before} exact />
@@ -186,6 +190,40 @@ function Shown({ grant }: { grant: Grant }) {
         </section>
       </div>
       <Suspense>{asked ? <GrantDialogs what={asked} grant={grant} onClose={() => setAsked(null)} /> : null}</Suspense>
+    </>
+  );
+}
+
+function FileLimits({ files }: { files: Grant["files"] }) {
+  const { t, list } = useWords();
+  const { upload, download, hashes, terminal } = fileLimits(files);
+  return (
+    <>
+      {([["upload", upload], ["download", download]] as const).map(([name, way]) =>
+        way ? (
+          <Fragment key={name}>
+            <dt>
+              {name === "upload" ? "↑" : "↓"} {t.grant.caps[name]}
+            </dt>
+            <dd className="break">
+              {way.paths ? <code>{way.paths.length > 0 ? way.paths.join(", ") : t.none}</code> : null}{" "}
+              {list([...(way.file_bytes ? [`${t.limits.file}: ${writeSize(way.file_bytes)}`] : []), ...(way.total_bytes ? [`${t.limits.total}: ${writeSize(way.total_bytes)}`] : [])])}
+            </dd>
+          </Fragment>
+        ) : null,
+      )}
+      {hashes === null ? null : (
+        <>
+          <dt>{t.limits.hashes}</dt>
+          <dd>{hashes}</dd>
+        </>
+      )}
+      {terminal === null ? null : (
+        <>
+          <dt>{t.limits.terminal}</dt>
+          <dd>{writeSize(terminal)}</dd>
+        </>
+      )}
     </>
   );
 }

@@ -7,9 +7,11 @@ import { useWords } from "../i18n";
 import { Dialog } from "../parts/Dialog";
 import { Command, CopyButton, useNow } from "../parts/small";
 import { Loading, ProblemLine } from "../parts/states";
+import { readLimits, UNLIMITED, writeLimits, type Written } from "../parts/limits";
 import { Suggest } from "../parts/Suggest";
 import { readWindow } from "../parts/when";
 import css from "./Grants.module.css";
+import { MoreLimits } from "./MoreLimits";
 
 type Allow = Schema<"Allow">;
 
@@ -50,6 +52,12 @@ function Form({ person, target, template, title, onClose }: Props & { template: 
   const [ticket, setTicket] = useState(template?.ticket ?? "");
   const [second, setSecond] = useState(template?.second_factor ?? false);
 
+  const [written, setWritten] = useState<Written>(template ? writeLimits(template) : UNLIMITED);
+  const read = readLimits(written);
+  const limits = "wrong" in read ? null : read;
+  // Where there are patterns of commands there is no shell.
+  const onlyCommands = written.exec.trim() !== "";
+
   // What the selectors mean is asked of the bastion, which alone decides it.
   const preview = useQuery({
     queryKey: ["preview", targets],
@@ -68,10 +76,12 @@ function Form({ person, target, template, title, onClose }: Props & { template: 
   }, [possible, logins, template]);
 
   const window = readWindow(lasts, new Date(now));
-  const isReady = names.length > 0 && targets.length > 0 && chosenLogins.length > 0 && window !== null && reason.trim() !== "";
+  const isReady = names.length > 0 && targets.length > 0 && chosenLogins.length > 0 && window !== null && reason.trim() !== "" && limits !== null;
 
   const make = useMutation({
     mutationFn: () => {
+      if (limits === null) throw new Error("the limits cannot be read");
+      const { forwards, ...more } = limits;
       const exact = readWindow(lasts, new Date());
       return answer(
         api.POST("/api/v1/grants", {
@@ -79,13 +89,13 @@ function Form({ person, target, template, title, onClose }: Props & { template: 
             people: names,
             targets,
             logins: chosenLogins,
-            allow,
+            allow: { ...allow, shell: allow.shell && !onlyCommands, forwards },
             ...(exact?.from ? { not_before: exact.from.toISOString() } : {}),
             not_after: (exact?.until ?? new Date(0)).toISOString(),
             reason: reason.trim(),
             ticket: ticket.trim() === "" ? null : ticket.trim(),
             second_factor: second,
-            ...(template ? { source_networks: template.source_networks, max_sessions: template.max_sessions ?? null, files: template.files, commands: template.commands, forwarding: template.forwarding, approval: template.approval } : {}),
+            ...more,
           },
         }),
       );
@@ -179,7 +189,7 @@ function Form({ person, target, template, title, onClose }: Props & { template: 
           <span className={css.checks}>
             {(["shell", "exec", "upload", "download"] as const).map((what) => (
               <label key={what}>
-                <input type="checkbox" checked={allow[what]} onChange={(event) => setAllow({ ...allow, [what]: event.target.checked })} />
+                <input type="checkbox" checked={allow[what] && !(what === "shell" && onlyCommands)} disabled={what === "shell" && onlyCommands} onChange={(event) => setAllow({ ...allow, [what]: event.target.checked })} />
                 {t.grant.caps[what]}
               </label>
             ))}
@@ -220,11 +230,7 @@ function Form({ person, target, template, title, onClose }: Props & { template: 
           {t.make.second}
         </label>
       </span>
-      {template && template.commands.exec.length > 0 ? (
-        <p className="hint">
-          {t.grant.onlyCommands}: <code className="break">{template.commands.exec.join(", ")}</code>
-        </p>
-      ) : null}
+      <MoreLimits written={written} wrong={"wrong" in read ? read.wrong : []} upload={allow.upload ?? false} download={allow.download ?? false} onChange={setWritten} />
       {isReady && bastion.data ? (
         <div className={css.will}>
           <h2>{t.make.get(words.list(names))}</h2>

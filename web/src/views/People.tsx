@@ -1,15 +1,15 @@
 // People: who they are, what they log in with, what they may do now.
 import { useInfiniteQuery, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link, useNavigate } from "@tanstack/react-router";
-import { useId, useRef, useState } from "react";
+import { useId, useState } from "react";
 import { answer, api, type Role, type Schema } from "../api/client";
 import { peopleQuery, sessionsQuery } from "../api/queries";
 import { useWords } from "../i18n";
 import { Dialog } from "../parts/Dialog";
-import { useKeys } from "../parts/keys";
 import { Remaining, Status, useToast, When } from "../parts/small";
-import { Empty, Loading, ProblemLine, ProblemView } from "../parts/states";
+import { Empty, ProblemLine } from "../parts/states";
 import { peopleRoute } from "../router";
+import { ListPage } from "./ListPage";
 import css from "./Lists.module.css";
 import { has, useMe } from "./Shell";
 
@@ -22,70 +22,45 @@ export function People() {
   const search = peopleRoute.useSearch();
   const navigate = useNavigate();
   const people = useQuery(peopleQuery);
-  const filter = useRef<HTMLInputElement>(null);
   const [adding, setAdding] = useState(false);
-  useKeys({ "/": () => filter.current?.focus() });
-  const words = (search.q ?? "").toLowerCase().split(/\s+/).filter(Boolean);
-  const items = (people.data?.items ?? []).filter((person) => words.every((word) => [person.name, person.organisation ?? "", ...person.roles].join(" ").toLowerCase().includes(word)));
   const chosen = people.data?.items.find((person) => person.name === search.name);
   return (
-    <div className={css.page}>
-      <div className="bar">
-        <h1>{t.person.list}</h1>
-        <input
-          ref={filter}
-          type="search"
-          aria-label={t.search}
-          placeholder={`${t.search}  /`}
-          value={search.q ?? ""}
-          onChange={(event) => void navigate({ to: "/people", search: event.target.value ? { q: event.target.value } : {}, replace: true })}
-        />
-        <span className="grow" />
-        {has(me, "admin") ? (
-          <button type="button" onClick={() => setAdding(true)}>
-            {t.person.add} …
-          </button>
-        ) : null}
-      </div>
-      {people.isPending ? <Loading /> : null}
-      {people.error && !people.data ? <ProblemView error={people.error} retry={() => void people.refetch()} /> : null}
-      {items.length > 0 ? (
-        <div className={chosen ? css.withSide : ""}>
-          <div className="scroll-x">
-            <table>
-              <thead>
-                <tr>
-                  <th>{t.person.name}</th>
-                  <th className="wide">{t.person.organisation}</th>
-                  <th>{t.person.roles}</th>
-                  <th>{t.person.keys}</th>
-                  <th className="wide">{t.person.factor}</th>
-                </tr>
-              </thead>
-              <tbody>
-                {items.map((person) => (
-                  <tr key={person.id} className={person === chosen ? css.at : ""}>
-                    <td>
-                      <Link to="/people" search={{ ...(search.q ? { q: search.q } : {}), name: person.name }} aria-current={person === chosen ? "true" : undefined}>
-                        {person.name}
-                      </Link>{" "}
-                      {person.disabled_at ? <Status is="disabled" /> : null}
-                    </td>
-                    <td className="wide">{person.organisation ?? ""}</td>
-                    <td>{person.roles.map((role) => t.roles[role]).join(", ")}</td>
-                    <td>{person.keys.length}</td>
-                    <td className="wide">{person.has_second_factor ? <span className="ok">{t.person.yes}</span> : <span className="muted">{t.person.no}</span>}</td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          </div>
-          {chosen ? <One person={chosen} /> : null}
-        </div>
-      ) : null}
-      {people.data && items.length === 0 ? <Empty title={people.data.items.length === 0 ? t.person.empty : t.grant.noMatch} /> : null}
+    <ListPage
+      title={t.person.list}
+      add={has(me, "admin") ? { label: t.person.add, onClick: () => setAdding(true) } : null}
+      filter={search.q ?? ""}
+      onFilter={(q) => void navigate({ to: "/people", search: q ? { q } : {}, replace: true })}
+      query={people}
+      text={(person) => [person.name, person.organisation ?? "", ...person.roles].join(" ")}
+      empty={<Empty title={t.person.empty} />}
+      head={
+        <>
+          <th>{t.person.name}</th>
+          <th className="wide">{t.person.organisation}</th>
+          <th>{t.person.roles}</th>
+          <th>{t.person.keys}</th>
+          <th className="wide">{t.person.factor}</th>
+        </>
+      }
+      row={(person) => (
+        <>
+          <td>
+            <Link to="/people" search={{ ...(search.q ? { q: search.q } : {}), name: person.name }} aria-current={person === chosen ? "true" : undefined}>
+              {person.name}
+            </Link>{" "}
+            {person.disabled_at ? <Status is="disabled" /> : null}
+          </td>
+          <td className="wide">{person.organisation ?? ""}</td>
+          <td>{person.roles.map((role) => t.roles[role]).join(", ")}</td>
+          <td>{person.keys.length}</td>
+          <td className="wide">{person.has_second_factor ? <span className="ok">{t.person.yes}</span> : <span className="muted">{t.person.no}</span>}</td>
+        </>
+      )}
+      chosen={chosen}
+      side={chosen ? <One person={chosen} /> : null}
+    >
       {adding ? <Add onClose={() => setAdding(false)} /> : null}
-    </div>
+    </ListPage>
   );
 }
 

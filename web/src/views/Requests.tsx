@@ -89,7 +89,9 @@ function One({ request }: { request: Request }) {
     <article className={own.one}>
       <p className={own.what}>
         <strong>{request.person.name}</strong> {t.request.asks}{" "}
-        {request.grant ? (
+        {request.session ? (
+          t.request.sessionOn(`${request.logins.length > 0 ? `${request.logins.join(", ")}@` : ""}${request.targets.join(", ")}`)
+        ) : request.grant ? (
           <Link to="/grants/$id" params={{ id: request.grant }}>
             {t.request.moreTime(short(request.grant))}
           </Link>
@@ -99,7 +101,7 @@ function One({ request }: { request: Request }) {
             {request.targets.join(", ")}
           </code>
         )}{" "}
-        {t.request.forTime(lasting)}
+        {request.session ? null : t.request.forTime(lasting)}
         {request.allow?.upload ? <span className="tag">↑ {t.grant.caps.upload}</span> : null}
         {request.allow?.download ? <span className="tag">↓ {t.grant.caps.download}</span> : null}
       </p>
@@ -111,7 +113,16 @@ function One({ request }: { request: Request }) {
         {t.request.asked(span(now - Date.parse(request.created_at)))}
         {request.state === "open" ? ` · ${t.request.expires(span(Date.parse(request.expires_at) - now))}` : null}
       </p>
-      {request.state === "open" ? (
+      {request.state === "open" && request.session && request.approval === "watcher" ? (
+        <p className="row wrap">
+          <span className="grow">{t.request.waitsForWatcher}</span>
+          {has(me, "reviewer") && !isOwn ? (
+            <Link to="/sessions/$id" params={{ id: request.session }} search={{ watch: true }} className="button primary">
+              {t.live.watch}
+            </Link>
+          ) : null}
+        </p>
+      ) : request.state === "open" ? (
         has(me, "admin") ? (
           isOwn ? (
             <p className="muted">{t.request.own}</p>
@@ -120,7 +131,7 @@ function One({ request }: { request: Request }) {
               <button type="button" className="danger" onClick={() => setAsked("deny")}>
                 {t.request.deny} …
               </button>
-              {request.grant ? null : (
+              {request.grant || request.session ? null : (
                 <button type="button" onClick={() => setAsked("change")}>
                   {t.request.change} …
                 </button>

@@ -1,16 +1,28 @@
-// A session: what it was, what its channels did, and the recording of each, at the moment that the address names.
-import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+// A session: what its channels did, the recording of each at the moment that the address names, and beside it what was run, printed and
+// carried, each a link to its moment.
+import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { Link, useNavigate } from "@tanstack/react-router";
-import { lazy, Suspense, useState } from "react";
-import { answer, api, type Schema } from "../api/client";
-import { filesQuery, sessionQuery } from "../api/queries";
+import { lazy, Suspense, useCallback, useEffect, useMemo, useRef, useState } from "react";
+import { Problem, type Schema } from "../api/client";
+import { commandsQuery, filesQuery, sessionQuery } from "../api/queries";
 import { useWords } from "../i18n";
 import { clockTime } from "../player/recording";
-import { ReasonDialog } from "../parts/Dialog";
+import { shownAt } from "../player/transcript";
+import { useSource } from "../player/useRecording";
 import { Duration } from "../parts/Duration";
-import { CopyButton, Status, useToast, When } from "../parts/small";
+import { Evidence } from "../parts/Evidence";
+import { useKeys } from "../parts/keys";
+import { Status } from "../parts/small";
 import { Empty, Loading, ProblemLine, ProblemView } from "../parts/states";
-import { sessionRoute } from "../router";
+import { SESSION_TABS, sessionRoute, type SessionTab } from "../router";
+import { Commands } from "./session/Commands";
+import { Details } from "./session/Details";
+import { Files, FileTable } from "./session/Files";
+import { Found } from "./session/Find";
+import { LiveActions, LiveNotes, WatchNote } from "./session/Live";
+import { commandAt, find, hasFailed, marksOf, momentOf, type Moment } from "./session/moments";
+import { Transcript } from "./session/Transcript";
+import { useWatch, type Watching } from "./session/useWatch";
 import css from "./Session.module.css";
 import { has, useMe } from "./Shell";
 import { short } from "./short";
@@ -19,38 +31,142 @@ const Replay = lazy(() => import("../player/Replay"));
 const Output = lazy(() => import("../player/Output"));
 
 type Detail = Schema<"SessionDetail">;
-type Recording = Schema<"Recording">;
+
+/** Recordings of up to so many segments are read as a whole. */
+const FEW = 24;
 
 export function Session() {
+  const { t } = useWords();
   const { id } = sessionRoute.useParams();
+  const search = sessionRoute.useSearch();
+  const navigate = useNavigate();
   const session = useQuery(sessionQuery(id));
-  if (session.data) return <Shown session={session.data} />;
+  const watching = useWatch(id, search.watch === true && session.data?.state !== "ended");
+  const onWatch = (wanted: boolean) =>
+    void navigate({ to: "/sessions/$id", params: { id }, search: (before) => ({ ...before, tab: before.tab ?? "commands", watch: wanted }), replace: true });
+  // One that waits for its watcher is no session yet.
+  const waits = watching.is !== "off" && !session.data && session.error instanceof Problem && session.error.status === 404;
+  const { refetch } = session;
+  useEffect(() => {
+    if (!waits) return;
+    const timer = setInterval(() => void refetch(), 1000);
+    return () => clearInterval(timer);
+  }, [waits, refetch]);
+  if (session.data) return <Shown key={id} session={session.data} watching={watching} onWatch={onWatch} />;
+  if (waits) {
+    return (
+      <div className={css.page}>
+        <div className="bar">
+          <h1 className="mono">{short(id)}</h1>
+        </div>
+        <WatchNote watching={watching} onWatch={onWatch} />
+        {watching.is === "failed" ? null : (
+          <Empty title={t.live.waits}>
+            <p className="muted">{t.live.waitsHint}</p>
+          </Empty>
+        )}
+      </div>
+    );
+  }
   return session.error ? <ProblemView error={session.error} retry={() => void session.refetch()} /> : <Loading />;
 }
 
-function Shown({ session }: { session: Detail }) {
+interface Place {
+  ch?: number;
+  tab?: SessionTab;
+  t?: number;
+  live?: boolean;
+  find?: string;
+}
+
+function Shown({ session, watching, onWatch }: { session: Detail; watching: Watching; onWatch: (wanted: boolean) => void }) {
   const { t } = useWords();
   const me = useMe();
   const search = sessionRoute.useSearch();
   const navigate = useNavigate();
-  const client = useQueryClient();
-  const toast = useToast();
-  const [cutting, setCutting] = useState(false);
   const mayLook = has(me, "reviewer", "auditor");
-  const recording = session.recordings.find((one) => one.channel === search.ch) ?? session.recordings.find((one) => one.term) ?? session.recordings[0];
+  const { recordings } = session;
+  const recording = recordings.find((one) => one.channel === search.ch) ?? recordings.find((one) => one.term) ?? recordings[0];
   const isLive = session.state !== "ended";
+  const hasTerminal = Boolean(recording?.cols);
+  const follows = hasTerminal && !recording?.ended_at && (search.live === true || search.t === undefined);
+  const carriesFiles = !hasTerminal && recording?.kind === "subsystem";
   const who = `${session.login}@${session.target.name}`;
 
-  const cut = useMutation({
-    mutationFn: (reason: string) => answer(api.POST("/api/v1/sessions/{id}/cut", { params: { path: { id: session.id } }, body: { reason } })),
-    onSuccess: () => {
-      setCutting(false);
-      toast(t.session.cutDone);
-      void client.invalidateQueries({ queryKey: ["session", session.id] });
+  const commandPages = useInfiniteQuery(commandsQuery(session.id, isLive));
+  const filePages = useInfiniteQuery(filesQuery(session.id, isLive));
+  const commands = useMemo(() => commandPages.data?.pages.flatMap((page) => page.items) ?? [], [commandPages.data]);
+  const files = useMemo(() => filePages.data?.pages.flatMap((page) => page.items) ?? [], [filePages.data]);
+  const source = useSource(mayLook && !follows && !carriesFiles ? recording : undefined, hasTerminal ? FEW : 1);
+  const marks = useMemo(() => (recording ? marksOf(recording, commands, files) : []), [recording, commands, files]);
+  const [now, setNow] = useState(search.t ?? 0);
+
+  const go = useCallback(
+    (change: Place) =>
+      void navigate({ to: "/sessions/$id", params: { id: session.id }, search: (before) => ({ ...before, tab: before.tab ?? "commands", ...change }), replace: true }),
+    [navigate, session.id],
+  );
+  const see = useCallback(
+    (moment: Moment) => {
+      // A program without a terminal has no positions: its output is seen as a whole.
+      const at = moment.recording.cols ? shownAt(moment.at) : 0;
+      setNow(at);
+      go({ ch: moment.recording.channel, t: at, live: false });
     },
+    [go],
+  );
+  const channel = recording?.channel;
+  const onMoment = useCallback((at: number) => go({ ...(channel === undefined ? {} : { ch: channel }), t: at, live: false }), [go, channel]);
+
+  const current = recording ? commandAt(commands, { recording, at: now }) : -1;
+  const step = (by: 1 | -1, wanted: (number: number) => boolean) => {
+    for (let number = current + by; number >= 0 && number < commands.length; number += by) {
+      const command = commands[number];
+      const moment = command && wanted(number) ? momentOf(recordings, command) : null;
+      if (moment) return see(moment);
+    }
+  };
+  const matters = (number: number) => {
+    const command = commands[number];
+    return command !== undefined && (Boolean(command.flag) || hasFailed(command));
+  };
+
+  const field = useRef<HTMLInputElement>(null);
+  const words = search.find ?? "";
+  const hits = useMemo(() => (words === "" ? [] : find(words, recordings, commands, files, recording, source.lines)), [words, recordings, commands, files, recording, source.lines]);
+  const [hit, setHit] = useState("");
+  const hitNumber = hits.findIndex((one) => one.key === hit);
+  const showHit = (number: number) => {
+    const found = hits[(number + hits.length) % hits.length];
+    if (!found) return;
+    setHit(found.key);
+    const on = recordings.find((one) => one.channel === found.channel);
+    if (on) see({ recording: on, at: found.at });
+  };
+  // Enter may come before what is typed has been looked for.
+  const wantsFirst = useRef(false);
+  useEffect(() => {
+    if (!wantsFirst.current || words === "") return;
+    wantsFirst.current = false;
+    showHit(0);
   });
-  const go = (change: { ch?: number; tab?: "channels" | "files" | "details"; t?: number; live?: boolean }) =>
-    void navigate({ to: "/sessions/$id", params: { id: session.id }, search: (before) => ({ ...before, tab: before.tab ?? "channels", ...change }), replace: true });
+  const onFind = useCallback((value: string) => go({ find: value }), [go]);
+  const onFindEnter = (value: string, back: boolean) => {
+    if (value === words) return showHit(back ? hitNumber - 1 : hitNumber + 1);
+    wantsFirst.current = true;
+    go({ find: value });
+  };
+  useKeys({
+    "[": () => step(-1, () => true),
+    "]": () => step(1, () => true),
+    "{": () => step(-1, matters),
+    "}": () => step(1, matters),
+    "/": () => field.current?.focus(),
+    n: () => showHit(hitNumber + 1),
+    N: () => showHit(hitNumber < 0 ? -1 : hitNumber - 1),
+  });
+
+  const counts: Partial<Record<SessionTab, number>> = { commands: commands.length, files: files.length };
 
   return (
     <div className={css.page}>
@@ -66,43 +182,58 @@ function Shown({ session }: { session: Detail }) {
         <span className="muted mono">
           <Duration session={session} />
         </span>
-        <span className="grow" />
-        {isLive && has(me, "admin") ? (
-          <button type="button" className="danger" onClick={() => setCutting(true)} disabled={session.state === "ending"}>
-            {t.session.cut} …
-          </button>
+        {recordings.length > 1 && recording ? (
+          <select className={css.channel} aria-label={t.session.channel} value={recording.channel} onChange={(event) => go({ ch: Number(event.target.value), t: 0, live: false })}>
+            {recordings.map((one) => (
+              <option key={one.id} value={one.channel}>
+                {one.channel} · {one.kind === one.program_text ? one.kind : `${one.kind} ${one.program_text.slice(0, 60)}`} · {one.ended_at ? clockTime(one.duration_us / 1e6) : t.states.live}
+              </option>
+            ))}
+          </select>
         ) : null}
+        {recording && recording.gaps > 0 ? (
+          <span className="warn" title={t.session.gapsHint}>
+            ⚠ {t.session.gaps}: {recording.gaps}
+          </span>
+        ) : null}
+        <span className="grow" />
+        {mayLook && !isLive ? <Evidence of="sessions" id={session.id} /> : null}
+        {isLive && has(me, "admin") ? <LiveActions session={session} /> : null}
       </div>
+      {isLive ? <LiveNotes session={session} watching={watching} onWatch={onWatch} /> : null}
       <div className={css.split}>
-        <section className={css.stageSide} aria-label={t.sessions}>
+        <section className={css.stageSide} aria-label={t.session.stage}>
           {recording === undefined ? (
             <Empty title={t.session.noChannels}>
               <p className="muted">{t.session.noChannelsHint}</p>
               {session.ending_text ? <p>{session.ending_text}</p> : null}
             </Empty>
+          ) : carriesFiles ? (
+            <div className={css.carried}>
+              <p className={`muted ${css.carriedHead}`}>{t.session.sftp}</p>
+              <FileTable files={files.filter((file) => file.recording === recording.id)} />
+            </div>
           ) : !mayLook ? (
             <Empty title={t.session.notYou}>
               <p className="muted">{t.session.notYouHint}</p>
             </Empty>
           ) : (
             <Suspense fallback={<Loading />}>
-              {recording.cols ? (
+              {hasTerminal ? (
                 <Replay
                   key={recording.id}
                   recording={recording}
+                  source={source}
+                  marks={marks}
                   who={session.person.name}
                   at={search.t}
-                  live={search.live === true}
-                  onMoment={(moment) => go({ ch: recording.channel, t: moment })}
+                  isLive={follows}
+                  onMoment={onMoment}
+                  onTime={setNow}
                   onLive={(live) => go({ ch: recording.channel, live })}
                 />
-              ) : recording.kind === "subsystem" ? (
-                <div className={css.carried}>
-                  <p className="muted">{t.session.sftp}</p>
-                  <Files session={session} of={recording.id} onMoment={(one, at) => go({ ch: one.channel, t: at, live: false })} />
-                </div>
               ) : (
-                <Output key={recording.id} recording={recording} />
+                <Output key={recording.id} recording={recording} source={source} />
               )}
             </Suspense>
           )}
@@ -110,179 +241,87 @@ function Shown({ session }: { session: Detail }) {
         <aside className={css.side}>
           <div className={css.tabs}>
             <span className="segmented" role="tablist" aria-label={t.session.details}>
-              {(["channels", "files", "details"] as const).map((tab) => (
-                <button key={tab} type="button" role="tab" id={`tab-${tab}`} aria-selected={search.tab === tab} aria-controls="tab-panel" onClick={() => go({ tab })}>
+              {SESSION_TABS.map((tab) => (
+                <button key={tab} type="button" role="tab" id={`tab-${tab}`} aria-selected={search.tab === tab} aria-controls="tab-panel" onClick={() => go({ tab, find: "" })}>
                   {t.session[tab]}
-                  {tab === "channels" && session.recordings.length > 1 ? ` ${session.recordings.length}` : ""}
+                  {counts[tab] ? <span className="muted">{counts[tab]}</span> : null}
                 </button>
               ))}
             </span>
+            <FindField key={session.id} field={field} value={words} onChange={onFind} onEnter={onFindEnter} />
           </div>
           <div className={css.panel} role="tabpanel" id="tab-panel" aria-labelledby={`tab-${search.tab}`} tabIndex={0}>
-            {search.tab === "channels" ? <Channels session={session} chosen={recording} onChoose={(one) => go({ ch: one.channel, t: 0, live: false })} /> : null}
-            {search.tab === "files" ? <Files session={session} onMoment={(one, at) => go({ ch: one.channel, t: at, live: false })} /> : null}
-            {search.tab === "details" ? <Details session={session} recording={recording} /> : null}
+            {words !== "" ? (
+              <Found hits={hits} words={words} at={hitNumber} source={source} hasText={source.index !== undefined} onHit={showHit} />
+            ) : search.tab === "commands" ? (
+              <>
+                {commandPages.error ? <ProblemLine error={commandPages.error} /> : null}
+                {commandPages.data ? <Commands commands={commands} counts={session.commands} recordings={recordings} current={current} onMoment={see} /> : commandPages.error ? null : <Loading />}
+                <More pages={commandPages} />
+              </>
+            ) : search.tab === "files" ? (
+              <>
+                {filePages.error ? <ProblemLine error={filePages.error} /> : null}
+                {filePages.data ? <Files files={files} recordings={recordings} onMoment={see} /> : filePages.error ? null : <Loading />}
+                <More pages={filePages} />
+              </>
+            ) : search.tab === "details" ? (
+              <Details session={session} recording={recording} />
+            ) : !mayLook ? (
+              <p className="muted">{t.session.notYou}</p>
+            ) : follows ? (
+              <div className={css.none}>
+                <p className="muted">{t.session.liveText}</p>
+                <button type="button" onClick={() => onMoment(0)}>
+                  {t.player.recorded}
+                </button>
+              </div>
+            ) : carriesFiles ? (
+              <p className="muted">{t.session.sftp}</p>
+            ) : source.index ? (
+              <Transcript source={source} at={now} onMoment={(at) => recording && see({ recording, at })} />
+            ) : (
+              <Loading />
+            )}
           </div>
         </aside>
       </div>
-      {cutting ? (
-        <ReasonDialog
-          title={t.session.cutTitle(session.person.name)}
-          hint={t.session.cutHint(session.person.name, session.target.name)}
-          action={t.session.cut}
-          presets={t.session.cutReasons}
-          busy={cut.isPending}
-          problem={<ProblemLine error={cut.error} />}
-          onClose={() => setCutting(false)}
-          onReason={(reason) => cut.mutate(reason)}
-        />
-      ) : null}
     </div>
   );
 }
 
-function Channels({ session, chosen, onChoose }: { session: Detail; chosen: Recording | undefined; onChoose: (recording: Recording) => void }) {
-  const { t, bytes } = useWords();
-  if (session.recordings.length === 0) return <p className="muted">{t.session.noChannels}</p>;
+/** The address follows what is typed once it rests. */
+function FindField({ field, value, onChange, onEnter }: { field: React.RefObject<HTMLInputElement | null>; value: string; onChange: (value: string) => void; onEnter: (value: string, back: boolean) => void }) {
+  const { t } = useWords();
+  const [text, setText] = useState(value);
+  useEffect(() => setText(value), [value]);
+  useEffect(() => {
+    if (text === value) return;
+    const timer = setTimeout(() => onChange(text), 200);
+    return () => clearTimeout(timer);
+  }, [text, value, onChange]);
   return (
-    <ul className={css.channels}>
-      {session.recordings.map((one) => (
-        <li key={one.id}>
-          <button type="button" className={css.channel} aria-current={one.id === chosen?.id ? "true" : undefined} onClick={() => onChoose(one)}>
-            <span className="row">
-              <span className="tag">{one.kind}</span>
-              <span className="grow" />
-              <span className="muted mono">{one.ended_at ? clockTime(one.duration_us / 1e6) : t.states.live}</span>
-            </span>
-            <code className="break">{one.program_text}</code>
-            <span className="row muted">
-              <span>{one.exit_text ?? ""}</span>
-              <span className="grow" />
-              <span>
-                ↑ {bytes(one.bytes_in)} ↓ {bytes(one.bytes_out)}
-              </span>
-            </span>
-            {one.gaps > 0 ? (
-              <span className="warn" title={t.session.gapsHint}>
-                ⚠ {t.session.gaps}: {one.gaps}
-              </span>
-            ) : null}
-          </button>
-        </li>
-      ))}
-    </ul>
+    <input
+      ref={field}
+      type="search"
+      aria-label={t.session.find}
+      placeholder={`${t.session.find}  /`}
+      value={text}
+      onChange={(event) => setText(event.target.value)}
+      onKeyDown={(event) => {
+        if (event.key === "Enter") onEnter(text, event.shiftKey);
+        else if (event.key === "Escape") event.currentTarget.blur();
+      }}
+    />
   );
 }
 
-const ARROWS = { upload: "↑", download: "↓" } as const;
-
-function Files({ session, of, onMoment }: { session: Detail; of?: string; onMoment: (recording: Recording, at: number) => void }) {
-  const { t, bytes } = useWords();
-  const files = useQuery(filesQuery(session.id, session.state !== "ended"));
-  if (files.error) return <ProblemView error={files.error} retry={() => void files.refetch()} />;
-  if (!files.data) return <Loading />;
-  const items = files.data.items.filter((file) => of === undefined || file.recording === of);
-  if (items.length === 0) {
-    return (
-      <div className={css.none}>
-        <h2>{t.session.noFiles}</h2>
-        <p className="muted">{t.session.noFilesHint}</p>
-      </div>
-    );
-  }
+function More({ pages }: { pages: { hasNextPage: boolean; isFetchingNextPage: boolean; fetchNextPage: () => unknown } }) {
+  const { t } = useWords();
+  if (!pages.hasNextPage) return null;
   return (
-    <ul className={css.files}>
-      {items.map((file) => {
-        const recording = session.recordings.find((one) => one.id === file.recording);
-        return (
-          <li key={file.seq}>
-            <span className="row">
-              <span aria-hidden="true">{file.direction ? ARROWS[file.direction] : "·"}</span>
-              <span className="tag">{t.session.acts[file.direction ?? file.what]}</span>
-              <span className={file.result === "done" ? "ok" : "bad"}>{t.session.outcomes[file.result]}</span>
-              <span className="grow" />
-              {file.bytes != null ? <span className="muted">{bytes(file.bytes)}</span> : null}
-            </span>
-            <code className="break">
-              {file.path}
-              {file.other_path ? ` → ${file.other_path}` : ""}
-            </code>
-            {file.reason ? <span className="bad break">{file.reason}</span> : null}
-            {file.sha256 ? <code className={`faint ${css.hash}`}>{file.sha256}</code> : null}
-            <span className="row">
-              <When at={file.at} exact />
-              {recording?.cols ? (
-                <button type="button" className="quiet" onClick={() => onMoment(recording, Math.max(0, (Date.parse(file.at) - Date.parse(recording.started_at)) / 1000))}>
-                  {clockTime((Date.parse(file.at) - Date.parse(recording.started_at)) / 1000)}
-                </button>
-              ) : null}
-            </span>
-          </li>
-        );
-      })}
-    </ul>
-  );
-}
-
-function Details({ session, recording }: { session: Detail; recording: Recording | undefined }) {
-  const { t, bytes } = useWords();
-  return (
-    <dl className="facts">
-      <dt>{t.session.person}</dt>
-      <dd>{session.person.name}</dd>
-      <dt>{t.session.target}</dt>
-      <dd className="mono">
-        {session.login}@{session.target.name}
-      </dd>
-      <dt>{t.session.grant}</dt>
-      <dd>
-        <Link to="/grants/$id" params={{ id: session.grant_id }} className="mono break">
-          {session.grant_id}
-        </Link>
-      </dd>
-      <dt>{t.session.started}</dt>
-      <dd>
-        <When at={session.started_at} exact />
-      </dd>
-      {session.ended_at ? (
-        <>
-          <dt>{t.states.ended}</dt>
-          <dd>
-            <When at={session.ended_at} exact />
-          </dd>
-          <dt>{t.session.ending}</dt>
-          <dd className="break">{session.ending_text}</dd>
-        </>
-      ) : null}
-      <dt>{t.session.address}</dt>
-      <dd className="mono">{session.client_address}</dd>
-      <dt title={t.session.clientHint}>{t.session.client}</dt>
-      <dd className="mono break">{session.client_version}</dd>
-      <dt>{t.session.node}</dt>
-      <dd className="mono">{session.node}</dd>
-      <dt>Id</dt>
-      <dd className="row">
-        <code className="break">{session.id}</code>
-        <CopyButton text={session.id} />
-      </dd>
-      {recording ? (
-        <>
-          <dt>{t.session.bytesIn}</dt>
-          <dd>{bytes(recording.bytes_in)}</dd>
-          <dt>{t.session.bytesOut}</dt>
-          <dd>{bytes(recording.bytes_out)}</dd>
-          {recording.exit_text ? (
-            <>
-              <dt>{t.session.exit}</dt>
-              <dd>{recording.exit_text}</dd>
-            </>
-          ) : null}
-          <dt>{t.session.chain}</dt>
-          <dd>
-            <code className="break">{recording.chain}</code>
-          </dd>
-        </>
-      ) : null}
-    </dl>
+    <button type="button" onClick={() => void pages.fetchNextPage()} disabled={pages.isFetchingNextPage}>
+      {t.player.more}
+    </button>
   );
 }

@@ -3,12 +3,13 @@ import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link, Outlet, useNavigate, useRouterState } from "@tanstack/react-router";
 import { Activity, FileClock, Inbox, KeyRound, LayoutDashboard, Menu, ScrollText, Server, Settings, Ticket, UserRound, type LucideIcon } from "lucide-react";
 import { createContext, lazy, Suspense, useContext, useEffect, useRef, useState } from "react";
-import { Problem, type Role } from "../api/client";
+import { api, Problem, type Role } from "../api/client";
 import { grantsQuery, liveSessionsQuery, meQuery, requestsQuery, type Me } from "../api/queries";
 import { recall, remember, useWords, type Words } from "../i18n";
 import { useKeys } from "../parts/keys";
 import { Toasts, useNow } from "../parts/small";
 import { Forbidden, Loading, ProblemView } from "../parts/states";
+import { LedgerChip } from "./LedgerChip";
 import css from "./Shell.module.css";
 import { SignIn } from "./SignIn";
 
@@ -121,6 +122,7 @@ function Frame({ me }: { me: Me }) {
           sallyport
         </Link>
         <span className="grow" />
+        {has(me, ...LOOK) ? <LedgerChip /> : null}
         <Clock />
         <button type="button" className="quiet icon" aria-label={t.keys.open} title={`${t.keys.open} (?)`} onClick={() => setHelp(true)}>
           ?
@@ -215,7 +217,6 @@ function UserMenu({ me }: { me: Me }) {
     else document.documentElement.dataset.theme = chosen;
   };
   const signOut = async () => {
-    const { api } = await import("../api/client");
     await api.POST("/api/v1/sign-out", { body: { everywhere: false } });
     location.assign("/");
   };

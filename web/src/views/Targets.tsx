@@ -1,15 +1,15 @@
 // Targets: where they are, as whom they are entered, what they prove themselves with. One opens beside the list.
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link, useNavigate } from "@tanstack/react-router";
-import { useId, useRef, useState } from "react";
+import { useId, useState } from "react";
 import { answer, api, type Schema } from "../api/client";
 import { targetsQuery } from "../api/queries";
 import { useWords } from "../i18n";
 import { Dialog } from "../parts/Dialog";
-import { useKeys } from "../parts/keys";
 import { Command, Status, useToast } from "../parts/small";
-import { Empty, Loading, ProblemLine, ProblemView } from "../parts/states";
+import { Empty, ProblemLine } from "../parts/states";
 import { targetsRoute } from "../router";
+import { ListPage } from "./ListPage";
 import css from "./Lists.module.css";
 import { has, useMe } from "./Shell";
 
@@ -21,87 +21,61 @@ export function Targets() {
   const search = targetsRoute.useSearch();
   const navigate = useNavigate();
   const targets = useQuery(targetsQuery);
-  const filter = useRef<HTMLInputElement>(null);
   const [adding, setAdding] = useState(false);
-  useKeys({ "/": () => filter.current?.focus() });
-  const words = (search.q ?? "").toLowerCase().split(/\s+/).filter(Boolean);
-  const items = (targets.data?.items ?? []).filter((target) => words.every((word) => text(target).includes(word)));
   const chosen = targets.data?.items.find((target) => target.name === search.name);
   return (
-    <div className={css.page}>
-      <div className="bar">
-        <h1>{t.target.list}</h1>
-        <input
-          ref={filter}
-          type="search"
-          aria-label={t.search}
-          placeholder={`${t.search}  /`}
-          value={search.q ?? ""}
-          onChange={(event) => void navigate({ to: "/targets", search: event.target.value ? { q: event.target.value } : {}, replace: true })}
-        />
-        <span className="grow" />
-        {has(me, "admin") ? (
-          <button type="button" onClick={() => setAdding(true)}>
-            {t.target.add} …
-          </button>
-        ) : null}
-      </div>
-      {targets.isPending ? <Loading /> : null}
-      {targets.error && !targets.data ? <ProblemView error={targets.error} retry={() => void targets.refetch()} /> : null}
-      {targets.data?.items.length === 0 ? (
+    <ListPage
+      title={t.target.list}
+      add={has(me, "admin") ? { label: t.target.add, onClick: () => setAdding(true) } : null}
+      filter={search.q ?? ""}
+      onFilter={(q) => void navigate({ to: "/targets", search: q ? { q } : {}, replace: true })}
+      query={targets}
+      text={text}
+      empty={
         <Empty title={t.target.empty}>
           <p className="muted">{t.target.emptyHint}</p>
           <Command text="sallyport target add web-1 10.0.0.7 --login root" />
         </Empty>
-      ) : null}
-      {items.length > 0 ? (
-        <div className={chosen ? css.withSide : ""}>
-          <div className="scroll-x">
-            <table>
-              <thead>
-                <tr>
-                  <th>{t.target.name}</th>
-                  <th>{t.target.address}</th>
-                  <th>{t.target.logins}</th>
-                  <th className="wide">{t.target.labels}</th>
-                </tr>
-              </thead>
-              <tbody>
-                {items.map((target) => (
-                  <tr key={target.id} className={target === chosen ? css.at : ""}>
-                    <td>
-                      <Link to="/targets" search={{ ...(search.q ? { q: search.q } : {}), name: target.name }} className="mono" aria-current={target === chosen ? "true" : undefined}>
-                        {target.name}
-                      </Link>{" "}
-                      {target.disabled_at ? <Status is="disabled" /> : null}
-                    </td>
-                    <td className="mono break">{target.address}</td>
-                    <td className="mono">{target.logins.map((login) => login.login).join(", ")}</td>
-                    <td className="wide">
-                      <span className="row wrap">
-                        {Object.entries(target.labels).map(([key, value]) => (
-                          <span key={key} className="tag">
-                            {key}={value}
-                          </span>
-                        ))}
-                      </span>
-                    </td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          </div>
-          {chosen ? <One target={chosen} /> : null}
-        </div>
-      ) : null}
-      {targets.data && targets.data.items.length > 0 && items.length === 0 ? <Empty title={t.grant.noMatch} /> : null}
+      }
+      head={
+        <>
+          <th>{t.target.name}</th>
+          <th>{t.target.address}</th>
+          <th>{t.target.logins}</th>
+          <th className="wide">{t.target.labels}</th>
+        </>
+      }
+      row={(target) => (
+        <>
+          <td>
+            <Link to="/targets" search={{ ...(search.q ? { q: search.q } : {}), name: target.name }} className="mono" aria-current={target === chosen ? "true" : undefined}>
+              {target.name}
+            </Link>{" "}
+            {target.disabled_at ? <Status is="disabled" /> : null}
+          </td>
+          <td className="mono break">{target.address}</td>
+          <td className="mono">{target.logins.map((login) => login.login).join(", ")}</td>
+          <td className="wide">
+            <span className="row wrap">
+              {Object.entries(target.labels).map(([key, value]) => (
+                <span key={key} className="tag">
+                  {key}={value}
+                </span>
+              ))}
+            </span>
+          </td>
+        </>
+      )}
+      chosen={chosen}
+      side={chosen ? <One target={chosen} /> : null}
+    >
       {adding ? <Add onClose={() => setAdding(false)} /> : null}
-    </div>
+    </ListPage>
   );
 }
 
 const text = (target: Target): string =>
-  [target.name, ...target.aliases, target.address, ...target.logins.map((login) => login.login), ...Object.entries(target.labels).map(([key, value]) => `${key}=${value}`)].join(" ").toLowerCase();
+  [target.name, ...target.aliases, target.address, ...target.logins.map((login) => login.login), ...Object.entries(target.labels).map(([key, value]) => `${key}=${value}`)].join(" ");
 
 function One({ target }: { target: Target }) {
   const { t } = useWords();

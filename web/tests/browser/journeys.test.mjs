@@ -97,6 +97,34 @@ describe("replay", () => {
     await context.close();
   });
 
+  it("goes to the moment of a command, and to what is found", async () => {
+    const { page, context, wrongs } = await openPage(browser, demo);
+    await signIn(page, demo, `/sessions/${shellSession}?ch=1&t=0`);
+    await page.getByRole("slider").waitFor();
+    const command = page.getByRole("button", { name: /echo first-frame/ });
+    await command.click();
+    await page.waitForURL(/t=[0-9.]+/);
+    await hasText(page, "echo first-frame");
+    const current = (text) => page.locator("button[aria-current=true]", { hasText: text }).waitFor();
+    await current("echo first-frame");
+    await page.locator("h1").click();
+    await page.keyboard.press("]");
+    await current("sleep 4");
+    await page.keyboard.press("[");
+    await current("echo first-frame");
+    await page.keyboard.press("/");
+    await page.keyboard.type("SECOND-FRAME-43");
+    await page.waitForURL(/find=SECOND-FRAME-43/);
+    await page.keyboard.press("Enter");
+    await hasText(page, "second-frame-43");
+    await page.getByText("1 of 1", { exact: true }).waitFor();
+    await page.getByRole("tab", { name: "Transcript" }).click();
+    await page.getByRole("button", { name: /first-frame-42/ }).click();
+    await until(async () => !(await terminal(page).textContent()).includes("second-frame-43"), 10_000, () => "a line of the transcript leads elsewhere");
+    assert.deepEqual(await wrongs(), []);
+    await context.close();
+  });
+
   it("obeys nothing that a hostile target printed", async () => {
     const { page, context, wrongs } = await openPage(browser, demo);
     await signIn(page, demo, `/sessions/${hostileSession}?ch=1&t=0`);
@@ -124,7 +152,7 @@ describe("replay", () => {
 });
 
 describe("a live session", () => {
-  it("is seen as it goes on, and cut", async () => {
+  it("is seen as it goes on, told something, held, released, and cut", async () => {
     const { page, context, wrongs } = await openPage(browser, demo);
     await signIn(page, demo, "/sessions?state=live");
     const client = ssh(demo);
@@ -134,6 +162,17 @@ describe("a live session", () => {
     await hasText(page, "before-2");
     await client.type(["echo while-looking-$((3 + 4))"]);
     await hasText(page, "while-looking-7");
+    await page.keyboard.press("m");
+    await page.getByRole("textbox", { name: "Message" }).fill("please wait a moment");
+    await page.keyboard.press("Enter");
+    await until(() => client.output().includes("please wait a moment"), 10_000, () => `the message did not arrive: ${client.output()}`);
+    await page.keyboard.press("h");
+    await page.getByRole("textbox", { name: "Reason" }).fill("a look at this first");
+    await page.keyboard.press("Enter");
+    await page.getByText("The session stands still, held by an admin: a look at this first").waitFor();
+    await client.type(["echo released-$((5 + 6))"]);
+    await page.getByRole("button", { name: "Release" }).click();
+    await until(() => client.output().includes("released-11"), 10_000, () => `what was typed meanwhile did not run: ${client.output()}`);
     await page.getByRole("button", { name: /^Cut/ }).click();
     await page.getByRole("textbox", { name: "Reason" }).fill("the test is over");
     await page.keyboard.press("Enter");
@@ -207,6 +246,77 @@ describe("an evidence bundle", () => {
   });
 });
 
+describe("a grant's limits", () => {
+  it("are written in the form, refused where they cannot be read, and shown with the grant", async () => {
+    const { page, context, wrongs } = await openPage(browser, demo);
+    await signIn(page, demo, "/grants?new=true&person=alice&target=toy");
+    await page.getByText("matches 1 target").waitFor();
+    await page.getByLabel("Reason").fill("INC-4813 limited");
+    await page.getByText("More limits").click();
+    await page.getByLabel("Only these commands").fill("uptime\nsystemctl restart app-*");
+    await page.getByLabel("Most over the grant's life").first().fill("much");
+    await page.getByText("This cannot be read.").first().waitFor();
+    assert.ok(await page.getByRole("button", { name: "Grant access" }).isDisabled());
+    assert.ok(await page.getByRole("checkbox", { name: "shell" }).isDisabled());
+    await page.getByLabel("Most over the grant's life").first().fill("2 GB");
+    await page.getByRole("button", { name: "Grant access" }).click();
+    await page.getByRole("heading", { name: "alice has access." }).waitFor();
+    await page.keyboard.press("Escape");
+    await page.getByRole("row", { name: /INC-4813 limited/ }).getByRole("link").click();
+    await page.getByText("uptime, systemctl restart app-*").waitFor();
+    await page.getByText("2 GB").waitFor();
+    assert.deepEqual(await wrongs(), []);
+    await context.close();
+  });
+});
+
+describe("the ledger", () => {
+  it("is verified in the browser, an event by its own proof and all of them together", async () => {
+    const { page, context, wrongs } = await openPage(browser, demo);
+    await signIn(page, demo, "/audit");
+    await page.getByRole("button", { name: "Verify now" }).click();
+    await page.getByText(/^✓ Intact: \d+ of \d+ events verified in this browser/).waitFor();
+    await page.getByRole("link", { name: /^Ledger intact/ }).waitFor();
+    await page.locator("tbody tr").nth(3).locator("summary").click();
+    await page.locator("tbody tr").nth(3).getByRole("button", { name: "Prove it" }).click();
+    await page.getByText(/^✓ In place \d+/).waitFor();
+    assert.deepEqual(await wrongs(), []);
+    await context.close();
+  });
+
+  it("is called broken, on every page, when an event is not what was signed", async () => {
+    const { page, context } = await openPage(browser, demo);
+    await page.route("**/api/v1/events?*", async (route) => {
+      const answer = await route.fetch();
+      const body = await answer.json();
+      const altered = body.items.find((event) => event.kind === "grant_made");
+      if (altered) altered.act.reason = "something else";
+      await route.fulfill({ response: answer, json: body });
+    });
+    await signIn(page, demo, "/audit");
+    await page.getByRole("button", { name: "Verify now" }).click();
+    await page.getByRole("alert").getByText(/Ledger broken at #\d+: an event was altered/).waitFor();
+    await page.getByRole("link", { name: "Sessions" }).click();
+    await page.getByRole("heading", { name: "Sessions" }).waitFor();
+    await page.getByRole("link", { name: /^Ledger broken at #/ }).waitFor();
+    await context.close();
+  });
+});
+
+describe("evidence", () => {
+  it("of a session is saved as a file that proves itself", async () => {
+    const { page, context, wrongs } = await openPage(browser, demo);
+    await signIn(page, demo, `/sessions/${execSession}`);
+    const saving = page.waitForEvent("download");
+    await page.getByRole("button", { name: "Evidence" }).click();
+    const file = await saving;
+    assert.equal(file.suggestedFilename(), `evidence-${execSession}.zip`);
+    assert.equal(readFileSync(await file.path()).subarray(0, 2).toString(), "PK");
+    assert.deepEqual(await wrongs(), []);
+    await context.close();
+  });
+});
+
 describe("every page", () => {
   for (const theme of ["light", "dark"]) {
     for (const language of ["en", "zh-CN"]) {
@@ -217,7 +327,7 @@ describe("every page", () => {
         const findings = { "sign-in": await judge(page) };
         await signIn(page, demo);
         const grants = await cli(demo, ["grant", "ls"]);
-        for (const path of ["/", "/grants", "/grants?new=true", `/grants/${grants[0].id}`, "/sessions", `/sessions/${shellSession}?t=2`, `/sessions/${execSession}?tab=details`, "/requests", "/targets?name=toy", "/people?name=alice", "/audit", "/settings", "/me"]) {
+        for (const path of ["/", "/grants", "/grants?new=true", `/grants/${grants[0].id}`, "/sessions", `/sessions/${shellSession}?t=2`, `/sessions/${shellSession}?t=2&tab=transcript`, `/sessions/${shellSession}?t=2&find=frame`, `/sessions/${execSession}?tab=details`, `/sessions/${execSession}?tab=files`, "/requests", "/targets?name=toy", "/people?name=alice", "/audit", "/settings", "/me"]) {
           await page.goto(demo.url + path);
           await page.locator("h1").first().waitFor();
           await page.waitForLoadState("networkidle");

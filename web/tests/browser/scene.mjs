@@ -1,8 +1,9 @@
 // The scene of the browser tests: `sallyport demo`, the built program with a target that runs a real shell, real ssh clients, and Chromium.
-// SALLYPORT names the program; if it does not, it is where `cargo build` leaves it.
+// SALLYPORT names the program; if it does not, it is where `cargo build` leaves it. SALLYPORT_WEB_FOLDER names a build of the web app
+// (`npm run build -- FOLDER`) that is shown in place of the program's own, under the program's own content security policy.
 import { spawn } from "node:child_process";
-import { existsSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { existsSync, readFileSync } from "node:fs";
+import { extname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
@@ -78,7 +79,9 @@ export function fileOf(archive, wanted) {
 
 export async function startBrowser() {
   if (!CHROMIUM) throw new Error("Chromium is not installed (scripts/install-test-deps installs it)");
-  return chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox", "--disable-dev-shm-usage", "--force-color-profile=srgb"] });
+  // A page that is put in the program's place comes from no address, and could not open a WebSocket to this machine.
+  const instead = process.env.SALLYPORT_WEB_FOLDER ? ["--disable-features=LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets"] : [];
+  return chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox", "--disable-dev-shm-usage", "--force-color-profile=srgb", ...instead] });
 }
 
 /** A page that notes what must never happen: violations of the policy, requests to elsewhere, dialogs, errors. */
@@ -102,8 +105,25 @@ export async function openPage(browser, demo, { theme = "light", language = "en"
     if (!request.url().startsWith(`${demo.url}/`) && !request.url().startsWith("blob:")) wrong.push(`request to ${request.url()}`);
   });
   page.setDefaultTimeout(15_000);
+  if (process.env.SALLYPORT_WEB_FOLDER) await serveInstead(page, demo, process.env.SALLYPORT_WEB_FOLDER);
   const wrongs = async () => [...wrong, ...(await page.evaluate(() => window.__violations))];
   return { page, context, wrongs };
+}
+
+const KINDS = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".woff2": "font/woff2", ".woff": "font/woff" };
+let policy;
+
+async function serveInstead(page, demo, folder) {
+  await page.route(
+    (url) => url.href.startsWith(`${demo.url}/`) && !url.pathname.startsWith("/api/"),
+    async (route) => {
+      // One answer of the program says under which headers it shows the app.
+      policy ??= await route.fetch({ url: `${demo.url}/` }).then((answer) => answer.headers()["content-security-policy"]);
+      const path = join(folder, new URL(route.request().url()).pathname);
+      const file = existsSync(path) && extname(path) in KINDS ? path : join(folder, "index.html");
+      await route.fulfill({ body: readFileSync(file), headers: { "content-type": KINDS[extname(file)], "content-security-policy": policy } });
+    },
+  );
 }
 
 export async function signIn(page, demo, path = "/") {
