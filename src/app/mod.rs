@@ -28,6 +28,7 @@ pub mod requests;
 pub mod second_factor;
 pub mod sessions;
 pub mod sign_in;
+pub mod syslog;
 pub mod targets;
 pub mod text;
 pub mod tokens;
