@@ -20,6 +20,8 @@ pub mod keys;
 pub mod known_hosts;
 pub mod ledger;
 pub mod logins;
+pub mod metrics;
+pub mod outbox;
 pub mod passwords;
 pub mod people;
 pub mod recordings;
@@ -42,6 +44,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::app::clock::Clock;
 use crate::app::consents::ConsentSettings;
+use crate::app::metrics::Metrics;
 use crate::app::requests::RequestSettings;
 use crate::store::blob::Blobs;
 use crate::store::db::Db;
@@ -57,6 +60,8 @@ pub struct App {
     pub clock: Clock,
     pub master: MasterKey,
     pub changes: Changes,
+    /// What is counted, for whoever watches the bastion.
+    pub metrics: Metrics,
     pub requests: RequestSettings,
     /// The settings that decide what is recorded and what ends a session, by name, for manifests.
     pub(crate) in_force: Arc<BTreeMap<String, String>>,
@@ -72,7 +77,18 @@ impl App {
         let password_turns = Arc::new(Semaphore::new(cores.min(4)));
         let (requests, consent) = (RequestSettings::default(), ConsentSettings::default());
         let in_force = Arc::default();
-        Self { db, blobs, clock, master, changes: Changes::new(), requests, consent, in_force, password_turns }
+        Self {
+            db,
+            blobs,
+            clock,
+            master,
+            changes: Changes::new(),
+            metrics: Metrics::new(),
+            requests,
+            consent,
+            in_force,
+            password_turns,
+        }
     }
 
     /// The same with requests for access kept otherwise.

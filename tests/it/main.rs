@@ -19,5 +19,6 @@ mod bastion;
 mod cli;
 mod fixtures;
 mod ledger;
+mod outbox;
 mod recordings;
 mod toy_target;
