@@ -11,11 +11,14 @@ use std::time::Duration;
 use sallyport_domain::ledger::note::{KeyError, KeyName};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table, Value};
 
 pub use crate::api::ApiSettings;
+use crate::api::MetricsSettings;
 use crate::app::consents::ConsentSettings;
 use crate::app::ledger::anchors::LedgerSettings;
+use crate::app::outbox::settings::{DestinationSettings, NotifySettings, double_names};
 use crate::app::recordings::RecordingSettings;
 use crate::app::recordings::journal::Durability;
 use crate::app::requests::RequestSettings;
@@ -56,6 +59,9 @@ pub struct Config {
     pub consent: ConsentSettings,
     pub ledger: LedgerSettings,
     pub retention: RetentionSettings,
+    pub outbox: Vec<DestinationSettings>,
+    pub notify: Vec<NotifySettings>,
+    pub metrics: MetricsSettings,
     pub master_key: MasterKeySettings,
     pub log: LogSettings,
 }
@@ -110,6 +116,9 @@ impl std::error::Error for ConfigFaults {}
 /// What every environment variable that sets something starts with.
 const PREFIX: &str = "SALLYPORT__";
 
+/// Sections that there may be several of, each with `[[…]]` before it. Variables set nothing in them.
+const LISTS: [&str; 2] = ["outbox", "notify"];
+
 /// A value with where it came from.
 struct Given {
     section: String,
@@ -137,11 +146,14 @@ impl Config {
             consent: section("consent", &mut given, &mut faults),
             ledger: section("ledger", &mut given, &mut faults),
             retention: section("retention", &mut given, &mut faults),
+            outbox: list("outbox", &mut given, &mut faults),
+            notify: list("notify", &mut given, &mut faults),
+            metrics: section("metrics", &mut given, &mut faults),
             master_key: section("master_key", &mut given, &mut faults),
             log: section("log", &mut given, &mut faults),
         };
         for unknown in given {
-            let message = "there is no such section (one of server, ssh, api, database, blobs, recording, requests, consent, ledger, retention, master_key, log)";
+            let message = "there is no such section (one of server, ssh, api, database, blobs, recording, requests, consent, ledger, retention, outbox, notify, metrics, master_key, log)";
             let key = format!("{}.{}", unknown.section, unknown.key);
             faults.push(ConfigFault { key, place: unknown.place, message: message.to_owned() });
         }
@@ -152,6 +164,7 @@ impl Config {
 
     /// What a type cannot say: bounds, and settings that go together.
     fn check(&self, faults: &mut Vec<ConfigFault>) {
+        self.check_outbox(faults);
         let mut fault = |key: &str, message: &str| {
             faults.push(ConfigFault { key: key.to_owned(), place: Place::Whole, message: message.to_owned() });
         };
@@ -230,6 +243,21 @@ impl Config {
         }
         if let Err(message) = self.log.check() {
             fault("log.level", &message);
+        }
+    }
+
+    /// What a type cannot say of destinations and notifications.
+    fn check_outbox(&self, faults: &mut Vec<ConfigFault>) {
+        let mut fault = |key: String, message: String| faults.push(ConfigFault { key, place: Place::Whole, message });
+        for (number, settings) in self.outbox.iter().enumerate() {
+            settings.check().into_iter().for_each(|(key, message)| fault(format!("outbox[{number}].{key}"), message));
+        }
+        for (number, settings) in self.notify.iter().enumerate() {
+            settings.check().into_iter().for_each(|(key, message)| fault(format!("notify[{number}].{key}"), message));
+        }
+        let names = self.outbox.iter().map(|one| &one.name).chain(self.notify.iter().map(|one| &one.name));
+        for name in double_names(names.map(String::as_str)) {
+            fault("outbox".to_owned(), format!("the name `{name}` stands twice among `[[outbox]]` and `[[notify]]`"));
         }
     }
 
@@ -314,19 +342,37 @@ fn from_file(text: &str, faults: &mut Vec<ConfigFault>) -> Vec<Given> {
         }
     };
     // A second reading, for the places of the keys; the first has shown that the text is TOML.
-    let places: BTreeMap<String, BTreeMap<String, Spanned<Value>>> = toml::from_str(text).unwrap_or_default();
+    let places = DeTable::parse(text).map(Spanned::into_inner).unwrap_or_default();
+    let place_of = |table: Option<&DeTable<'_>>, key: &str| Some(Place::Line(line_of(table?.get(key)?.span().start)));
     let mut given = Vec::new();
     for (section, value) in sections {
         let line = Place::Line(line_of(value.span().start));
-        let Value::Table(keys) = value.into_inner() else {
-            let message = "stands outside of a section such as `[ssh]`".to_owned();
-            faults.push(ConfigFault { key: section, place: line, message });
-            continue;
-        };
-        for (key, value) in keys {
-            let place = places.get(&section).and_then(|section| section.get(&key));
-            let place = place.map_or(line.clone(), |value| Place::Line(line_of(value.span().start)));
-            given.push(Given { section: section.clone(), key, value, place });
+        let found = places.get(section.as_str()).map(Spanned::get_ref);
+        match value.into_inner() {
+            Value::Table(keys) if !LISTS.contains(&section.as_str()) => {
+                for (key, value) in keys {
+                    let place = place_of(found.and_then(DeValue::as_table), &key).unwrap_or_else(|| line.clone());
+                    given.push(Given { section: section.clone(), key, value, place });
+                }
+            }
+            Value::Array(tables) if LISTS.contains(&section.as_str()) => {
+                for (number, value) in tables.into_iter().enumerate() {
+                    let found = found.and_then(|list| list.get(number)).map(Spanned::get_ref);
+                    let Value::Table(keys) = value else { continue }; // TOML allows others in `name = [ … ]` only
+                    for (key, value) in keys {
+                        let place = place_of(found.and_then(DeValue::as_table), &key).unwrap_or_else(|| line.clone());
+                        given.push(Given { section: format!("{section}[{number}]"), key, value, place });
+                    }
+                }
+            }
+            _ if LISTS.contains(&section.as_str()) => {
+                let message = format!("is a list: write `[[{section}]]` before each");
+                faults.push(ConfigFault { key: section, place: line, message });
+            }
+            _ => {
+                let message = "stands outside of a section such as `[ssh]`".to_owned();
+                faults.push(ConfigFault { key: section, place: line, message });
+            }
         }
     }
     given
@@ -385,6 +431,18 @@ fn section<T: DeserializeOwned + Default>(name: &str, given: &mut Vec<Given>, fa
     })
 }
 
+/// Takes what was given for the list `name`, one section after the other.
+fn list<T: DeserializeOwned + Default>(name: &str, given: &mut Vec<Given>, faults: &mut Vec<ConfigFault>) -> Vec<T> {
+    let mut all = Vec::new();
+    loop {
+        let one = format!("{name}[{}]", all.len());
+        if given.iter().all(|given| given.section != one) {
+            return all;
+        }
+        all.push(section(&one, given, faults));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -407,7 +465,10 @@ mod tests {
 
     #[test]
     fn what_the_example_leaves_out_can_be_set_as_it_shows() {
-        let optional = |line: &&str| line.starts_with('#') && !line.starts_with("# ") && line.contains(" = ");
+        let optional = |line: &&str| {
+            let is_shown = line.starts_with('#') && !line.starts_with("# ");
+            is_shown && (line.contains(" = ") || line.starts_with("#[["))
+        };
         let shown = EXAMPLE.lines().map(|line| if optional(&line) { &line[1..] } else { line });
         // Of the ways to give a master key only one can be chosen.
         let shown: Vec<&str> =
@@ -471,6 +532,29 @@ mod tests {
             assert!(found.iter().any(|fault| fault.starts_with(part)), "{part} in {found:#?}");
         }
         assert_eq!(found.len(), expect.len(), "{found:#?}");
+    }
+
+    #[test]
+    fn destinations_are_lists_and_each_fault_of_one_has_its_line() {
+        let text = "[[outbox]]\nname = \"a\"\nkind = \"file\"\npath = \"/x\"\n\n[[outbox]]\nname = \"b\"\nkind = \"fax\"\nspeed = 9\n\n[[notify]]\nname = \"a\"\nkind = \"slack\"\n";
+
+        let found = faults(text, &[("SALLYPORT__OUTBOX__NAME", "c")]);
+
+        let expect = [
+            "line 8: `outbox[1].kind`: unknown variant `fax`",
+            "line 9: `outbox[1].speed`: unknown field",
+            "`outbox[1].kind`: must be one of",
+            "`notify[0].url_file`: is needed",
+            "`outbox`: the name `a` stands twice",
+            "environment variable `SALLYPORT__OUTBOX__NAME`: `outbox.name`: there is no such section",
+        ];
+        for part in expect {
+            assert!(found.iter().any(|fault| fault.starts_with(part)), "{part} in {found:#?}");
+        }
+        assert_eq!(found.len(), expect.len(), "{found:#?}");
+        assert!(faults("[outbox]\nname = \"x\"", &[])[0].contains("write `[[outbox]]`"));
+        let sound = parse("[[outbox]]\nname = \"a\"\nkind = \"file\"\npath = \"/x\"\nretry_most = \"5s\"").unwrap();
+        assert_eq!(sound.outbox[0].retry_most, Duration::from_secs(5));
     }
 
     #[test]

@@ -27,7 +27,7 @@ use tower::ServiceExt;
 
 use super::access::{OverTls, Peer};
 use super::tls::Identity;
-use super::{ApiState, router};
+use super::{ApiState, probes, router};
 use crate::app::sign_in::SignInTimes;
 
 /// `[api]` of the configuration.
@@ -117,6 +117,7 @@ pub struct Listeners {
     unix: Option<Socket>,
     tcp: Option<TcpListener>,
     https: Option<(TcpListener, TlsAcceptor)>,
+    metrics: Option<TcpListener>,
     operators: Arc<[u32]>,
 }
 
@@ -157,7 +158,7 @@ impl Listeners {
         };
         let own = [0, nix::unistd::geteuid().as_raw()];
         let operators = own.into_iter().chain(settings.operators.iter().copied()).collect();
-        Ok(Self { unix, tcp, https: None, operators })
+        Ok(Self { unix, tcp, https: None, metrics: None, operators })
     }
 
     /// The same with HTTPS at this address.
@@ -165,6 +166,17 @@ impl Listeners {
         let listener = TcpListener::bind(address).await.map_err(|source| BindError::Tcp { address, source })?;
         self.https = Some((listener, identity.acceptor.clone()));
         Ok(self)
+    }
+
+    /// The same with metrics and probes for everybody at this address.
+    pub async fn with_metrics(mut self, address: SocketAddr) -> Result<Self, BindError> {
+        self.metrics = Some(TcpListener::bind(address).await.map_err(|source| BindError::Tcp { address, source })?);
+        Ok(self)
+    }
+
+    /// The address of the metrics, with the port that the kernel chose if it was asked to.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().and_then(|listener| listener.local_addr().ok())
     }
 
     /// The address of HTTPS, with the port that the kernel chose if it was asked to.
@@ -179,6 +191,7 @@ impl Listeners {
 
     /// Serves until `stop`, then lets running requests end for a short time.
     pub async fn serve(self, state: ApiState, stop: CancellationToken) {
+        let open = probes::open(state.clone());
         let app = router::router(state);
         let connections = TaskTracker::new();
         let unix = async {
@@ -196,7 +209,12 @@ impl Listeners {
                 serve_tcp(listener, Some(acceptor), &app, &connections, &stop).await;
             }
         };
-        tokio::join!(unix, tcp, https);
+        let metrics = async {
+            if let Some(listener) = &self.metrics {
+                serve_tcp(listener, None, &open, &connections, &stop).await;
+            }
+        };
+        tokio::join!(unix, tcp, https, metrics);
         connections.close();
         if tokio::time::timeout(GOODBYE, connections.wait()).await.is_err() {
             tracing::debug!("Some API requests did not end in time");

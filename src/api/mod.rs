@@ -28,7 +28,9 @@ pub mod health;
 pub mod keys;
 pub mod ledger;
 pub mod live;
+pub mod outbox;
 pub mod people;
+pub mod probes;
 pub mod recordings;
 pub mod replay;
 pub mod requests;
@@ -57,10 +59,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::app::App;
 use crate::app::credential_rotation::RotationError;
+use crate::app::health::Health;
 use crate::app::keys::TargetKeys;
 use crate::app::sign_in::SignIns;
 
 pub use listener::{ApiSettings, BindError, Listeners};
+pub use probes::MetricsSettings;
 pub use router::openapi;
 
 /// Asks the host at an address for its host keys. Filled in by whoever wires the floors: this one knows no SSH.
@@ -101,6 +105,7 @@ pub struct ApiState {
     pub rotate: Rotate,
     pub bastion: Arc<bastion::Identity>,
     pub sign_ins: SignIns,
+    pub health: Health,
     /// What targets show through the bastion.
     pub target_keys: Arc<TargetKeys>,
     /// Those who follow sessions: each ends with its connection.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, HeaderValue, header};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use utoipa::OpenApi;
@@ -15,9 +15,11 @@ use super::access::OverTls;
 use super::error::ApiError;
 use super::extract::MOST_BODY_BYTES;
 use super::{
-    ApiState, assets, audit, bastion, commands, error, evidence, files, grants, health, keys, ledger, live, people,
-    recordings, replay, requests, retention, rotations, second_factors, sessions, sign_in, targets, tokens, watch,
+    ApiState, assets, audit, bastion, commands, error, evidence, files, grants, health, keys, ledger, live, outbox,
+    people, probes, recordings, replay, requests, retention, rotations, second_factors, sessions, sign_in, targets,
+    tokens, watch,
 };
+use crate::app::metrics::timed;
 use crate::app::replay::Looks;
 
 /// A handler has this long until its answer begins; a stream may go on for longer.
@@ -110,6 +112,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(keys::stage))
         .routes(routes!(keys::activate))
         .routes(routes!(keys::retire))
+        .routes(routes!(outbox::list))
         .routes(routes!(tokens::list, tokens::make))
         .routes(routes!(tokens::revoke));
     OpenApiRouter::with_openapi(Document::openapi()).nest("/api/v1", v1)
@@ -124,12 +127,13 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 pub(super) fn router(state: ApiState) -> Router {
     let (router, _document) = routes().split_for_parts();
     router
+        .merge(probes::guarded())
         .fallback(assets::serve)
         .method_not_allowed_fallback(async |request: Request| ApiError::MethodNotAllowed {
             method: request.method().to_string(),
         })
         .layer(DefaultBodyLimit::max(MOST_BODY_BYTES))
-        .layer(from_fn(in_time))
+        .layer(from_fn_with_state(state.clone(), in_time))
         .layer(Extension(Looks::default()))
         .with_state(state)
 }
@@ -150,9 +154,10 @@ const SECURITY: [(HeaderName, &str); 6] = [
 ];
 
 /// Gives a handler its deadline, and its answer the headers that all of them have.
-async fn in_time(request: Request, next: Next) -> Response {
+async fn in_time(State(state): State<ApiState>, request: Request, next: Next) -> Response {
     let over_tls = request.extensions().get::<OverTls>().is_some();
-    let mut response = match tokio::time::timeout(ANSWER_DEADLINE, next.run(request)).await {
+    let answer = tokio::time::timeout(ANSWER_DEADLINE, next.run(request));
+    let mut response = match timed(&state.app.metrics.http_request_seconds, answer).await {
         Ok(response) => response,
         Err(_elapsed) => ApiError::TimedOut.into_response(),
     };

@@ -26,6 +26,8 @@ pub(super) struct Served {
     pub(super) app: App,
     socket: PathBuf,
     tcp: SocketAddr,
+    pub(super) metrics: SocketAddr,
+    pub(super) health: Health,
     stop: CancellationToken,
     task: JoinHandle<()>,
     _folder: TempDir,
@@ -41,8 +43,10 @@ impl Served {
             listen: Some("127.0.0.1:0".parse().unwrap()),
             ..ApiSettings::default()
         };
-        let listeners = Listeners::bind(&settings).await.unwrap();
-        let tcp = listeners.tcp_address().unwrap();
+        let any = "127.0.0.1:0".parse().unwrap();
+        let listeners = Listeners::bind(&settings).await.unwrap().with_metrics(any).await.unwrap();
+        let (tcp, metrics) = (listeners.tcp_address().unwrap(), listeners.metrics_address().unwrap());
+        let health = Health::new();
         let scan: Scan = Arc::new(|address: Address| {
             Box::pin(async move {
                 if address.host() == "away" {
@@ -64,9 +68,18 @@ impl Served {
         let sign_ins = SignIns::default();
         let rotate: Rotate =
             Arc::new(|_, name, _, _| Box::pin(async move { Err(RotationError::Unknown { name }.into()) }));
-        let state = ApiState { app: app.clone(), scan, rotate, bastion, target_keys, watches, sign_ins };
+        let state = ApiState {
+            app: app.clone(),
+            scan,
+            rotate,
+            bastion,
+            target_keys,
+            watches,
+            sign_ins,
+            health: health.clone(),
+        };
         let task = tokio::spawn(listeners.serve(state, stop.clone()));
-        Self { app, socket, tcp, stop, task, _folder: folder }
+        Self { app, socket, tcp, metrics, health, stop, task, _folder: folder }
     }
 
     pub(super) fn tcp(&self) -> SocketAddr {
@@ -79,13 +92,13 @@ impl Served {
         Client { http, base: "http://bastion".to_owned(), token: None }
     }
 
-    fn remote(&self, token: Option<&str>) -> Client {
+    pub(super) fn remote(&self, token: Option<&str>) -> Client {
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         Client { http, base: format!("http://{}", self.tcp), token: token.map(str::to_owned) }
     }
 
     /// A client over TCP for a new person with this role.
-    async fn person(&self, name: &str, role: Role) -> Client {
+    pub(super) async fn person(&self, name: &str, role: Role) -> Client {
         let new = people::NewPerson {
             name: name.parse().unwrap(),
             organisation: None,
@@ -99,13 +112,23 @@ impl Served {
     }
 }
 
-struct Client {
+pub(super) struct Client {
     http: reqwest::Client,
     base: String,
     token: Option<String>,
 }
 
 impl Client {
+    /// What is at a path outside of `/api/v1`, as text.
+    pub(super) async fn raw(&self, path: &str) -> (StatusCode, String) {
+        let mut request = self.http.get(format!("{}{path}", self.base));
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        let answer = request.send().await.unwrap();
+        (answer.status(), answer.text().await.unwrap())
+    }
+
     async fn send(&self, method: &str, path: &str, body: Option<Value>) -> (StatusCode, Value) {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         let mut request = self.http.request(method, format!("{}/api/v1{path}", self.base));
@@ -398,6 +421,7 @@ const ACCESS: &[(&str, [bool; 6])] = &[
     ("holds_list", LOOK),
     ("holds_release", DISPOSE),
     ("events_list", LOOK),
+    ("outbox_list", LOOK),
     ("ledger_show", LOOK),
     ("ledger_keys", KNOWN),
     ("ledger_checkpoint", KNOWN),

@@ -99,6 +99,7 @@ pub async fn note(
     let act = Act::LoggedIn { person: principal.id, address, method: method.to_owned() };
     let actor = Actor::Principal { id: principal.id, name: principal.name.clone() };
     audit::append(&mut tx, now, &actor, act).await?;
+    app.metrics.login("proved", method);
     tx.commit().await
 }
 
@@ -111,5 +112,6 @@ pub async fn note_refusal(app: &App, address: SocketAddr, claimed: &str, method:
     let mut tx = app.db.write().await?;
     let act = Act::LoginRefused { address, claimed, method: method.to_owned() };
     audit::append(&mut tx, now, &Actor::Stranger { address }, act).await?;
+    app.metrics.login("refused", method);
     tx.commit().await
 }

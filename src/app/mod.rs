@@ -23,6 +23,8 @@ pub mod keys;
 pub mod known_hosts;
 pub mod ledger;
 pub mod logins;
+pub mod metrics;
+pub mod outbox;
 pub mod passwords;
 pub mod people;
 pub mod recordings;
@@ -32,6 +34,7 @@ pub mod retention;
 pub mod second_factor;
 pub mod sessions;
 pub mod sign_in;
+pub mod syslog;
 pub mod targets;
 pub mod text;
 pub mod tokens;
@@ -46,6 +49,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::app::clock::Clock;
 use crate::app::consents::ConsentSettings;
+use crate::app::metrics::Metrics;
 use crate::app::requests::RequestSettings;
 use crate::store::blob::Blobs;
 use crate::store::db::Db;
@@ -61,6 +65,8 @@ pub struct App {
     pub clock: Clock,
     pub master: Keyring,
     pub changes: Changes,
+    /// What is counted, for whoever watches the bastion.
+    pub metrics: Metrics,
     pub requests: RequestSettings,
     /// The settings that decide what is recorded and what ends a session, by name, for manifests.
     pub(crate) in_force: Arc<BTreeMap<String, String>>,
@@ -78,8 +84,19 @@ impl App {
         let password_turns = Arc::new(Semaphore::new(cores.min(4)));
         let (requests, consent) = (RequestSettings::default(), ConsentSettings::default());
         let (in_force, ledger_halted) = (Arc::default(), Arc::default());
-        let (changes, master) = (Changes::new(), master.into());
-        Self { db, blobs, clock, master, changes, requests, consent, in_force, ledger_halted, password_turns }
+        Self {
+            db,
+            blobs,
+            clock,
+            master: master.into(),
+            changes: Changes::new(),
+            metrics: Metrics::new(),
+            requests,
+            consent,
+            in_force,
+            ledger_halted,
+            password_turns,
+        }
     }
 
     /// The same with requests for access kept otherwise.

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::failure::{Failure, FailureKind};
 use super::output::Format;
 use super::{Global, output, prompt};
+use crate::app::outbox::settings::{DestinationSettings, NotifySettings};
 use crate::config::Config;
 
 /// Where the server looks for its configuration. If nothing is there, every setting has its default.
@@ -60,8 +61,23 @@ pub(crate) fn run(command: ConfigCommand, global: &Global) -> Result<(), Failure
 /// Every setting under its key, as the file would write it; what is not set is left out. Taken apart field by field, so
 /// that a setting that is added here and forgotten there does not compile.
 fn settings(config: &Config) -> Value {
-    let Config { server, ssh, api, database, blobs, recording, requests, consent, ledger, retention, master_key, log } =
-        config;
+    let Config {
+        server,
+        ssh,
+        api,
+        database,
+        blobs,
+        recording,
+        requests,
+        consent,
+        ledger,
+        retention,
+        outbox,
+        notify,
+        metrics,
+        master_key,
+        log,
+    } = config;
     let crate::config::ServerSettings { data_dir, node: _ } = server;
     let crate::config::SshSettings {
         listen,
@@ -180,6 +196,9 @@ fn settings(config: &Config) -> Value {
             "automatic": automatic,
             "every": span(every),
         },
+        "outbox": outbox.iter().map(destination).collect::<Vec<_>>(),
+        "notify": notify.iter().map(notification).collect::<Vec<_>>(),
+        "metrics": { "listen": metrics.listen },
         "consent": { "wait": span(&consent.wait), "unwatched": span(&consent.unwatched) },
         "master_key": {
             "file": master_key.file, "env": master_key.env, "credential": master_key.credential,
@@ -187,12 +206,93 @@ fn settings(config: &Config) -> Value {
         },
         "log": { "level": log.level, "format": format!("{:?}", log.format).to_ascii_lowercase() },
     });
-    for section in all.as_object_mut().into_iter().flat_map(|sections| sections.values_mut()) {
-        if let Some(section) = section.as_object_mut() {
-            section.retain(|_, value| !value.is_null());
-        }
+    let sections = all.as_object_mut().into_iter().flat_map(|sections| sections.values_mut());
+    let sections = sections.flat_map(|section| match section {
+        Value::Array(list) => list.iter_mut().collect(),
+        one => vec![one],
+    });
+    for section in sections.filter_map(Value::as_object_mut) {
+        section.retain(|_, value| !value.is_null());
     }
     all
+}
+
+fn destination(settings: &DestinationSettings) -> Value {
+    let DestinationSettings {
+        name,
+        kind,
+        path,
+        address,
+        url,
+        ca_file,
+        secret_file,
+        token_file,
+        measurement,
+        tags,
+        events,
+        commands,
+        paths,
+        start,
+        batch,
+        timeout,
+        retry_most,
+        late_after,
+    } = settings;
+    json!({
+        "name": name,
+        "kind": kind,
+        "path": path,
+        "address": address,
+        "url": url,
+        "ca_file": ca_file,
+        "secret_file": secret_file,
+        "token_file": token_file,
+        "measurement": measurement,
+        "tags": tags,
+        "events": events,
+        "commands": commands,
+        "paths": paths,
+        "start": start,
+        "batch": batch,
+        "timeout": span(timeout),
+        "retry_most": span(retry_most),
+        "late_after": span(late_after),
+    })
+}
+
+fn notification(settings: &NotifySettings) -> Value {
+    let NotifySettings {
+        name,
+        kind,
+        events,
+        url_file,
+        secret_file,
+        server,
+        from,
+        to,
+        username,
+        password_file,
+        ca_file,
+        timeout,
+        retry_most,
+        late_after,
+    } = settings;
+    json!({
+        "name": name,
+        "kind": kind,
+        "events": events,
+        "url_file": url_file,
+        "secret_file": secret_file,
+        "server": server,
+        "from": from,
+        "to": to,
+        "username": username,
+        "password_file": password_file,
+        "ca_file": ca_file,
+        "timeout": span(timeout),
+        "retry_most": span(retry_most),
+        "late_after": span(late_after),
+    })
 }
 
 fn span(duration: &Duration) -> String {
@@ -217,7 +317,9 @@ mod tests {
     #[test]
     fn what_is_shown_reads_back_as_the_same_configuration() {
         let config = Config::parse(
-            "[server]\nnode = 'n1'\n[ssh]\nidle_timeout = '1h'\n[api]\nhttps_listen = '[::]:8443'\nsign_in_idle = '5m'",
+            "[server]\nnode = 'n1'\n[ssh]\nidle_timeout = '1h'\n[api]\nhttps_listen = '[::]:8443'\nsign_in_idle = '5m'\n\
+             [[outbox]]\nname = 'siem'\nkind = 'file'\npath = '/x'\ntags = { client = 'acme' }\n\
+             [[notify]]\nname = 'ops'\nkind = 'slack'\nurl_file = '/y'",
             [],
         )
         .unwrap();

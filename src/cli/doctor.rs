@@ -16,6 +16,7 @@ use super::output::{self, Column, column};
 use super::{Global, config};
 use crate::api::health::Health;
 use crate::api::page::Page;
+use crate::app::outbox::{Outbox, Standing};
 use crate::config::Config;
 use crate::store::blob::Blobs;
 use crate::store::db::anchors::AnchorState;
@@ -114,6 +115,7 @@ async fn checks(file: &Path) -> Vec<Check> {
         database(&config).await,
         rights(&config).await,
         anchors(&config).await,
+        outbox(&config).await,
         blobs(&config).await,
         journal(&config),
         space(&config.recording.journal_dir),
@@ -279,6 +281,56 @@ async fn anchors(config: &Config) -> Check {
         Some(failing) => Check::warning(WHAT, text(failing), advice),
         None if states.is_empty() => Check::warning(WHAT, "nothing was brought out yet", advice),
         None => Check::ok(WHAT, states.iter().map(text).collect::<Vec<_>>().join("; ")),
+    }
+}
+
+/// Whether every destination can be prepared, and is told of events.
+async fn outbox(config: &Config) -> Check {
+    const WHAT: &str = "outbox";
+    let names: Vec<&str> = config.outbox.iter().map(|one| one.name.as_str()).collect();
+    let names: Vec<&str> = names.into_iter().chain(config.notify.iter().map(|one| one.name.as_str())).collect();
+    if names.is_empty() {
+        return Check::ok(WHAT, "no destination is configured");
+    }
+    if let Err(error) = Outbox::open(&config.outbox, &config.notify, &config.node()) {
+        let found = format!("{:#}", anyhow::Error::new(error));
+        return Check::failed(WHAT, found, "mend `[[outbox]]` or `[[notify]]`: the bastion does not start like this");
+    }
+    if sqlite_file(config).is_some_and(|file| !file.exists()) {
+        return Check::warning(WHAT, "there is no database yet", "`sallyport serve` creates it when it starts");
+    }
+    let look = async {
+        let db = Db::connect(&config.database).await?;
+        let standings = crate::store::db::outbox::standings(&mut db.read().await?).await;
+        db.close().await;
+        standings
+    };
+    let mut standings = match tokio::time::timeout(DEADLINE, look).await {
+        Ok(Ok(standings)) => standings,
+        Ok(Err(error)) => {
+            return Check::failed(WHAT, format!("{:#}", anyhow::Error::new(error)), "look at the database first");
+        }
+        Err(_elapsed) => return Check::failed(WHAT, "the database does not answer", "look at the database first"),
+    };
+    standings.retain(|one| names.contains(&one.state.name.as_str()));
+    let text = |one: &Standing| {
+        let error = one.state.error.as_ref().map(|error| format!(", {error}")).unwrap_or_default();
+        format!("{}: {} events wait{error}", one.state.name, one.waiting)
+    };
+    let advice = "mend the receiver, or its `[[outbox]]` or `[[notify]]`; nothing is lost meanwhile";
+    if let Some(late) = standings.iter().find(|one| one.state.late) {
+        return Check::failed(WHAT, format!("late: {}", text(late)), advice);
+    }
+    if let Some(failing) = standings.iter().find(|one| one.state.error.is_some()) {
+        return Check::warning(WHAT, text(failing), advice);
+    }
+    if let Some((one, last)) = standings.iter().find_map(|one| Some((one, one.state.last_drop.as_ref()?))) {
+        let found = format!("{} refused {} records for good, at last {last}", one.state.name, one.state.dropped);
+        return Check::warning(WHAT, found, "the events are in the audit log; mend what the receiver refuses");
+    }
+    match names.iter().find(|name| standings.iter().all(|one| one.state.name != **name)) {
+        Some(name) => Check::warning(WHAT, format!("{name} was told of nothing yet"), "start `sallyport serve`"),
+        None => Check::ok(WHAT, standings.iter().map(text).collect::<Vec<_>>().join("; ")),
     }
 }
 

@@ -24,6 +24,7 @@ mod grant;
 mod key;
 mod known_hosts;
 mod ledger;
+mod outbox;
 mod person;
 mod play;
 mod recording;
@@ -173,6 +174,9 @@ enum Command {
     /// Signed checkpoints of the audit log, and proofs
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
+    /// Destinations outside, and how far they are
+    #[command(subcommand)]
+    Outbox(outbox::OutboxCommand),
     /// Verify that everything is as it was written: events, recordings, anchors
     Verify(verify::VerifyArgs),
     /// Files that prove to outsiders what happened
@@ -245,6 +249,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Evidence(command) => block_on(evidence::run(command, &global)),
         Command::Audit(command) => block_on(audit::run(command, &global)),
         Command::Ledger(command) => block_on(ledger::run(command, &global)),
+        Command::Outbox(command) => block_on(outbox::run(command, &global)),
         Command::Verify(args) => serve_on(verify::run(args, &global)),
     }
 }

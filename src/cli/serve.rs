@@ -27,6 +27,8 @@ use crate::app::keys::{self, Purpose, TargetKeys};
 use crate::app::ledger;
 use crate::app::ledger::anchors::Anchors;
 use crate::app::ledger::sequencer::Sequencer;
+use crate::app::metrics;
+use crate::app::outbox::Outbox;
 use crate::app::recordings::Recordings;
 use crate::app::requests;
 use crate::app::retention;
@@ -84,6 +86,7 @@ pub struct Bastion {
     door: Arc<Door>,
     ssh_address: SocketAddr,
     api_address: Option<SocketAddr>,
+    metrics_address: Option<SocketAddr>,
     web: Option<(SocketAddr, String)>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -114,6 +117,7 @@ impl Bastion {
         credential_rotation::start(&app).await?;
         clock_watch::resume(&app, &node).await.context("cannot read the highest time that was seen")?;
         let anchors = Anchors::open(&config.ledger, &app.blobs, &node)?;
+        let outbox = Outbox::open(&config.outbox, &config.notify, &node)?;
         let app = app.with_halt(anchors.halted());
         look_at_anchors(&app, &anchors, accept_older).await?;
         ledger::keys::ensure(&app, &config.ledger_name()).await?;
@@ -146,6 +150,11 @@ impl Bastion {
             apis = apis.with_https(address, &identity).await?;
             web = apis.https_address().map(|address| (address, identity.fingerprint().to_owned()));
         }
+        let mut metrics_address = None;
+        if let Some(address) = config.metrics.listen {
+            apis = apis.with_metrics(address).await?;
+            metrics_address = apis.metrics_address();
+        }
         let shown = api::bastion::Identity {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ssh_host: config.ssh.public_host.clone().unwrap_or_else(|| node.clone()),
@@ -163,6 +172,7 @@ impl Bastion {
             sign_ins: SignIns::new(config.api.sign_in_times()),
             target_keys: target_keys.clone(),
             watches: tasks.clone(),
+            health: health.clone(),
         };
         let parts = DoorParts {
             app: app.clone(),
@@ -178,10 +188,13 @@ impl Bastion {
             health: health.clone(),
         };
         let door = Door::new(parts);
+        tasks.spawn(health.clone().watch_journal(config.recording.journal_dir.clone(), stop.clone()));
+        tasks.spawn(metrics::watch(app.clone(), recordings.clone(), health.clone(), config.node(), stop.clone()));
         tasks.spawn({
             let (app, stop) = (app.clone(), stop.clone());
             async move { health.sweep(app, stop).await }
         });
+        outbox.start(&app, &tasks, &stop);
         tasks.spawn(health::listen(app.clone(), stop.clone()));
         tasks.spawn(clock_watch::watch(app.clone(), config.node(), stop.clone()));
         tasks.spawn(authorities.clone().sweep(app.clone(), stop.clone()));
@@ -209,7 +222,7 @@ impl Bastion {
         if let Some((address, fingerprint)) = &web {
             info!(%address, %fingerprint, "The web app is open over HTTPS; its certificate has this SHA-256 fingerprint.");
         }
-        Ok(Self { app, recordings, anchors, door, ssh_address, api_address, web, stop, tasks })
+        Ok(Self { app, recordings, anchors, door, ssh_address, api_address, metrics_address, web, stop, tasks })
     }
 
     /// Where engineers connect.
@@ -220,6 +233,11 @@ impl Bastion {
     /// Where the API listens on TCP, if it does.
     pub fn api_address(&self) -> Option<SocketAddr> {
         self.api_address
+    }
+
+    /// Where metrics and probes answer everybody, if they do.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
     }
 
     /// Where HTTPS listens, if it does, and the SHA-256 fingerprint of its certificate.

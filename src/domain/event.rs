@@ -334,6 +334,25 @@ pub enum Act {
         node: String,
         anchor: String,
     },
+    /// Events do not get to a destination of the outbox.
+    OutboxLate {
+        destination: String,
+        since: DateTime<Utc>,
+        error: String,
+    },
+    /// They get there again.
+    OutboxRecovered {
+        destination: String,
+    },
+    /// A destination refused records for good; they were given up. `first` and `last` are events by their places in the ledger.
+    /// Told once until it takes something again.
+    OutboxDropped {
+        destination: String,
+        first: u64,
+        last: u64,
+        records: u64,
+        error: String,
+    },
     /// What the ledger or a recording holds is not what was written; `sallyport verify` tells all of it.
     LedgerAlarm {
         place: String,
@@ -451,4 +470,17 @@ pub enum SessionEnd {
     Cut { reason: CutReason },
     /// The bastion died; its journals were recovered later.
     Crashed,
+}
+
+impl SessionEnd {
+    /// The word that is stored, and shown in metrics.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            SessionEnd::ClientClosed => "client_closed",
+            SessionEnd::TargetClosed => "target_closed",
+            SessionEnd::TargetUnreachable { .. } => "target_unreachable",
+            SessionEnd::Cut { .. } => "cut",
+            SessionEnd::Crashed => "crashed",
+        }
+    }
 }

@@ -31,6 +31,7 @@ pub mod sftp;
 
 pub mod event;
 pub mod ledger;
+pub mod outbox;
 
 pub mod cast;
 pub mod recording;

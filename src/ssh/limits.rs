@@ -50,6 +50,18 @@ pub enum Full {
     Failures,
 }
 
+impl Full {
+    /// The word for metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Full::Connections => "connections",
+            Full::Unauthenticated => "unauthenticated",
+            Full::Address => "address",
+            Full::Failures => "failures",
+        }
+    }
+}
+
 impl Limits {
     pub fn new(settings: &SshSettings) -> Self {
         Self(Arc::new(Inner {

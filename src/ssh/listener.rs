@@ -16,6 +16,7 @@ use super::handler::Client;
 use super::limits::Slot;
 use super::sever::{Blade, Sever, Severable};
 use super::{Door, algorithms};
+use crate::app::metrics::Counted;
 
 /// How long the kernel tries to deliver to a peer that does not acknowledge, before it gives the connection up. A peer
 /// that acknowledges but does not read is another matter: its grant ends it.
@@ -76,6 +77,7 @@ fn admit(door: &Arc<Door>, config: &Arc<Config>, stream: TcpStream, peer: Socket
         Ok(slot) => slot,
         Err(reason) => {
             info!(%peer, %reason, "A connection was closed.");
+            door.app.metrics.ssh_connections_refused.get_or_create(&[("reason", reason.as_str())]).inc();
             return; // dropping the stream closes it
         }
     };
@@ -85,6 +87,7 @@ fn admit(door: &Arc<Door>, config: &Arc<Config>, stream: TcpStream, peer: Socket
 }
 
 async fn connection(door: Arc<Door>, config: Arc<Config>, stream: TcpStream, peer: SocketAddr, slot: Slot) {
+    let _counted = Counted::new(&door.app.metrics.ssh_connections);
     let milliseconds = u32::try_from(UNACKNOWLEDGED.as_millis()).unwrap_or(u32::MAX);
     let prepared = stream.set_nodelay(true).and_then(|()| {
         setsockopt(&stream, sockopt::KeepAlive, &true)?;

@@ -44,6 +44,7 @@ use crate::app::access::{self, Arrival, OpenError, OpenSession, Standing, Verdic
 use crate::app::budgets::Purse;
 use crate::app::consents::Waiting;
 use crate::app::files::{FileLog, Left};
+use crate::app::metrics::{Counted, timed};
 
 /// How long a client may take to hear why it is cut off.
 const GOODBYE: Duration = Duration::from_millis(1_200);
@@ -177,14 +178,16 @@ pub async fn run(
             None => return,
         },
     };
-    let open = match access::open(&door.app, &door.node, &arrival, &destination, None, None).await {
+    let opening = &door.app.metrics.session_open_seconds;
+    let opened = timed(opening, access::open(&door.app, &door.node, &arrival, &destination, None, None)).await;
+    let open = match opened {
         Err(OpenError::Undecided) => {
             let program = tokio::select! {
                 first = first.wait_for(Option::is_some) => first.ok().and_then(|first| first.clone()),
                 () = client.gone.cancelled() => return,
             };
             let program = program.map(|first| first.program);
-            access::open(&door.app, &door.node, &arrival, &destination, program.as_ref(), None).await
+            timed(opening, access::open(&door.app, &door.node, &arrival, &destination, program.as_ref(), None)).await
         }
         decided => decided,
     };
@@ -204,6 +207,7 @@ pub async fn run(
         Err(refusal) => {
             let reason = refusal.lines.first().map(String::as_str).unwrap_or_default();
             info!(principal = %arrival.principal.name, reason, "A person was refused.");
+            door.app.metrics.denials.inc();
             state.send_replace(SessionState::Refused(Arc::new(refusal)));
             // Time to read why, but no place to stay.
             tokio::select! {
@@ -259,6 +263,9 @@ async fn run_open(
     state: watch::Sender<SessionState>,
 ) {
     info!(login = %open.permit.login(), grant = %open.permit.grant(), "The session is open.");
+    let metrics = door.app.metrics.clone();
+    metrics.sessions_opened.inc();
+    let _counted = Counted::new(&metrics.sessions_live);
     let targets = Targets::begin(door.app.clone(), open.clone(), door.authorities.clone(), &door.connections);
     let actor = Actor::Principal { id: open.principal.id, name: open.principal.name.clone() };
     let files = Arc::new(FileLog::new(actor));
@@ -320,6 +327,7 @@ async fn run_open(
     // Channels hold receivers of the state; the session must not keep itself alive through it.
     drop(state);
     write_end(&door, &live.open, ended_at, &end, &live.purse.rest()).await;
+    metrics.sessions_ended.get_or_create(&[("how", end.as_str())]).inc();
     info!(?end, "The session has ended.");
 }
 

@@ -21,6 +21,7 @@ use super::dial::{self, Credential, DialError, Hop, TargetConnection};
 use super::sever::Blade;
 use crate::app::access::OpenSession;
 use crate::app::ledger::manifests;
+use crate::app::metrics::timed;
 use crate::app::{App, targets};
 
 /// Idle connections that are kept for the next channel; a burst of channels leaves no more behind.
@@ -124,7 +125,8 @@ impl Targets {
         }
         let hop = hop(app, &session.target, session.permit.login(), &user_ca, &id).await?;
         let permit: &Permit = &session.permit;
-        let connection = dial::dial(permit, jumps, hop, &blade, &app.clock).await?;
+        let dial = dial::dial(permit, jumps, hop, &blade, &app.clock);
+        let connection = timed(&app.metrics.target_connect_seconds, dial).await?;
         self.note(connection.shown()).await?;
         Ok(connection)
     }

@@ -35,6 +35,8 @@ pub const OPERATOR: Actor = Actor::Operator { uid: 0 };
 pub struct Bastion {
     running: Option<sallyport::Bastion>,
     settings: Vec<(String, String)>,
+    /// More of the configuration file.
+    more: String,
     clock: Clock,
     folder: TempDir,
 }
@@ -57,10 +59,19 @@ impl Bastion {
         Self::at(Clock::system(), settings).await
     }
 
+    /// A bastion with these sections in its configuration file: for lists, which variables do not set.
+    pub async fn configured(more: &str) -> Self {
+        let (clock, folder) = (Clock::system(), support::temporary_folder());
+        let mut bastion = Self { running: None, settings: Vec::new(), more: more.to_owned(), clock, folder };
+        bastion.start_again().await;
+        bastion
+    }
+
     /// A bastion whose clock the test moves.
     pub async fn at(clock: Clock, settings: &[(&str, &str)]) -> Self {
         let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let mut bastion = Self { running: None, settings, clock, folder: support::temporary_folder() };
+        let folder = support::temporary_folder();
+        let mut bastion = Self { running: None, settings, more: String::new(), clock, folder };
         bastion.start_again().await;
         bastion
     }
@@ -68,8 +79,9 @@ impl Bastion {
     /// Starts on the same folder and database after [`Bastion::stop`].
     pub async fn start_again(&mut self) {
         let text = format!(
-            "[server]\ndata_dir = \"{}\"\nnode = \"test\"\n[ssh]\nlisten = \"127.0.0.1:0\"\nfailures_per_address = {{ limit = 10000, window = \"10m\" }}\n",
-            self.folder.path().join("data").display()
+            "[server]\ndata_dir = \"{}\"\nnode = \"test\"\n[ssh]\nlisten = \"127.0.0.1:0\"\nfailures_per_address = {{ limit = 10000, window = \"10m\" }}\n{}",
+            self.folder.path().join("data").display(),
+            self.more
         );
         let variable = |(key, value): &(String, String)| {
             (format!("SALLYPORT__{}", key.to_uppercase().replacen('.', "__", 1)), value.clone())
@@ -235,6 +247,11 @@ impl Bastion {
             frames.extend(batch);
         }
         frames
+    }
+
+    /// How the destinations outside stand.
+    pub async fn standings(&self) -> Vec<sallyport::app::outbox::Standing> {
+        sallyport::app::outbox::standings(self.app()).await.expect("destinations")
     }
 
     /// Every act in the audit log, the oldest first.

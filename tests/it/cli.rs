@@ -10,6 +10,7 @@ use sallyport::api::{ApiSettings, ApiState, Listeners, Rotate, Scan};
 use sallyport::app::App;
 use sallyport::app::clock::Clock;
 use sallyport::app::credential_rotation::RotationError;
+use sallyport::app::health::Health;
 use sallyport::app::keys::{Purpose, TargetKeys, bastion_key};
 use sallyport::app::sign_in::SignIns;
 use sallyport::store::blob::{BlobSettings, Blobs};
@@ -64,8 +65,16 @@ impl Sallyport {
         let target_keys = bastion_key(&app, Purpose::TargetKeys).await.unwrap();
         let target_keys = Arc::new(TargetKeys::new(&target_keys));
         let watches = tokio_util::task::TaskTracker::new();
-        let state =
-            ApiState { app: app.clone(), scan, rotate, bastion, target_keys, watches, sign_ins: SignIns::default() };
+        let state = ApiState {
+            app: app.clone(),
+            scan,
+            rotate,
+            bastion,
+            target_keys,
+            watches,
+            sign_ins: SignIns::default(),
+            health: Health::new(),
+        };
         tokio::spawn(listeners.serve(state, stop.clone()));
         Self { app, folder, tcp, stop }
     }

@@ -21,6 +21,7 @@ mod cli;
 mod deployment;
 mod fixtures;
 mod ledger;
+mod outbox;
 mod recordings;
 mod retention;
 mod rotations;

@@ -9,6 +9,7 @@ pub mod clients;
 pub mod keys;
 pub mod postgres;
 pub mod process;
+pub mod receiver;
 pub mod rsyslog;
 pub mod s3;
 pub mod sshd;

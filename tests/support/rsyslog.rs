@@ -54,6 +54,17 @@ impl Rsyslog {
         self.folder.path().join("ca.pem")
     }
 
+    /// Where to send to, as settings have it.
+    pub fn address(&self) -> String {
+        format!("tls://127.0.0.1:{}", self.port)
+    }
+
+    /// Every message as it came.
+    pub fn received(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.folder.path().join("received")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
     /// What has arrived: for each message, a line with its priority, host name, application, message id and structured data, as
     /// rsyslog has read them.
     pub fn messages(&self) -> Vec<String> {
@@ -72,12 +83,14 @@ fn run(folder: &Path) -> Guarded {
 fn configure(folder: &Path, port: u16) -> String {
     let folder = folder.display();
     format!(
-        r#"global(workDirectory="{folder}" defaultNetstreamDriverCAFile="{folder}/ca.pem"
+        r#"global(workDirectory="{folder}" maxMessageSize="64k" defaultNetstreamDriverCAFile="{folder}/ca.pem"
        defaultNetstreamDriverCertFile="{folder}/cert.pem" defaultNetstreamDriverKeyFile="{folder}/key.pem")
 module(load="imtcp" streamDriver.name="gtls" streamDriver.mode="1" streamDriver.authMode="anon")
 input(type="imtcp" address="127.0.0.1" port="{port}" listenPortFileName="{folder}/port")
 template(name="read" type="string" string="%pri% %hostname% %app-name% %msgid% %structured-data%\n")
 action(type="omfile" file="{folder}/messages" template="read" asyncWriting="off" flushOnTXEnd="on")
+template(name="raw" type="string" string="%rawmsg%\n")
+action(type="omfile" file="{folder}/received" template="raw" asyncWriting="off" flushOnTXEnd="on")
 "#
     )
 }

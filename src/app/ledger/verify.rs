@@ -623,7 +623,7 @@ fn place_of(fault: &LedgerFault) -> String {
 }
 
 /// An error and its causes, joined by colons.
-pub(in crate::app) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

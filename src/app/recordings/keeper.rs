@@ -30,6 +30,7 @@ use super::journal::{self, JournalReadError, JournalReader, Rest};
 use super::seal::{Resume, SealSettings, Sealed, Sealer};
 use super::{Ending, NewRecording, Recordings, Shared, event};
 use crate::app::ledger::manifests::RecordingFacts;
+use crate::app::metrics::timed;
 use crate::store::blob::{BlobError, Blobs};
 use crate::store::db::{self, DbError, Tx};
 
@@ -230,6 +231,7 @@ impl Keeper {
         // Until anything is new, or something pending grows old.
         shared.wake_at.store(position + 1, Ordering::Release);
         while !more(position) {
+            shared.behind_since.store(u64::MAX, Ordering::Relaxed);
             // What was typed is held back until it is known whether it was echoed; what is young goes to the tail later.
             let soon = work.sealer.is_waiting() || work.sealer.oldest_untailed().is_some();
             let age = if soon { interval / 2 } else { self.recordings.0.settings.segment_time };
@@ -237,6 +239,9 @@ impl Keeper {
                 return;
             }
         }
+        // Nothing was behind before: from now on something is.
+        let now = shared.journal.elapsed_us();
+        let _behind = shared.behind_since.compare_exchange(u64::MAX, now, Ordering::Relaxed, Ordering::Relaxed);
         // Then a moment more, so that key-strokes share a turn; not while much comes.
         let eager = position + EAGER_BYTES;
         shared.wake_at.store(eager, Ordering::Release);
@@ -282,7 +287,8 @@ impl Keeper {
         let inner = self.recordings.0.clone();
         let mut pause = Duration::from_millis(100);
         loop {
-            let error = match self.try_bring_to_rest(turn).await {
+            let stored = timed(&inner.app.metrics.recording_store_seconds, self.try_bring_to_rest(turn)).await;
+            let error = match stored {
                 Ok(()) => break,
                 Err(error) => error,
             };
@@ -296,6 +302,10 @@ impl Keeper {
         }
         if turn.tail.is_some() {
             self.tails += 1;
+        }
+        if let (Source::Live(shared), Some(work)) = (&self.source, &self.work) {
+            // What was recorded up to there is elsewhere too by now.
+            shared.behind_since.fetch_max(work.sealer.progress().1, Ordering::Relaxed);
         }
         if let (Source::Live(shared), Some(last)) = (&self.source, turn.sealed.last()) {
             shared.at_rest.store(last.resume.position, Ordering::Release);

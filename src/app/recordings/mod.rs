@@ -25,7 +25,7 @@ pub(crate) use self::seal::decompress;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -99,6 +99,8 @@ struct Inner {
     /// Where sealing computes, leaving the cores to those who carry bytes.
     aside: Aside,
     keepers: TaskTracker,
+    /// Live recordings, to be measured.
+    live: Mutex<Vec<Weak<Shared>>>,
     /// Set when the program ends: keepers give up what cannot be shipped now; the journals stay for the next start.
     stop: CancellationToken,
 }
@@ -144,6 +146,15 @@ pub struct Ending {
     pub reason: Option<String>,
 }
 
+/// How live recordings do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Measure {
+    /// In journals, and not at rest.
+    pub journal_bytes: u64,
+    /// How long ago the oldest was recorded that is in a journal and nowhere else, in the slowest recording.
+    pub lag: Duration,
+}
+
 impl Recordings {
     /// Opens the journals' disk. Call [`Recordings::find_left_behind`] before the first recording.
     pub fn new(app: App, settings: RecordingSettings) -> std::io::Result<Self> {
@@ -156,6 +167,7 @@ impl Recordings {
             disk,
             aside: Aside::start(cores)?,
             keepers: TaskTracker::new(),
+            live: Mutex::default(),
             stop: CancellationToken::new(),
         })))
     }
@@ -185,6 +197,11 @@ impl Recordings {
             return Err(error.into());
         }
         let shared = Arc::new(Shared::new(journal));
+        {
+            let mut live = inner.live.lock().unwrap_or_else(PoisonError::into_inner);
+            live.retain(|one| one.strong_count() > 0);
+            live.push(Arc::downgrade(&shared));
+        }
         let keeper = keeper::Keeper::new(self.clone(), &new, started_at, shared.clone());
         inner.keepers.spawn(keeper.run());
         let recorder = Recorder { disk: inner.disk.clone(), shared, budget: inner.settings.backlog_budget.as_u64() };
@@ -224,6 +241,21 @@ impl Recordings {
             self.0.stop.cancel();
             self.0.keepers.wait().await;
         }
+    }
+
+    /// How far live recordings are ahead of what is at rest.
+    pub fn measure(&self) -> Measure {
+        let mut measure = Measure::default();
+        let live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
+        for shared in live.iter().filter_map(Weak::upgrade) {
+            let at_rest = shared.at_rest.load(Ordering::Acquire);
+            measure.journal_bytes += shared.journal.end().saturating_sub(at_rest);
+            let since = shared.behind_since.load(Ordering::Relaxed);
+            // Nothing is behind: the maximum is later than any instant.
+            let behind = shared.journal.elapsed_us().saturating_sub(since);
+            measure.lag = measure.lag.max(Duration::from_micros(behind));
+        }
+        measure
     }
 
     /// How many recordings are not at rest yet.
@@ -272,6 +304,9 @@ struct Shared {
     /// The journal is not given back from here on: a slow target has not been sent it yet. `u64::MAX` if nothing waits.
     keep_from: AtomicU64,
     ending: OnceLock<Ending>,
+    /// Since when something in the journal is nowhere else, in microseconds since the recording began; `u64::MAX` if nothing is.
+    /// For metrics: it is at most that long.
+    behind_since: AtomicU64,
     /// Bytes that went through here: input, output, standard error. What the segments hold is counted again, where it is
     /// sealed, and the manifest compares the two.
     seen: [AtomicU64; 3],
@@ -287,6 +322,7 @@ impl Shared {
             room: Notify::new(),
             keep_from: AtomicU64::new(u64::MAX),
             ending: OnceLock::new(),
+            behind_since: AtomicU64::new(u64::MAX),
             seen: Default::default(),
         }
     }

@@ -238,6 +238,7 @@ impl Recordings {
             if db::sessions::end(&mut tx, id, ended_at, &SessionEnd::Crashed).await? {
                 let act = Act::SessionEnded { session: id, end: SessionEnd::Crashed };
                 db::events::append(&mut tx, &event(app.clock.now(), act)).await?;
+                app.metrics.sessions_ended.get_or_create(&[("how", SessionEnd::Crashed.as_str())]).inc();
             }
             tx.commit().await?;
         }

@@ -22,6 +22,10 @@ const LIST: &str = "SELECT recording_id, number, at, text, is_cut, certainty, ex
                     WHERE session_id = $1
                       AND ($2 IS NULL OR at > $2 OR (at = $2 AND (recording_id > $3 OR (recording_id = $3 AND number > $4))))
                     ORDER BY at, recording_id, number LIMIT $5";
+/// A recording's, from a number on.
+const OF_RECORDING: &str =
+    "SELECT recording_id, number, at, text, is_cut, certainty, exit_status, duration_us, flag FROM commands
+     WHERE recording_id = $1 AND number >= $2 ORDER BY number LIMIT $3";
 const KEPT: &str = "SELECT COUNT(*), COUNT(flag) FROM commands WHERE session_id = $1";
 const SEEN: &str = "SELECT CAST(COALESCE(SUM(commands), 0) AS BIGINT) FROM recordings WHERE session_id = $1";
 
@@ -137,6 +141,22 @@ pub async fn list(
         .bind(at)
         .bind(recording)
         .bind(number)
+        .bind(i64::from(limit))
+        .fetch_all(c));
+    let rows: Vec<CommandRow> = rows.map_err(doing("list commands"))?;
+    rows.into_iter().map(CommandRecord::try_from).collect()
+}
+
+/// At most `limit` commands of the recording, from `number` on.
+pub async fn of_recording(
+    tx: &mut Tx,
+    recording: RecordingId,
+    number: u32,
+    limit: u32,
+) -> Result<Vec<CommandRecord>, DbError> {
+    let rows = on_either!(tx, |c| sqlx::query_as(OF_RECORDING)
+        .bind(recording.as_uuid())
+        .bind(small(number))
         .bind(i64::from(limit))
         .fetch_all(c));
     let rows: Vec<CommandRow> = rows.map_err(doing("list commands"))?;

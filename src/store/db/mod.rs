@@ -16,6 +16,7 @@ pub mod holds;
 pub mod ledger;
 pub mod manifests;
 pub mod master_keys;
+pub mod outbox;
 pub mod policy_version;
 pub mod principals;
 pub mod recordings;
@@ -261,6 +262,14 @@ macro_rules! change_either {
 
 pub(crate) use {change_either, on_either};
 
+/// Connections to the database: those that wait for work, those that work, and how many there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolState {
+    pub idle: u32,
+    pub used: u32,
+    pub most: u32,
+}
+
 impl Db {
     /// Opens the database that the settings name. SQLite's file is created, readable by its owner alone, if it does not
     /// exist; a PostgreSQL that is away is an error.
@@ -391,6 +400,16 @@ impl Db {
             }
             Db::Sqlite { .. } => None,
         }
+    }
+
+    /// How many connections there are.
+    pub fn pool(&self) -> PoolState {
+        let (size, idle, most) = match self {
+            Db::Postgres(pool) => (pool.size(), pool.num_idle(), pool.options().get_max_connections()),
+            Db::Sqlite { pool, .. } => (pool.size(), pool.num_idle(), pool.options().get_max_connections()),
+        };
+        let idle = u32::try_from(idle).unwrap_or(u32::MAX);
+        PoolState { idle, used: size.saturating_sub(idle), most }
     }
 
     /// Closes every connection, after the transactions under way.

@@ -27,6 +27,7 @@ use tracing::{debug, error, info, warn};
 
 use super::verify::{Fault, Witness, chain};
 use super::{LedgerError, StoredCheckpoint, keys, rollbacks};
+use crate::app::syslog::{self as sender, Syslog, SyslogError};
 use crate::app::{App, audit};
 use crate::store::blob::{BlobError, Blobs};
 use crate::store::db::anchors;
@@ -34,7 +35,6 @@ use crate::store::db::ledger;
 
 pub use crate::store::db::anchors::AnchorState;
 
-use self::syslog::Syslog;
 use self::webhook::Webhook;
 
 /// The ledger's settings: `[ledger]` in `sallyport.toml`.
@@ -84,13 +84,8 @@ impl LedgerSettings {
     /// What a type cannot say of the address of the syslog server.
     pub(crate) fn check(&self) -> Result<(), &'static str> {
         match &self.anchor_syslog {
-            Some(address) if address.starts_with("tls://") && self.anchor_syslog_ca_file.is_none() => {
-                Err("`tls://` takes `anchor_syslog_ca_file`: the authorities to believe")
-            }
-            Some(address) if !address.starts_with("tls://") && !address.starts_with("tcp://") => {
-                Err("must be `tls://host:6514`, or `tcp://host:601` for plain TCP")
-            }
-            Some(_) | None => Ok(()),
+            Some(address) => sender::check(address, self.anchor_syslog_ca_file.is_some()),
+            None => Ok(()),
         }
     }
 }
@@ -119,8 +114,8 @@ pub enum AnchorError {
     /// Somebody signed another history, or put another object there.
     #[error("`{place}` holds another checkpoint of the same size")]
     Other { place: String },
-    #[error("cannot reach {place}")]
-    Unreachable { place: String, source: std::io::Error },
+    #[error(transparent)]
+    Syslog(#[from] SyslogError),
     #[error("cannot reach the webhook")]
     Http { source: reqwest::Error },
     #[error("the webhook answered {status}")]
@@ -184,7 +179,7 @@ impl Anchor {
             match self {
                 Anchor::File(path) => file::put(path, outgoing).await,
                 Anchor::Blobs(blobs) => objects::put(blobs, outgoing).await,
-                Anchor::Syslog(syslog) => syslog.put(outgoing).await,
+                Anchor::Syslog(syslog) => syslog::put(syslog, outgoing).await,
                 Anchor::Webhook(webhook) => webhook.put(outgoing).await,
             }
         };
