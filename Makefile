@@ -3,11 +3,14 @@
 CARGO ?= cargo
 # More options for the benchmark: make bench BENCH="--quick --json figures.json"
 BENCH ?=
+# What `make soak` holds, and for how long
+SESSIONS ?= 1000
+MINUTES ?= 10
 # More options for the tests: make test TEST="--test e2e"
 TEST ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint fmt deps bench audit web-check web-test
+.PHONY: help demo test check lint fmt deps bench soak audit web-check web-test
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +52,10 @@ deps: ## Install what the tests need (Debian, as root or with sudo), or say what
 bench: deps ## Measure against OpenSSH, with recording on; BENCH="--quick" for a first look
 	$(CARGO) build --release
 	$(CARGO) bench --bench bastion -- $(BENCH)
+
+soak: deps ## Hold SESSIONS=1000 sessions for MINUTES=10 and look whether anything is lost, grows or falls behind
+	$(CARGO) build --release
+	$(CARGO) bench --bench soak -- --sessions $(SESSIONS) --minutes $(MINUTES)
 
 audit: ## Check dependencies for known vulnerabilities (needs cargo-deny and the advisory database)
 	$(CARGO) deny check advisories
