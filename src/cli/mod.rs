@@ -15,6 +15,7 @@ mod ca;
 mod commands;
 mod completions;
 mod config;
+mod declared;
 mod demo;
 mod doctor;
 mod evidence;
@@ -170,6 +171,10 @@ enum Command {
     /// Files that prove to outsiders what happened
     #[command(subcommand)]
     Evidence(evidence::EvidenceCommand),
+    /// Make people and targets what a file says; shows the difference first
+    Apply(declared::ApplyArgs),
+    /// Write people and targets as a file for `apply`, without secrets
+    Export,
     /// The configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -233,6 +238,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::KnownHosts(args) => block_on(known_hosts::run(&args, &global)),
         Command::Token(command) => block_on(token::run(command, &global)),
         Command::Evidence(command) => block_on(evidence::run(command, &global)),
+        Command::Apply(args) => block_on(declared::apply(args, &global)),
+        Command::Export => block_on(declared::export(&global)),
         Command::Audit(command) => block_on(audit::run(command, &global)),
         Command::Ledger(command) => block_on(ledger::run(command, &global)),
         Command::Verify(args) => serve_on(verify::run(args, &global)),

@@ -17,6 +17,7 @@ mod support;
 #[allow(dead_code, reason = "each test takes what it needs from this shared module")]
 mod bastion;
 mod cli;
+mod declared;
 mod fixtures;
 mod ledger;
 mod recordings;
