@@ -22,6 +22,7 @@ mod evidence;
 mod export;
 mod files;
 mod grant;
+mod init;
 mod known_hosts;
 mod ledger;
 mod person;
@@ -63,7 +64,7 @@ const TOKEN_VARIABLE: &str = "SALLYPORT_TOKEN";
     propagate_version = true,
     disable_help_subcommand = true,
     max_term_width = 100,
-    after_help = "To try it: `sallyport demo`. To begin: `sallyport serve`, `ca user`, `person add`, `target add`, `grant new`."
+    after_help = "To try it: `sallyport demo`. To begin: `sallyport init`, `serve`, `ca user`, `person add`, `target add`, `grant new`."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -133,6 +134,8 @@ impl Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Set it up: a configuration, keys and the first admin
+    Init(init::InitArgs),
     /// Run the bastion
     Serve(serve::ServeArgs),
     /// Try it: a bastion, a target, a person and a grant in a temporary place
@@ -182,6 +185,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Print a shell's completion script
     Completions(completions::CompletionsArgs),
+    /// Write the pages of the manual into a folder
+    Man(completions::ManArgs),
     /// Print the description of the HTTP API (openapi.json)
     Openapi,
 }
@@ -225,9 +230,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match command {
         Command::Serve(args) => serve_on(serve::run(args)),
         Command::Demo(args) => serve_on(demo::run(args)),
+        Command::Init(args) => serve_on(init::run(args, &global)),
         Command::Config(command) => config::run(command, &global),
         Command::Doctor(args) => block_on(doctor::run(args, &global)),
         Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => completions::man(&args),
         Command::Openapi => completions::openapi(),
         Command::Person(command) => block_on(person::run(command, &global)),
         Command::Target(command) => block_on(target::run(command, &global)),

@@ -19,6 +19,7 @@ mod bastion;
 mod cli;
 mod declared;
 mod fixtures;
+mod init;
 mod ledger;
 mod recordings;
 mod toy_target;
