@@ -10,7 +10,7 @@ MINUTES ?= 10
 TEST ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint fmt deps bench soak audit web-check web-test
+.PHONY: help demo test check lint fmt deps bench soak audit web-check web-test deb
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -20,6 +20,7 @@ demo: ## Build Sallyport and try it: a bastion, a target, a person and a grant, 
 
 test: deps check ## Everything CI asks: installs what it lacks if it may, checks the code, runs all tests
 	$(CARGO) test --workspace $(TEST)
+	scripts/check-deploy
 	$(MAKE) web-test
 
 check: web-check ## What a reviewer would ask: formatting, clippy, the core built alone, licences and sources, the web app
@@ -45,6 +46,9 @@ lint: check ## The same as check
 
 fmt: ## Format the code
 	$(CARGO) fmt --all
+
+deb: ## Build the Debian package (needs cargo-deb)
+	scripts/make-deb
 
 deps: ## Install what the tests need (Debian, as root or with sudo), or say what to install
 	@scripts/install-test-deps
