@@ -3,11 +3,14 @@
 CARGO ?= cargo
 # More options for the benchmark: make bench BENCH="--quick --json figures.json"
 BENCH ?=
+# What `make soak` holds, and for how long
+SESSIONS ?= 1000
+MINUTES ?= 10
 # More options for the tests: make test TEST="--test e2e"
 TEST ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint fmt deps bench bench-ledger audit web-check web-test
+.PHONY: help demo test check lint fmt deps bench bench-ledger soak audit web-check web-test deb
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -17,6 +20,7 @@ demo: ## Build Sallyport and try it: a bastion, a target, a person and a grant, 
 
 test: deps check ## Everything CI asks: installs what it lacks if it may, checks the code, runs all tests
 	$(CARGO) test --workspace $(TEST)
+	scripts/check-deploy
 	$(MAKE) web-test
 
 check: web-check ## What a reviewer would ask: formatting, clippy, the core built alone, licences and sources, the web app
@@ -43,6 +47,9 @@ lint: check ## The same as check
 fmt: ## Format the code
 	$(CARGO) fmt --all
 
+deb: ## Build the Debian package (needs cargo-deb)
+	scripts/make-deb
+
 deps: ## Install what the tests need (Debian, as root or with sudo), or say what to install
 	@scripts/install-test-deps
 
@@ -52,6 +59,10 @@ bench: deps ## Measure against OpenSSH, with recording on; BENCH="--quick" for a
 
 bench-ledger: deps ## Measure how many events a second the ledger takes on PostgreSQL, for a minute each way
 	SALLYPORT_TEST_LARGE=1 $(CARGO) test --release --lib -- --ignored --nocapture --test-threads=1 events_a_second
+
+soak: deps ## Hold SESSIONS=1000 sessions for MINUTES=10 and look whether anything is lost, grows or falls behind
+	$(CARGO) build --release
+	$(CARGO) bench --bench soak -- --sessions $(SESSIONS) --minutes $(MINUTES)
 
 audit: ## Check dependencies for known vulnerabilities (needs cargo-deny and the advisory database)
 	$(CARGO) deny check advisories

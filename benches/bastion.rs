@@ -19,11 +19,11 @@
     reason = "a benchmark stops by panicking, has its own time, and its figures are not exact"
 )]
 
+mod server;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -34,10 +34,9 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use comfy_table::Table;
+use server::Bastion;
 use support::clients::Workstation;
 use support::keys::KeyPair;
-use support::postgres::Postgres;
-use support::process::{Ending, Guarded};
 use support::sshd::{Settings, Sshd};
 
 /// Measures Sallyport against OpenSSH.
@@ -330,14 +329,6 @@ struct Bench {
     _key: KeyPair,
 }
 
-/// A running Sallyport.
-struct Bastion {
-    server: Guarded,
-    binary: OsString,
-    folder: tempfile::TempDir,
-    _postgres: Postgres,
-}
-
 impl Bench {
     fn start(options: &Options) -> Self {
         let key = KeyPair::ed25519();
@@ -364,19 +355,21 @@ impl Bench {
         std::io::copy(&mut random, &mut File::create(&payload).expect("a payload")).expect("a payload");
 
         let bastion = options.routes.iter().any(|route| route.is_own()).then(|| {
-            let bastion = Bastion::start(&key, &target, &login);
-            workstation.configure(&format!("Host door\n{}\nUser alice", port(bastion.1)));
+            let bastion = Bastion::start("");
+            furnish(&bastion, &key, &target, &login);
+            workstation.configure(&format!("Host door\n{}\nUser alice", port(bastion.address())));
             workstation.configure(&format!("Host sallyport-jump\nHostName node-1\nUser {login}\nProxyJump door"));
-            let authority = bastion.0.admin(&["ca", "host"]);
+            let authority = bastion.admin(&["ca", "host"]);
             let known_hosts = workstation.config().with_file_name("known_hosts");
             let mut known_hosts = File::options().append(true).open(known_hosts).expect("a file of known hosts");
             known_hosts.write_all(authority.as_bytes()).expect("a file of known hosts");
-            workstation.configure(&format!("Host sallyport\n{}\nUser alice+{login}@node-1", port(bastion.1)));
-            let scan = Command::new("ssh-keyscan").args(["-p", &bastion.1.port().to_string(), "127.0.0.1"]).output();
+            workstation.configure(&format!("Host sallyport\n{}\nUser alice+{login}@node-1", port(bastion.address())));
+            let port = bastion.address().port().to_string();
+            let scan = Command::new("ssh-keyscan").args(["-p", &port, "127.0.0.1"]).output();
             let known = workstation.config().with_file_name("known_hosts");
             let mut known = File::options().append(true).open(known).expect("a file of known hosts");
             known.write_all(&scan.expect("ssh-keyscan").stdout).expect("a file of known hosts");
-            bastion.0
+            bastion
         });
         let lines = if options.quick { 1_000_000 } else { 5_000_000 };
         Self {
@@ -572,6 +565,16 @@ impl Bench {
     }
 }
 
+/// Adds a person, the target and a grant.
+fn furnish(bastion: &Bastion, key: &KeyPair, target: &Sshd, login: &str) {
+    let host_key = target.host_key().to_openssh().expect("a public key's text");
+    target.trust_user_ca(&bastion.admin(&["ca", "user"]));
+    bastion.admin(&["person", "add", "alice", "--key", path(&key.public_path())]);
+    let at = target.address().to_string();
+    bastion.admin(&["target", "add", "node-1", &at, "--login", login, "--host-key", &host_key, "--yes"]);
+    bastion.grant(login, "shell,exec,upload,download");
+}
+
 fn end(mut child: Child) {
     child.kill().expect("a client");
     child.wait().expect("a client");
@@ -586,107 +589,4 @@ fn key_exchange() -> &'static str {
     let known = Command::new("ssh").args(["-Q", "kex"]).output().expect("ssh").stdout;
     let (best, usual) = ("mlkem768x25519-sha256", "curve25519-sha256");
     if String::from_utf8_lossy(&known).lines().any(|line| line == best) { best } else { usual }
-}
-
-impl Bastion {
-    /// Starts Sallyport with a person, a target and a grant; where it listens.
-    fn start(key: &KeyPair, target: &Sshd, login: &str) -> (Self, SocketAddr) {
-        let binary: OsString =
-            std::env::var_os("SALLYPORT_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_sallyport").into());
-        let postgres = Postgres::new();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let database = runtime.block_on(postgres.database());
-        let folder = support::temporary_folder();
-        let (data, socket) = (folder.path().join("data"), folder.path().join("socket"));
-        let blobs = folder.path().join("blobs");
-        std::fs::create_dir(&blobs).expect("a folder for recordings");
-        let address = SocketAddr::from(([127, 0, 0, 1], support::free_port()));
-        let config = folder.path().join("sallyport.toml");
-        let text = format!(
-            "[server]\ndata_dir = \"{}\"\n\n[ssh]\nlisten = \"{address}\"\n\n[api]\nsocket = \"{}\"\n\n\
-             [database]\nurl = \"{database}\"\n\n[blobs]\nurl = \"file://{}\"\n",
-            data.display(),
-            socket.display(),
-            blobs.display()
-        );
-        std::fs::write(&config, text).expect("a configuration");
-        let log = folder.path().join("log");
-        let arguments = [OsStr::new("serve"), OsStr::new("--config"), config.as_os_str()];
-        let server = Guarded::spawn(&binary, &arguments, &log, &Ending { signal: "TERM", remove: None });
-        support::until("Sallyport listens", || {
-            let said = || std::fs::read_to_string(&log).unwrap_or_default();
-            assert!(server.is_running(), "Sallyport ended: {}", said());
-            socket.exists() && std::net::TcpStream::connect(address).is_ok()
-        });
-
-        let bastion = Self { server, binary, folder, _postgres: postgres };
-        let admin = |arguments: &[&str]| bastion.admin(arguments);
-        let host_key = target.host_key().to_openssh().expect("a public key's text");
-        target.trust_user_ca(&admin(&["ca", "user"]));
-        admin(&["person", "add", "alice", "--key", path(&key.public_path())]);
-        let at = target.address().to_string();
-        admin(&["target", "add", "node-1", &at, "--login", login, "--host-key", &host_key, "--yes"]);
-        admin(&[
-            "grant",
-            "new",
-            "alice",
-            "node-1",
-            "--login",
-            login,
-            "--for",
-            "2h",
-            "--reason",
-            "bench",
-            "--allow",
-            "shell,exec,upload,download",
-        ]);
-        (bastion, address)
-    }
-
-    /// Runs one of its commands; what it printed.
-    fn admin(&self, arguments: &[&str]) -> String {
-        let mut command = Command::new(&self.binary);
-        let output = command.arg("--socket").arg(self.folder.path().join("socket")).args(arguments).output();
-        let output = output.expect("sallyport");
-        assert!(output.status.success(), "sallyport {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).expect("text")
-    }
-
-    /// Waits until every recording that has ended is at rest.
-    fn settle(&self) {
-        let journals = self.folder.path().join("data/journal");
-        support::until("recordings are at rest", || {
-            std::fs::read_dir(&journals).is_ok_and(|mut journals| journals.next().is_none())
-        });
-    }
-
-    /// The bytes of all recordings at rest.
-    fn at_rest(&self) -> u64 {
-        fn size(folder: &Path) -> u64 {
-            let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry"));
-            let sizes = entries.map(|entry| match entry.metadata().expect("a file") {
-                folder if folder.is_dir() => size(&entry.path()),
-                file => file.len(),
-            });
-            sizes.sum()
-        }
-        size(&self.folder.path().join("blobs"))
-    }
-
-    /// CPU time that it has used so far, in seconds.
-    fn cpu(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.server.pid())).expect("Sallyport runs");
-        let fields: Vec<&str> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
-        let ticks = |at: usize| fields[at].parse::<u64>().expect("ticks");
-        let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).expect("a number").expect("a number");
-        (ticks(11) + ticks(12)) as f64 / per_second as f64
-    }
-
-    /// Its proportional set size, in KB.
-    fn memory(&self) -> f64 {
-        let rollup =
-            std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.server.pid())).expect("Sallyport runs");
-        let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).expect("a line");
-        line.trim().trim_end_matches(" kB").parse().expect("a number")
-    }
 }

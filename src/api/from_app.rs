@@ -86,6 +86,8 @@ impl From<TargetError> for ApiError {
             TargetError::HostKey { source } => ApiError::BadRequest(format!("{text}: {source}")),
             TargetError::UnknownJump { .. }
             | TargetError::TooManyJumps
+            | TargetError::Way { .. }
+            | TargetError::NothingToKeep { .. }
             | TargetError::NoLogin
             | TargetError::LoginTwice { .. }
             | TargetError::NoHostKey

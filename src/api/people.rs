@@ -108,6 +108,14 @@ pub struct SetRoles {
     pub roles: Vec<Role>,
 }
 
+/// Whom a person works for.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetOrganisation {
+    /// Empty takes it away.
+    pub organisation: String,
+}
+
 /// A secret on its way in a request's body. It goes one way: no answer of ours holds one.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -280,6 +288,22 @@ pub(super) async fn set_roles(
     Body(body): Body<SetRoles>,
 ) -> Result<Json<Person>, ApiError> {
     Ok(Json(shape(people::set_roles(&state.app, &may.actor(), &name, body.roles).await?)))
+}
+
+/// Sets whom a person works for.
+#[utoipa::path(put, path = "/people/{name}/organisation", operation_id = "people_set_organisation", tag = "people",
+    params(("name" = String, Path)), request_body = SetOrganisation, responses(
+    (status = OK, body = Person),
+    (status = "default", body = Problem),
+))]
+pub(super) async fn set_organisation(
+    may: May<Administer>,
+    State(state): State<ApiState>,
+    Path(name): Path<PrincipalName>,
+    Body(body): Body<SetOrganisation>,
+) -> Result<Json<Person>, ApiError> {
+    let organisation = Some(body.organisation).filter(|organisation| !organisation.is_empty());
+    Ok(Json(shape(people::set_organisation(&state.app, &may.actor(), &name, organisation).await?)))
 }
 
 /// Disables a person: no login from now on, and live sessions are cut.

@@ -52,6 +52,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(people::remove_key))
         .routes(routes!(people::set_password, people::remove_password))
         .routes(routes!(people::set_roles))
+        .routes(routes!(people::set_organisation))
         .routes(routes!(people::disable))
         .routes(routes!(people::enable))
         .routes(routes!(second_factors::show, second_factors::begin, second_factors::reset))

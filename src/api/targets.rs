@@ -21,7 +21,7 @@ use super::extract::{Body, Path, Query};
 use super::page::{Page, PageQuery};
 use super::people::SentSecret;
 use super::{ApiState, ScanError, schemas};
-use crate::app::targets::{self, Credential, NewTarget, TargetChange};
+use crate::app::targets::{self, Credential, NewTarget, TargetChange, Way};
 
 /// A host has this long to show its keys.
 const SCAN_DEADLINE: Duration = Duration::from_secs(15);
@@ -108,6 +108,8 @@ pub enum SetCredential {
         #[schema(value_type = String, format = Password)]
         password: SentSecret,
     },
+    /// What is stored for the account stays. Only where the account is there already.
+    Keep,
 }
 
 /// A target to add.
@@ -141,6 +143,17 @@ pub struct ChangeTarget {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub address: Option<Address>,
+    /// All other names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
+    pub aliases: Option<Vec<TargetName>>,
+    /// The target through which this one is reached from now on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub jump: Option<TargetName>,
+    /// It is reached directly from now on.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub direct: bool,
     /// All labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<BTreeMap<String, String>>,
@@ -186,13 +199,13 @@ impl TryFrom<PinHostKey> for target::HostKey {
     }
 }
 
-impl From<SetCredential> for Credential {
-    fn from(credential: SetCredential) -> Self {
-        match credential {
-            SetCredential::Certificate => Credential::Certificate,
-            SetCredential::Key { private_key } => Credential::Key(PrivateKeyText::new(private_key.into_text())),
-            SetCredential::Password { password } => Credential::Password(TargetPassword::new(password.into_text())),
-        }
+/// The credential, for the floor that seals it; `None` is the one that is stored.
+fn credential(credential: SetCredential) -> Option<Credential> {
+    match credential {
+        SetCredential::Certificate => Some(Credential::Certificate),
+        SetCredential::Key { private_key } => Some(Credential::Key(PrivateKeyText::new(private_key.into_text()))),
+        SetCredential::Password { password } => Some(Credential::Password(TargetPassword::new(password.into_text()))),
+        SetCredential::Keep => None,
     }
 }
 
@@ -221,8 +234,16 @@ async fn shape_one(state: &ApiState, target: target::Target) -> Result<Json<Targ
     Ok(Json(shape(target, jump)))
 }
 
-fn set_logins(logins: Vec<SetLogin>) -> Vec<(Login, Credential)> {
-    logins.into_iter().map(|set| (set.login, set.credential.into())).collect()
+fn new_logins(logins: Vec<SetLogin>) -> Result<Vec<(Login, Credential)>, ApiError> {
+    let new = |SetLogin { login, credential: set }| match credential(set) {
+        Some(credential) => Ok((login, credential)),
+        None => Err(ApiError::BadRequest(format!("`{login}` has no credential to keep; give it one"))),
+    };
+    logins.into_iter().map(new).collect()
+}
+
+fn set_logins(logins: Vec<SetLogin>) -> Vec<(Login, Option<Credential>)> {
+    logins.into_iter().map(|set| (set.login, credential(set.credential))).collect()
 }
 
 fn pinned(keys: Vec<PinHostKey>) -> Result<Vec<target::HostKey>, ApiError> {
@@ -264,7 +285,7 @@ pub(super) async fn add(
         aliases: body.aliases,
         address: body.address,
         jump: body.jump,
-        logins: set_logins(body.logins),
+        logins: new_logins(body.logins)?,
         labels: body.labels,
         host_keys: pinned(body.host_keys)?,
     };
@@ -305,7 +326,7 @@ pub(super) async fn show(
     shape_one(&state, targets::find(&state.app, &name).await?).await
 }
 
-/// Changes a target: its address, labels, accounts, or the host keys that are pinned.
+/// Changes a target: its address, other names, way, labels, accounts, or the host keys that are pinned.
 #[utoipa::path(patch, path = "/targets/{name}", operation_id = "targets_change", tag = "targets",
     params(("name" = String, Path)), request_body = ChangeTarget, responses(
     (status = OK, body = Target),
@@ -317,8 +338,16 @@ pub(super) async fn change(
     Path(name): Path<TargetName>,
     Body(body): Body<ChangeTarget>,
 ) -> Result<Json<Target>, ApiError> {
+    let way = match (body.jump, body.direct) {
+        (None, false) => None,
+        (None, true) => Some(Way::Direct),
+        (Some(jump), false) => Some(Way::Through(jump)),
+        (Some(_), true) => return Err(ApiError::BadRequest("`jump` and `direct` exclude each other".to_owned())),
+    };
     let change = TargetChange {
         address: body.address,
+        aliases: body.aliases,
+        way,
         labels: body.labels,
         logins: body.logins.map(set_logins),
         host_keys: body.host_keys.map(pinned).transpose()?,

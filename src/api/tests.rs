@@ -366,6 +366,7 @@ const ACCESS: &[(&str, [bool; 6])] = &[
     ("people_set_password", ADMINISTER),
     ("people_remove_password", ADMINISTER),
     ("people_set_roles", ADMINISTER),
+    ("people_set_organisation", ADMINISTER),
     ("people_disable", ADMINISTER),
     ("totp_show", LOOK),
     ("totp_begin", ADMINISTER),

@@ -185,6 +185,22 @@ pub async fn set_roles(
     finish(tx, name).await
 }
 
+/// Sets whom the person works for; `None` takes it away.
+pub async fn set_organisation(
+    app: &App,
+    actor: &Actor,
+    name: &PrincipalName,
+    organisation: Option<String>,
+) -> Result<Person, PeopleError> {
+    let organisation = organisation.map(|text| text::check("organisation", &text, text::MOST_LABEL)).transpose()?;
+    let mut tx = app.db.write().await?;
+    let person = load(&mut tx, name).await?.principal.id;
+    principals::set_organisation(&mut tx, person, organisation.as_deref()).await?;
+    let change = format!("organisation: {}", organisation.as_deref().unwrap_or("none"));
+    changed(app, &mut tx, actor, person, name, change).await?;
+    finish(tx, name).await
+}
+
 /// Disables the person: no login from now on, and live sessions are cut.
 pub async fn disable(app: &App, actor: &Actor, name: &PrincipalName) -> Result<Person, PeopleError> {
     let mut tx = app.db.write().await?;
@@ -356,6 +372,23 @@ pub(crate) mod tests {
             let password = PrincipalPassword::new("correct horse battery");
             assert!(set_password(&app, &OPERATOR, &name, Some(password)).await.unwrap().has_password);
             assert!(!set_password(&app, &OPERATOR, &name, None).await.unwrap().has_password);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn an_organisation_is_set_and_taken_away_and_the_log_tells_of_it() {
+        on_both(|db| async {
+            let app = app_on(db);
+            let name = add(&app, &OPERATOR, named("alice")).await.unwrap().principal.name;
+
+            let set = set_organisation(&app, &OPERATOR, &name, Some(" Vendor AG".to_owned())).await.unwrap();
+            let unset = set_organisation(&app, &OPERATOR, &name, None).await.unwrap();
+
+            assert_eq!(set.principal.organisation.as_deref(), Some("Vendor AG"));
+            assert_eq!(unset.principal.organisation, None);
+            let told = format!("{:?}", acts(&app).await);
+            assert!(told.contains("organisation: Vendor AG") && told.contains("organisation: none"), "{told}");
         })
         .await;
     }

@@ -1,6 +1,6 @@
 //! Targets: where they are, how they prove themselves, and what the bastion logs in with.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -62,14 +62,26 @@ pub struct NewTarget {
     pub host_keys: Vec<HostKey>,
 }
 
+/// How a target is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Way {
+    /// The bastion dials it.
+    Direct,
+    /// Another target is dialled first.
+    Through(TargetName),
+}
+
 /// What to change of a target; what is `None` stays as it is.
 #[derive(Debug, Default)]
 pub struct TargetChange {
     pub address: Option<Address>,
+    /// All other names.
+    pub aliases: Option<Vec<TargetName>>,
+    pub way: Option<Way>,
     /// All labels.
     pub labels: Option<BTreeMap<String, String>>,
-    /// All accounts, each with its credential.
-    pub logins: Option<Vec<(Login, Credential)>>,
+    /// All accounts, each with its credential; with `None` the account keeps the one that it has.
+    pub logins: Option<Vec<(Login, Option<Credential>)>>,
     /// All pinned keys.
     pub host_keys: Option<Vec<HostKey>>,
 }
@@ -87,6 +99,10 @@ pub enum TargetError {
     UnknownJump { name: TargetName },
     #[error("the way to the target leads through more than {MOST_JUMPS} others")]
     TooManyJumps,
+    #[error("the way to `{name}` would lead through itself, or through more than {MOST_JUMPS} others")]
+    Way { name: TargetName },
+    #[error("`{login}` has no credential to keep; give it one")]
+    NothingToKeep { login: Login },
     #[error("a target needs a login")]
     NoLogin,
     #[error("the login `{login}` is given twice")]
@@ -130,14 +146,11 @@ const MOST_SECRET: usize = 16 * 1024;
 
 /// Adds a target.
 pub async fn add(app: &App, actor: &Actor, new: NewTarget) -> Result<Target, TargetError> {
-    at_most("aliases", new.aliases.len(), MOST_ALIASES)?;
+    let aliases = check_aliases(new.aliases, &new.name)?;
     check_labels(&new.labels)?;
-    let logins = check_logins(new.logins)?;
+    let logins = new.logins.into_iter().map(|(login, credential)| (login, Some(credential))).collect();
+    let logins = check_logins(logins)?;
     let host_keys = check_host_keys(new.host_keys)?;
-    let mut aliases = new.aliases;
-    aliases.sort();
-    aliases.dedup();
-    aliases.retain(|alias| *alias != new.name);
     let now = app.clock.now();
 
     let mut tx = app.db.write().await?;
@@ -152,7 +165,7 @@ pub async fn add(app: &App, actor: &Actor, new: NewTarget) -> Result<Target, Tar
         aliases,
         address: new.address,
         jump,
-        logins: kinds(&logins),
+        logins: kinds(&logins, &[])?,
         labels: new.labels,
         host_keys,
         created_at: now,
@@ -190,6 +203,16 @@ pub async fn update(app: &App, actor: &Actor, name: &TargetName, change: TargetC
     if let Some(address) = &change.address {
         words.push(format!("address {address}"));
     }
+    if let Some(aliases) = &change.aliases {
+        at_most("aliases", aliases.len(), MOST_ALIASES)?;
+        let aliases: Vec<String> = aliases.iter().map(ToString::to_string).collect();
+        words.push(format!("aliases {}", or_none(&aliases)));
+    }
+    match &change.way {
+        Some(Way::Direct) => words.push("reached directly".to_owned()),
+        Some(Way::Through(jump)) => words.push(format!("reached through {jump}")),
+        None => {}
+    }
     if let Some(labels) = &change.labels {
         check_labels(labels)?;
         let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
@@ -197,8 +220,9 @@ pub async fn update(app: &App, actor: &Actor, name: &TargetName, change: TargetC
     }
     let logins = change.logins.map(check_logins).transpose()?;
     if let Some(logins) = &logins {
+        let kind = |credential: &Option<Credential>| credential.as_ref().map_or("as it was", |new| new.kind().as_str());
         let logins: Vec<String> =
-            logins.iter().map(|(login, credential)| format!("{login} ({})", credential.kind().as_str())).collect();
+            logins.iter().map(|(login, credential)| format!("{login} ({})", kind(credential))).collect();
         words.push(format!("logins {}", or_none(&logins)));
     }
     let host_keys = change.host_keys.map(check_host_keys).transpose()?;
@@ -224,11 +248,25 @@ pub async fn update(app: &App, actor: &Actor, name: &TargetName, change: TargetC
     if let Some(logins) = logins {
         targets::hold(&mut tx, target.id).await?;
         rotations::forget(&mut tx, target.id).await?;
-        for gone in &target.logins {
+        let is_kept = |login: &Login| logins.iter().any(|(kept, credential)| kept == login && credential.is_none());
+        for gone in target.logins.iter().filter(|account| !is_kept(&account.login)) {
             targets::remove_secret(&mut tx, target.id, &gone.login).await?;
         }
-        target.logins = kinds(&logins);
+        target.logins = kinds(&logins, &target.logins)?;
         store_secrets(app, &mut tx, &target, &logins).await?;
+    }
+    if let Some(aliases) = change.aliases {
+        target.aliases = check_aliases(aliases, &target.name)?;
+        if let Some(name) = targets::set_aliases(&mut tx, &target).await? {
+            return Err(TargetError::NameTaken { name });
+        }
+    }
+    if let Some(way) = change.way {
+        target.jump = match way {
+            Way::Direct => None,
+            Way::Through(name) => Some(check_jump(&mut tx, name).await?),
+        };
+        check_ways(&target, targets::list(&mut tx).await?)?;
     }
     targets::update(&mut tx, &target).await?;
     let changed = Act::TargetChanged { target: target.id, name: target.name.clone(), change: words.join("; ") };
@@ -309,14 +347,40 @@ async fn check_jump(tx: &mut Tx, name: TargetName) -> Result<TargetId, TargetErr
     if next.is_some() { Err(TargetError::TooManyJumps) } else { Ok(id) }
 }
 
+/// Checks every way that leads over `changed`, with what it will be.
+fn check_ways(changed: &Target, mut all: Vec<Target>) -> Result<(), TargetError> {
+    all.retain(|target| target.id != changed.id);
+    let jumps: HashMap<TargetId, Option<TargetId>> =
+        all.iter().chain([changed]).map(|target| (target.id, target.jump)).collect();
+    for target in all.iter().chain([changed]) {
+        // A way in a circle has no end, so its length tells, too.
+        let way = std::iter::successors(target.jump, |jump| jumps.get(jump).copied().flatten());
+        if way.take(MOST_JUMPS + 1).count() > MOST_JUMPS {
+            return Err(TargetError::Way { name: target.name.clone() });
+        }
+    }
+    Ok(())
+}
+
+fn check_aliases(mut aliases: Vec<TargetName>, name: &TargetName) -> Result<Vec<TargetName>, TargetError> {
+    at_most("aliases", aliases.len(), MOST_ALIASES)?;
+    aliases.sort();
+    aliases.dedup();
+    aliases.retain(|alias| alias != name);
+    Ok(aliases)
+}
+
+/// Accounts with their credentials; `None` is to stay as it is.
+type Accounts = Vec<(Login, Option<Credential>)>;
+
 async fn store_secrets(
     app: &App,
     tx: &mut Tx,
     target: &Target,
-    logins: &[(Login, Credential)],
+    logins: &[(Login, Option<Credential>)],
 ) -> Result<(), TargetError> {
     for (login, credential) in logins {
-        let Some(secret) = credential.secret() else { continue };
+        let Some(secret) = credential.as_ref().and_then(Credential::secret) else { continue };
         let sealed = app.master.seal(&context(target.id, login.as_str()), secret.as_bytes());
         let sealed =
             sealed.map_err(|source| TargetError::Sealed { login: login.clone(), name: target.name.clone(), source })?;
@@ -325,9 +389,14 @@ async fn store_secrets(
     Ok(())
 }
 
-fn kinds(logins: &[(Login, Credential)]) -> Vec<TargetLogin> {
-    let kind =
-        |(login, credential): &(Login, Credential)| TargetLogin { login: login.clone(), credential: credential.kind() };
+/// The accounts as they will be; what is to stay as it is must be among those that were `before`.
+fn kinds(logins: &[(Login, Option<Credential>)], before: &[TargetLogin]) -> Result<Vec<TargetLogin>, TargetError> {
+    let kind = |(login, credential): &(Login, Option<Credential>)| {
+        let kept = || before.iter().find(|account| account.login == *login).map(|account| account.credential);
+        let credential = credential.as_ref().map(Credential::kind).or_else(kept);
+        let credential = credential.ok_or_else(|| TargetError::NothingToKeep { login: login.clone() })?;
+        Ok(TargetLogin { login: login.clone(), credential })
+    };
     logins.iter().map(kind).collect()
 }
 
@@ -359,7 +428,7 @@ fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), TargetError> {
     }
 }
 
-fn check_logins(logins: Vec<(Login, Credential)>) -> Result<Vec<(Login, Credential)>, TargetError> {
+fn check_logins(logins: Accounts) -> Result<Accounts, TargetError> {
     at_most("logins", logins.len(), MOST_LOGINS)?;
     if logins.is_empty() {
         return Err(TargetError::NoLogin);
@@ -370,10 +439,10 @@ fn check_logins(logins: Vec<(Login, Credential)>) -> Result<Vec<(Login, Credenti
             return Err(TargetError::LoginTwice { login: login.clone() });
         }
         match credential {
-            Credential::Certificate => {}
-            Credential::Key(key) => check_private_key(key.expose())
+            None | Some(Credential::Certificate) => {}
+            Some(Credential::Key(key)) => check_private_key(key.expose())
                 .map_err(|message| TargetError::PrivateKey { login: login.clone(), message })?,
-            Credential::Password(password) => {
+            Some(Credential::Password(password)) => {
                 let password = password.expose();
                 if password.is_empty() || password.len() > MOST_SECRET || password.contains(['\n', '\r', '\0']) {
                     return Err(TargetError::Password { login: login.clone() });
@@ -511,7 +580,7 @@ pub(crate) mod tests {
 
             let change = TargetChange {
                 address: Some("10.0.0.9".parse().unwrap()),
-                logins: Some(vec![("ops".parse().unwrap(), Credential::Certificate)]),
+                logins: Some(vec![("ops".parse().unwrap(), Some(Credential::Certificate))]),
                 ..TargetChange::default()
             };
             let changed = update(&app, &OPERATOR, &target.name, change).await.unwrap();
@@ -527,6 +596,65 @@ pub(crate) mod tests {
             assert!(!told.contains("planted-secret"));
             let nothing = update(&app, &OPERATOR, &target.name, TargetChange::default()).await;
             assert!(matches!(nothing, Err(TargetError::NoChange)), "{nothing:?}");
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn an_account_keeps_its_secret_while_others_come_and_go_but_a_new_one_has_none_to_keep() {
+        on_both(|db| async {
+            let app = app_on(db);
+            let login = |name: &str| name.parse::<Login>().unwrap();
+            let logins = vec![(login("root"), Credential::Password(TargetPassword::new("planted-secret")))];
+            let target = add(&app, &OPERATOR, NewTarget { logins, ..named("web-1") }).await.unwrap();
+            let with = |other: Option<Credential>| TargetChange {
+                logins: Some(vec![(login("root"), None), (login("ops"), other)]),
+                ..TargetChange::default()
+            };
+
+            let refused = update(&app, &OPERATOR, &target.name, with(None)).await;
+            let changed = update(&app, &OPERATOR, &target.name, with(Some(Credential::Certificate))).await.unwrap();
+
+            assert!(matches!(refused, Err(TargetError::NothingToKeep { .. })), "{refused:?}");
+            assert_eq!(changed.logins.len(), 2);
+            let opened = secret(&app, target.id, &login("root")).await.unwrap();
+            assert!(matches!(opened, Some(Credential::Password(password)) if password.expose() == "planted-secret"));
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn names_and_the_way_change_but_no_name_is_taken_twice_and_no_way_leads_in_a_circle() {
+        on_both(|db| async {
+            let app = app_on(db);
+            for name in ["a", "b", "c", "d"] {
+                add(&app, &OPERATOR, named(name)).await.unwrap();
+            }
+            let name = |text: &str| text.parse::<TargetName>().unwrap();
+            let change = async |target: &str, change| update(&app, &OPERATOR, &name(target), change).await;
+            let through = |jump: &str| TargetChange { way: Some(Way::Through(name(jump))), ..TargetChange::default() };
+            let aliases = |all: &[&str]| TargetChange {
+                aliases: Some(all.iter().map(|alias| name(alias)).collect()),
+                ..TargetChange::default()
+            };
+
+            assert_eq!(change("a", aliases(&["www", "old"])).await.unwrap().aliases, [name("old"), name("www")]);
+            assert_eq!(change("a", aliases(&["www"])).await.unwrap(), find(&app, &name("www")).await.unwrap());
+            assert!(find(&app, &name("old")).await.is_err());
+            assert!(matches!(change("b", aliases(&["www"])).await, Err(TargetError::NameTaken { .. })));
+            for (from, to) in [("b", "a"), ("c", "b"), ("d", "c")] {
+                assert!(change(from, through(to)).await.unwrap().jump.is_some());
+            }
+            for (from, to) in [("a", "d"), ("a", "a"), ("b", "c")] {
+                let refused = change(from, through(to)).await;
+                assert!(
+                    matches!(refused, Err(TargetError::Way { .. } | TargetError::TooManyJumps)),
+                    "{from} through {to}: {refused:?}"
+                );
+            }
+            let direct = TargetChange { way: Some(Way::Direct), ..TargetChange::default() };
+            assert_eq!(change("b", direct).await.unwrap().jump, None);
+            assert_eq!(find(&app, &name("b")).await.unwrap().jump, None);
         })
         .await;
     }

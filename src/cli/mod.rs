@@ -15,12 +15,14 @@ mod ca;
 mod commands;
 mod completions;
 mod config;
+mod declared;
 mod demo;
 mod doctor;
 mod evidence;
 mod export;
 mod files;
 mod grant;
+mod init;
 mod key;
 mod known_hosts;
 mod ledger;
@@ -65,7 +67,7 @@ const TOKEN_VARIABLE: &str = "SALLYPORT_TOKEN";
     propagate_version = true,
     disable_help_subcommand = true,
     max_term_width = 100,
-    after_help = "To try it: `sallyport demo`. To begin: `sallyport serve`, `ca user`, `person add`, `target add`, `grant new`."
+    after_help = "To try it: `sallyport demo`. To begin: `sallyport init`, `serve`, `ca user`, `person add`, `target add`, `grant new`."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -135,6 +137,8 @@ impl Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Set it up: a configuration, keys and the first admin
+    Init(init::InitArgs),
     /// Run the bastion
     Serve(serve::ServeArgs),
     /// Try it: a bastion, a target, a person and a grant in a temporary place
@@ -182,6 +186,10 @@ enum Command {
     /// Files that prove to outsiders what happened
     #[command(subcommand)]
     Evidence(evidence::EvidenceCommand),
+    /// Make people and targets what a file says; shows the difference first
+    Apply(declared::ApplyArgs),
+    /// Write people and targets as a file for `apply`, without secrets
+    Export,
     /// The configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -189,6 +197,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Print a shell's completion script
     Completions(completions::CompletionsArgs),
+    /// Write the pages of the manual into a folder
+    Man(completions::ManArgs),
     /// Print the description of the HTTP API (openapi.json)
     Openapi,
 }
@@ -232,9 +242,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match command {
         Command::Serve(args) => serve_on(serve::run(args)),
         Command::Demo(args) => serve_on(demo::run(args)),
+        Command::Init(args) => serve_on(init::run(args, &global)),
         Command::Config(command) => config::run(command, &global),
         Command::Doctor(args) => block_on(doctor::run(args, &global)),
         Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => completions::man(&args),
         Command::Openapi => completions::openapi(),
         Command::Person(command) => block_on(person::run(command, &global)),
         Command::Target(command) => block_on(target::run(command, &global)),
@@ -247,6 +259,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::KnownHosts(args) => block_on(known_hosts::run(&args, &global)),
         Command::Token(command) => block_on(token::run(command, &global)),
         Command::Evidence(command) => block_on(evidence::run(command, &global)),
+        Command::Apply(args) => block_on(declared::apply(args, &global)),
+        Command::Export => block_on(declared::export(&global)),
         Command::Audit(command) => block_on(audit::run(command, &global)),
         Command::Ledger(command) => block_on(ledger::run(command, &global)),
         Command::Outbox(command) => block_on(outbox::run(command, &global)),

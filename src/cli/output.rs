@@ -101,6 +101,11 @@ pub(crate) fn text(text: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Prints one line of data for people; control characters are shown, never sent.
+pub(crate) fn line(text: &str) -> Result<(), Failure> {
+    self::text(&printable(text))
+}
+
 /// Tells a person something, on standard error. That nobody reads it is no failure.
 pub(crate) fn note(text: impl AsRef<str>) {
     let mut error = io::stderr().lock();

@@ -10,7 +10,7 @@ use super::client::Client;
 use super::failure::Failure;
 use super::output::{self, Column, Format, column};
 use super::{Global, prompt, totp, when};
-use crate::api::people::{AddKey, AddPerson, Person, SentSecret, SetPassword, SetRoles};
+use crate::api::people::{AddKey, AddPerson, Person, SentSecret, SetOrganisation, SetPassword, SetRoles};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PersonCommand {
@@ -35,6 +35,8 @@ pub(crate) enum PersonCommand {
         #[arg(required = true)]
         roles: Vec<Role>,
     },
+    /// Set whom the person works for; an empty text takes it away
+    Organisation { name: PrincipalName, organisation: String },
     /// No login from now on; live sessions are cut
     Disable { name: PrincipalName },
     /// Let a disabled person in again
@@ -140,7 +142,7 @@ fn changed(global: &Global, person: &Person, sentence: &str) -> Result<(), Failu
 }
 
 /// The lines of public keys that the arguments mean. A line has a space in it, and a file's name seldom does.
-fn key_lines(arguments: &[String]) -> Result<Vec<String>, Failure> {
+pub(crate) fn key_lines(arguments: &[String]) -> Result<Vec<String>, Failure> {
     let mut lines = Vec::new();
     for argument in arguments {
         let is_line =
@@ -205,6 +207,12 @@ pub(crate) async fn run(command: PersonCommand, global: &Global) -> Result<(), F
         PersonCommand::Role { name, roles } => {
             let person: Person = client.put(&["people", name.as_str(), "roles"], &SetRoles { roles }).await?;
             changed(global, &person, &format!("{name} is {}", words(&person.roles)))
+        }
+        PersonCommand::Organisation { name, organisation } => {
+            let body = SetOrganisation { organisation };
+            let person: Person = client.put(&["people", name.as_str(), "organisation"], &body).await?;
+            let organisation = person.organisation.as_deref().unwrap_or("nobody");
+            changed(global, &person, &format!("{name} works for {organisation}"))
         }
         PersonCommand::Disable { name } => {
             let person: Person = client.act(&["people", name.as_str(), "disable"]).await?;

@@ -27,7 +27,7 @@ pub(crate) enum TargetCommand {
     Ls,
     /// Show one host
     Show { name: TargetName },
-    /// Change address, labels or accounts
+    /// Change address, names, way, labels or accounts
     Set(SetArgs),
     /// Pin other host keys, after the host was set up anew
     Repin(RepinArgs),
@@ -90,6 +90,18 @@ pub(crate) struct SetArgs {
     name: TargetName,
     #[arg(long, group = "change")]
     address: Option<Address>,
+    /// Another name for it; those that are given here are all
+    #[arg(long = "alias", value_name = "NAME", group = "change")]
+    aliases: Vec<TargetName>,
+    /// Take its other names away
+    #[arg(long, group = "change", conflicts_with = "aliases")]
+    no_aliases: bool,
+    /// The target through which this one is reached
+    #[arg(long, value_name = "TARGET", group = "change")]
+    jump: Option<TargetName>,
+    /// Reach it directly, not through another
+    #[arg(long, group = "change", conflicts_with = "jump")]
+    direct: bool,
     /// A label to set: `env=prod`
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label, group = "change")]
     labels: Vec<(String, String)>,
@@ -354,7 +366,16 @@ async fn set(client: &Client, args: SetArgs, global: &Global) -> Result<(), Fail
             Some(args.logins.into_iter().map(set).collect())
         }
     };
-    let body = ChangeTarget { address: args.address, labels, logins, host_keys: None };
+    let aliases = (!args.aliases.is_empty() || args.no_aliases).then_some(args.aliases);
+    let body = ChangeTarget {
+        address: args.address,
+        aliases,
+        jump: args.jump,
+        direct: args.direct,
+        labels,
+        logins,
+        host_keys: None,
+    };
     let target: Target = client.patch(&["targets", args.name.as_str()], &body).await?;
     changed(global, &target, &format!("changed {}", target.name))
 }

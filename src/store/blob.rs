@@ -10,11 +10,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
+use object_store::signer::Signer as _;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt, PutMode, RetryConfig};
 use secrecy::zeroize::Zeroizing;
 use serde::Deserialize;
@@ -67,12 +68,25 @@ pub enum Created {
     Existed,
 }
 
+/// How long an object cannot be taken away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lock {
+    /// Objects are files.
+    Files,
+    /// The bucket locks nothing by itself.
+    None,
+    /// The mode, and until when, in the store's words.
+    Until(String),
+}
+
 /// The object store. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Blobs {
     store: Arc<dyn ObjectStore>,
     /// Where the objects are, if they are files.
     folder: Option<PathBuf>,
+    /// What signs requests that `object_store` does not make, and what stands before each key.
+    signer: Option<(Arc<AmazonS3>, Path)>,
 }
 
 impl Blobs {
@@ -91,14 +105,14 @@ impl Blobs {
             return Self::open_s3(settings, rest);
         }
         if url == "memory:" || url == "memory://" {
-            return Ok(Self { store: Arc::new(InMemory::new()), folder: None });
+            return Ok(Self { store: Arc::new(InMemory::new()), folder: None, signer: None });
         }
         Err(fault("`url` must be `file:/path` or `s3://bucket/prefix`"))
     }
 
     /// Wraps any store; for tests that make it fail.
     pub fn over(store: Arc<dyn ObjectStore>) -> Self {
-        Self { store, folder: None }
+        Self { store, folder: None, signer: None }
     }
 
     fn open_folder(path: &std::path::Path) -> Result<Self, BlobError> {
@@ -109,7 +123,7 @@ impl Blobs {
         })?;
         // fsync: what is confirmed here leaves the journal and the database.
         let store = LocalFileSystem::new_with_prefix(path).map_err(|source| BlobError::Open { source })?;
-        Ok(Self { store: Arc::new(store.with_fsync(true)), folder: Some(path.to_owned()) })
+        Ok(Self { store: Arc::new(store.with_fsync(true)), folder: Some(path.to_owned()), signer: None })
     }
 
     fn open_s3(settings: &BlobSettings, place: &str) -> Result<Self, BlobError> {
@@ -151,13 +165,14 @@ impl Blobs {
                 return Err(BlobError::Settings { message });
             }
         }
-        let store = builder.build().map_err(|source| BlobError::Open { source })?;
-        let prefix = prefix.trim_matches('/');
-        if prefix.is_empty() {
-            return Ok(Self { store: Arc::new(store), folder: None });
+        let store = Arc::new(builder.build().map_err(|source| BlobError::Open { source })?);
+        let prefix = Path::parse(prefix.trim_matches('/'))
+            .map_err(|error| BlobError::Settings { message: error.to_string() })?;
+        let signer = Some((store.clone(), prefix.clone()));
+        if prefix.is_root() {
+            return Ok(Self { store, folder: None, signer });
         }
-        let prefix = Path::parse(prefix).map_err(|error| BlobError::Settings { message: error.to_string() })?;
-        Ok(Self { store: Arc::new(PrefixStore::new(store, prefix)), folder: None })
+        Ok(Self { store: Arc::new(PrefixStore::new(store, prefix)), folder: None, signer })
     }
 
     /// Stores `bytes` under `key`, whole or not at all. When it returns they are safe.
@@ -217,6 +232,31 @@ impl Blobs {
     pub async fn get(&self, key: &str) -> Result<Bytes, BlobError> {
         let path = parse("read", key)?;
         within("read", key, async { self.store.get(&path).await?.bytes().await }).await
+    }
+
+    /// How long the object under `key` cannot be taken away. A store that is no S3 locks nothing.
+    pub async fn lock(&self, key: &str) -> Result<Lock, BlobError> {
+        const DOING: &str = "ask for the lock of";
+        let Some((store, prefix)) = &self.signer else {
+            return Ok(if self.folder.is_some() { Lock::Files } else { Lock::None });
+        };
+        let path = prefix.parts().chain(parse(DOING, key)?.parts()).collect();
+        let ask = async {
+            let url = store.signed_url(reqwest::Method::HEAD, &path, DEADLINE).await?;
+            let failed = |error: reqwest::Error| object_store::Error::Generic {
+                store: "S3",
+                source: Box::new(error.without_url()), // its signature is as good as a key, for a minute
+            };
+            let client = reqwest::Client::builder().timeout(REQUEST_DEADLINE).build().map_err(failed)?;
+            let answer = client.head(url).send().await.and_then(reqwest::Response::error_for_status).map_err(failed)?;
+            let header =
+                |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+            Ok(match (header("x-amz-object-lock-mode"), header("x-amz-object-lock-retain-until-date")) {
+                (Some(mode), Some(until)) => Lock::Until(format!("{mode} until {until}")),
+                _ => Lock::None,
+            })
+        };
+        within(DOING, key, ask).await
     }
 
     /// Removes the object under `key`; it is no error if there is none.

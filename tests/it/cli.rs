@@ -22,12 +22,12 @@ use tempfile::TempDir;
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
-const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJoL8X+PsKU1yphZolH6hK2BDKbcxvNjqqXWI6MsLih8";
+pub(crate) const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJoL8X+PsKU1yphZolH6hK2BDKbcxvNjqqXWI6MsLih8";
 
 /// A served API, and the program that is its client.
-struct Sallyport {
+pub(crate) struct Sallyport {
     app: App,
-    folder: TempDir,
+    pub(crate) folder: TempDir,
     tcp: SocketAddr,
     stop: CancellationToken,
 }
@@ -39,7 +39,7 @@ impl Drop for Sallyport {
 }
 
 impl Sallyport {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let folder = TempDir::new().unwrap();
         let url = format!("sqlite:{}/test.db", folder.path().display());
         let db = Db::connect(&DatabaseSettings { url, ..DatabaseSettings::default() }).await.unwrap();
@@ -88,7 +88,7 @@ impl Sallyport {
     }
 
     /// The program as the operator runs it.
-    async fn run(&self, arguments: &str) -> Output {
+    pub(crate) async fn run(&self, arguments: &str) -> Output {
         self.program(arguments).arg("--socket").arg(self.folder.path().join("socket")).output().await.unwrap()
     }
 
@@ -113,20 +113,20 @@ impl Sallyport {
     }
 
     /// Runs a command that must succeed; its standard output.
-    async fn ok(&self, arguments: &str) -> String {
+    pub(crate) async fn ok(&self, arguments: &str) -> String {
         let output = self.run(arguments).await;
         assert!(output.status.success(), "`{arguments}`: {output:?}");
         String::from_utf8(output.stdout).unwrap()
     }
 
     /// Runs a command that must fail; its exit code and standard error.
-    async fn fails(&self, arguments: &str) -> (i32, String) {
+    pub(crate) async fn fails(&self, arguments: &str) -> (i32, String) {
         let output = self.run(arguments).await;
         assert!(output.stdout.is_empty(), "`{arguments}`: {output:?}");
         (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
     }
 
-    async fn with_alice_and_web_1(self) -> Self {
+    pub(crate) async fn with_alice_and_web_1(self) -> Self {
         self.ok(&format!("person add alice --key '{KEY} alice@desk'")).await;
         self.ok("target add web-1 10.0.0.1 --label env=prod --yes").await;
         self

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{DbError, Tx, change_either, doing, on_either};
+use super::{Db, DbError, Tx, change_either, doing, on_either};
 
 const SET: &str = "INSERT INTO clock_marks (node, at) VALUES ($1, $2)
                    ON CONFLICT (node) DO UPDATE SET at = $2 WHERE clock_marks.at < $2";
@@ -12,6 +12,13 @@ const HIGHEST: &str = "SELECT MAX(at) FROM clock_marks";
 pub async fn set(tx: &mut Tx, node: &str, at: DateTime<Utc>) -> Result<(), DbError> {
     let set = change_either!(tx, |c| sqlx::query(SET).bind(node).bind(at));
     set.map(drop).map_err(doing("note the time"))
+}
+
+/// The time that the database's own machine shows; `None` where that is this one.
+pub async fn of_database(db: &Db) -> Result<Option<DateTime<Utc>>, DbError> {
+    let Db::Postgres(pool) = db else { return Ok(None) };
+    let now = sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(pool);
+    super::answer(now).await.map(Some).map_err(doing("ask the database for its time"))
 }
 
 /// The highest time that any node has seen.

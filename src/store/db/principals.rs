@@ -19,6 +19,7 @@ const FIND_BY_ID: &str = "SELECT id, name, organisation, roles, password_hash, c
 const FIND_BY_KEY: &str = "SELECT p.id, p.name, p.organisation, p.roles, p.password_hash, p.created_at, p.disabled_at
                            FROM principals p JOIN principal_keys k ON k.principal_id = p.id WHERE k.fingerprint = $1";
 const SET_PASSWORD: &str = "UPDATE principals SET password_hash = $2 WHERE id = $1";
+const SET_ORGANISATION: &str = "UPDATE principals SET organisation = $2 WHERE id = $1";
 const SET_ROLES: &str = "UPDATE principals SET roles = $2 WHERE id = $1";
 const DISABLE: &str = "UPDATE principals SET disabled_at = $2 WHERE id = $1 AND disabled_at IS NULL";
 const ENABLE: &str = "UPDATE principals SET disabled_at = NULL WHERE id = $1 AND disabled_at IS NOT NULL";
@@ -158,6 +159,12 @@ pub async fn set_password_hash(tx: &mut Tx, id: PrincipalId, hash: Option<&str>)
 pub async fn set_roles(tx: &mut Tx, id: PrincipalId, roles: &[Role]) -> Result<(), DbError> {
     let set = change_either!(tx, |c| sqlx::query(SET_ROLES).bind(id.as_uuid()).bind(join(roles)));
     set.map(drop).map_err(doing("set a person's roles"))
+}
+
+/// Sets or takes away whom the person works for.
+pub async fn set_organisation(tx: &mut Tx, id: PrincipalId, organisation: Option<&str>) -> Result<(), DbError> {
+    let set = change_either!(tx, |c| sqlx::query(SET_ORGANISATION).bind(id.as_uuid()).bind(organisation));
+    set.map(drop).map_err(doing("set a person's organisation"))
 }
 
 /// Keeps the person as they are for others until the end of the transaction: between counting what they have and adding

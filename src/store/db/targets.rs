@@ -14,6 +14,7 @@ const INSERT: &str = "INSERT INTO targets (id, name, address, jump_id, logins, l
                       VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (name) DO NOTHING";
 const INSERT_NAME: &str = "INSERT INTO target_names (name, target_id, is_alias) VALUES ($1, $2, $3)
                            ON CONFLICT (name) DO NOTHING";
+const REMOVE_ALIASES: &str = "DELETE FROM target_names WHERE target_id = $1 AND is_alias";
 const LIST: &str = "SELECT id, name, address, jump_id, logins, labels, host_keys, created_at, disabled_at
                     FROM targets ORDER BY name";
 const FIND: &str =
@@ -89,12 +90,26 @@ pub async fn insert(tx: &mut Tx, target: &Target) -> Result<Option<TargetName>, 
         return Ok(Some(target.name.clone()));
     }
     let names = std::iter::once((&target.name, false)).chain(target.aliases.iter().map(|alias| (alias, true)));
+    insert_names(tx, target.id, names).await
+}
+
+/// Writes the aliases in place of those that were there. If one of them is taken it is given back, and the transaction must not be
+/// committed.
+pub async fn set_aliases(tx: &mut Tx, target: &Target) -> Result<Option<TargetName>, DbError> {
+    let removed = change_either!(tx, |c| sqlx::query(REMOVE_ALIASES).bind(target.id.as_uuid()));
+    removed.map_err(doing("change a target's aliases"))?;
+    insert_names(tx, target.id, target.aliases.iter().map(|alias| (alias, true))).await
+}
+
+async fn insert_names(
+    tx: &mut Tx,
+    target: TargetId,
+    names: impl Iterator<Item = (&TargetName, bool)>,
+) -> Result<Option<TargetName>, DbError> {
     for (name, is_alias) in names {
-        let inserted = change_either!(tx, |c| sqlx::query(INSERT_NAME)
-            .bind(name.as_str())
-            .bind(target.id.as_uuid())
-            .bind(is_alias));
-        if inserted.map_err(doing(ADD))? == 0 {
+        let inserted =
+            change_either!(tx, |c| sqlx::query(INSERT_NAME).bind(name.as_str()).bind(target.as_uuid()).bind(is_alias));
+        if inserted.map_err(doing("name a target"))? == 0 {
             return Ok(Some(name.clone()));
         }
     }

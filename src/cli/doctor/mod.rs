@@ -2,6 +2,8 @@
 //!
 //! It looks and does not mend: the one thing that it leaves in the world is a blob that it deletes again.
 
+mod around;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,7 +20,7 @@ use crate::api::health::Health;
 use crate::api::page::Page;
 use crate::app::outbox::{Outbox, Standing};
 use crate::config::Config;
-use crate::store::blob::Blobs;
+use crate::store::blob::{Blobs, Lock};
 use crate::store::db::anchors::AnchorState;
 use crate::store::db::{Db, policy_version, roles};
 use crate::store::seal::MasterKey;
@@ -84,6 +86,8 @@ const COLUMNS: &[Column<Check>] = &[
 /// Less free space than this, and sessions will be ended for want of it before long.
 const LEAST_FREE_BYTES: u64 = 1 << 30;
 const FEW_FREE_BYTES: u64 = 10 << 30;
+/// Each recording on its way to rest takes a few.
+const FEW_FREE_FILES: u64 = 10_000;
 /// A part that has not answered by then is away.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -108,20 +112,46 @@ async fn checks(file: &Path) -> Vec<Check> {
         }
     };
     let served = is_served(&config).await;
-    vec![
-        Check::ok("configuration", format!("`{}` can be read", file.display())),
-        folder("data folder", &config.server.data_dir),
-        master_key(&config),
-        database(&config).await,
-        rights(&config).await,
-        anchors(&config).await,
-        outbox(&config).await,
-        blobs(&config).await,
-        journal(&config),
-        space(&config.recording.journal_dir),
-        socket(&config, served),
-        port("ssh port", config.ssh.listen, served).await,
-    ]
+    let data_dir = &config.server.data_dir;
+    let mut checks =
+        vec![Check::ok("configuration", format!("`{}` can be read", file.display())), folder("data folder", data_dir)];
+    checks.extend(around::private(data_dir));
+    checks.push(master_key(&config));
+    checks.extend(around::secret_files(&config));
+    checks.extend([database(&config).await, rights(&config).await, anchors(&config).await, outbox(&config).await]);
+    checks.extend(blobs(&config).await);
+    checks.push(around::clock(&config).await);
+    checks.extend([journal(&config), space("journal space", &config.recording.journal_dir)]);
+    for (what, path) in [("data space", Some(data_dir.as_path())), ("object space", blob_folder(&config))] {
+        // What lies on the journals' disk was told with it.
+        checks
+            .extend(path.filter(|path| !same_disk(path, &config.recording.journal_dir)).map(|path| space(what, path)));
+    }
+    checks.extend([socket(&config, served), port("ssh port", "ssh.listen", config.ssh.listen, served).await]);
+    if let Some(address) = config.api.https_listen {
+        checks.push(port("web port", "api.https_listen", address, served).await);
+    }
+    if let Some(address) = config.api.listen {
+        checks.push(port("api port", "api.listen", address, served).await);
+    }
+    checks.extend(around::targets(&config).await);
+    checks
+}
+
+/// Where recordings are, if they are files.
+fn blob_folder(config: &Config) -> Option<&Path> {
+    let path = config.blobs.url.strip_prefix("file:")?;
+    Some(Path::new(path.strip_prefix("//").unwrap_or(path)))
+}
+
+/// What exists of a path.
+fn existing(path: &Path) -> &Path {
+    path.ancestors().find(|path| path.exists()).unwrap_or(path)
+}
+
+fn same_disk(one: &Path, other: &Path) -> bool {
+    let device = |path| std::fs::metadata(existing(path)).map(|found| std::os::unix::fs::MetadataExt::dev(&found));
+    matches!((device(one), device(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 /// Whether a bastion answers on the socket.
@@ -334,12 +364,13 @@ async fn outbox(config: &Config) -> Check {
     }
 }
 
-async fn blobs(config: &Config) -> Check {
+/// Whether the object store takes, gives and locks objects.
+async fn blobs(config: &Config) -> Vec<Check> {
     const WHAT: &str = "object store";
-    if let Some(folder) = config.blobs.url.strip_prefix("file:").map(Path::new).filter(|folder| !folder.exists()) {
+    if let Some(folder) = blob_folder(config).filter(|folder| !folder.exists()) {
         // To open it would create it, and its parents, as whoever runs this.
         let found = format!("`{}` does not exist yet", folder.display());
-        return Check::warning(WHAT, found, "`sallyport serve` creates it when it starts");
+        return vec![Check::warning(WHAT, found, "`sallyport serve` creates it when it starts")];
     }
     let look = async {
         let blobs = Blobs::open(&config.blobs)?;
@@ -347,44 +378,70 @@ async fn blobs(config: &Config) -> Check {
         let written = Bytes::from_static(b"written, read and deleted by `sallyport doctor`");
         blobs.put(&key, written.clone()).await?;
         let read = blobs.get(&key).await;
-        blobs.delete(&key).await?;
-        Ok::<bool, crate::store::blob::BlobError>(read? == written)
+        let lock = blobs.lock(&key).await;
+        // A locked object stays; a bucket with versions hides it.
+        let deleted = blobs.delete(&key).await;
+        if !matches!(lock, Ok(Lock::Until(_))) {
+            deleted?;
+        }
+        Ok::<_, crate::store::blob::BlobError>((read? == written, lock))
     };
     match tokio::time::timeout(DEADLINE, look).await {
-        Ok(Ok(true)) => Check::ok(WHAT, "a blob was written, read and deleted"),
-        Ok(Ok(false)) => Check::failed(WHAT, "a blob was read back with other bytes", "do not use this object store"),
+        Ok(Ok((true, lock))) => vec![Check::ok(WHAT, "a blob was written, read and deleted"), object_lock(lock)],
+        Ok(Ok((false, _))) => {
+            vec![Check::failed(WHAT, "a blob was read back with other bytes", "do not use this object store")]
+        }
         Ok(Err(error)) => {
             let error = anyhow::Error::new(error);
-            Check::failed(
-                WHAT,
-                format!("{error:#}"),
-                "mend `[blobs]`: the address, the keys, and the right to put, get and delete",
-            )
+            let advice = "mend `[blobs]`: the address, the keys, and the right to put, get and delete";
+            vec![Check::failed(WHAT, format!("{error:#}"), advice)]
         }
-        Err(_elapsed) => Check::failed(WHAT, "it does not answer", "start it, or mend `[blobs] url` and `endpoint`"),
+        Err(_elapsed) => {
+            vec![Check::failed(WHAT, "it does not answer", "start it, or mend `[blobs] url` and `endpoint`")]
+        }
     }
 }
 
-fn space(journal_dir: &Path) -> Check {
-    const WHAT: &str = "journal space";
-    // A folder that does not exist yet will be on its parent's disk.
-    let there = journal_dir.ancestors().find(|path| path.exists()).unwrap_or(journal_dir);
-    let free = match nix::sys::statvfs::statvfs(there) {
-        Ok(disk) => disk.blocks_available().saturating_mul(disk.fragment_size()),
+/// Whether what was written a moment ago can be taken away again.
+fn object_lock(lock: Result<Lock, crate::store::blob::BlobError>) -> Check {
+    const WHAT: &str = "object lock";
+    const ADVICE: &str = "make the bucket with object lock and a default retention (docs/hardening.md), so that nobody takes recordings and \
+                          checkpoints away";
+    match lock {
+        Ok(Lock::Until(text)) => Check::ok(WHAT, format!("objects are locked ({text})")),
+        Ok(Lock::Files) => {
+            Check::warning(WHAT, "files have none: who may write to the folder can remove recordings", ADVICE)
+        }
+        Ok(Lock::None) => Check::warning(WHAT, "the bucket has no default retention", ADVICE),
         Err(error) => {
-            return Check::failed(
-                WHAT,
-                format!("cannot ask for free space: {error}"),
-                "look at the journal folder first",
-            );
+            let found = format!("cannot ask for it: {:#}", anyhow::Error::new(error));
+            Check::warning(WHAT, found, "give the key the right to read retentions (`s3:GetObjectRetention`)")
+        }
+    }
+}
+
+fn space(what: &'static str, path: &Path) -> Check {
+    // A folder that does not exist yet will be on its parent's disk.
+    let disk = match nix::sys::statvfs::statvfs(existing(path)) {
+        Ok(disk) => disk,
+        Err(error) => {
+            let found = format!("cannot ask for free space in `{}`: {error}", path.display());
+            return Check::failed(what, found, "look at that folder first");
         }
     };
-    let found = format!("{} are free", bytesize::ByteSize(free));
-    let advice = "free some space, or move `[recording] journal_dir` to a larger disk: when it is full, sessions end";
+    let free = disk.blocks_available().saturating_mul(disk.fragment_size());
+    let found = format!("{} are free for `{}`", bytesize::ByteSize(free), path.display());
+    let advice = "free some space, or move it to a larger disk (`[recording] journal_dir`, `[server] data_dir`, `[blobs] url`): when \
+                  it is full, sessions end";
+    // Some file systems count no files; then all of them are free.
+    if disk.files() > 0 && disk.files_available() < FEW_FREE_FILES {
+        let found = format!("{} files can still be made for `{}`", disk.files_available(), path.display());
+        return Check::failed(what, found, advice);
+    }
     match free {
-        LEAST_FREE_BYTES.. if free >= FEW_FREE_BYTES => Check::ok(WHAT, found),
-        LEAST_FREE_BYTES.. => Check::warning(WHAT, found, advice),
-        _ => Check::failed(WHAT, found, advice),
+        LEAST_FREE_BYTES.. if free >= FEW_FREE_BYTES => Check::ok(what, found),
+        LEAST_FREE_BYTES.. => Check::warning(what, found, advice),
+        _ => Check::failed(what, found, advice),
     }
 }
 
@@ -411,7 +468,7 @@ fn socket(config: &Config, served: bool) -> Check {
     }
 }
 
-async fn port(what: &'static str, address: SocketAddr, served: bool) -> Check {
+async fn port(what: &'static str, setting: &str, address: SocketAddr, served: bool) -> Check {
     match tokio::net::TcpListener::bind(address).await {
         Ok(_closed_at_once) => Check::ok(what, format!("{address} is free")),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && served => {
@@ -420,13 +477,13 @@ async fn port(what: &'static str, address: SocketAddr, served: bool) -> Check {
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Check::failed(
             what,
             format!("{address} is in use, and no bastion of this configuration runs"),
-            format!("look who has it (`ss -ltnp sport = :{}`), or set `[ssh] listen`", address.port()),
+            format!("look who has it (`ss -ltnp sport = :{}`), or set `{setting}`", address.port()),
         ),
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Check::failed(
             what,
             format!("not allowed to listen on {address}"),
             "ports below 1024 take root or CAP_NET_BIND_SERVICE (`AmbientCapabilities=` in the systemd unit)",
         ),
-        Err(error) => Check::failed(what, format!("cannot listen on {address}: {error}"), "mend `[ssh] listen`"),
+        Err(error) => Check::failed(what, format!("cannot listen on {address}: {error}"), format!("mend `{setting}`")),
     }
 }
