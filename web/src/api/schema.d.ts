@@ -21,6 +21,77 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/deletions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Deletions, the latest first. */
+        get: operations["deletions_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/deletions/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One deletion with its sessions. */
+        get: operations["deletions_show"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/deletions/{id}/approve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Says yes: the recordings go. Not for who asked, nor with another token of theirs, nor for sessions under a grant that names the
+         *     caller.
+         */
+        post: operations["deletions_approve"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/deletions/{id}/refuse": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Says no, or takes one's own wish back: the recordings stay. */
+        post: operations["deletions_refuse"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/events": {
         parameters: {
             query?: never;
@@ -152,6 +223,146 @@ export interface paths {
         get: operations["health"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/holds": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Legal holds, the latest first. */
+        get: operations["holds_list"];
+        put?: never;
+        /** Holds what was recorded in a session, under a grant or on a target: nothing deletes it. */
+        post: operations["holds_set"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/holds/{id}/release": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Releases a hold. */
+        post: operations["holds_release"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/keys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Every key of the bastion. */
+        get: operations["keys_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/keys/ledger/rotate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Puts another key to use for the ledger's checkpoints. The old one signs for it; what it signed stays valid. */
+        post: operations["keys_rotate_ledger"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/keys/master/rotate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Lets another master key seal, which every node must have loaded. All that is sealed is sealed anew in the next seconds; then the old
+         *     key is `retired`: it opens nothing any more.
+         */
+        post: operations["keys_rotate_master"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/keys/{purpose}/activate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Lets the key that was staged sign from now on. Whoever does not trust it yet is locked out. */
+        post: operations["keys_activate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/keys/{purpose}/retire": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Publishes the key before no more. */
+        post: operations["keys_retire"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/keys/{purpose}/stage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Publishes the next key of an authority, so that it can be trusted before it signs. */
+        post: operations["keys_stage"];
         delete?: never;
         options?: never;
         head?: never;
@@ -383,6 +594,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/outbox": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Every destination that there is or was, by name. */
+        get: operations["outbox_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/people": {
         parameters: {
             query?: never;
@@ -481,6 +709,23 @@ export interface paths {
         post?: never;
         /** Removes a public key, by its fingerprint (`/` in it is written `%2F`). */
         delete: operations["people_remove_key"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/people/{name}/organisation": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Sets whom a person works for. */
+        put: operations["people_set_organisation"];
+        post?: never;
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -805,6 +1050,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/sessions/{id}/deletion": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Asks for the deletion of what was recorded in a session. Somebody else has to approve it. For people only: the operator of the host is
+         *     nobody here.
+         */
+        post: operations["deletions_ask"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/sessions/{id}/evidence": {
         parameters: {
             query?: never;
@@ -994,7 +1259,7 @@ export interface paths {
         delete?: never;
         options?: never;
         head?: never;
-        /** Changes a target: its address, labels, accounts, or the host keys that are pinned. */
+        /** Changes a target: its address, other names, way, labels, accounts, or the host keys that are pinned. */
         patch: operations["targets_change"];
         trace?: never;
     };
@@ -1026,6 +1291,43 @@ export interface paths {
         put?: never;
         /** Enables a target again. */
         post: operations["targets_enable"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/targets/{name}/rotate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Replaces stored keys: the new one is installed with the old one, proved by a login, and stored; then the old one is taken away, and
+         *     proved dead. Whatever fails, what is stored works.
+         */
+        post: operations["targets_rotate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/targets/{name}/rotation": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Lets a stored key be replaced again and again, or no more. */
+        put: operations["targets_schedule_rotation"];
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1221,10 +1523,19 @@ export interface components {
             /** @default [] */
             source_networks: string[];
         };
+        /** @description A step on the way from one authority to the next. */
+        AuthorityStep: {
+            /** @description The key that the step was about, in OpenSSH's one-line form. */
+            public_key: string;
+            /** @description What is to be trusted now, the one that signs first. */
+            trusted: string[];
+        };
         /** @description Where the SSH door is and what it proves itself with. */
         Bastion: {
             /** @description The authority that signs what targets show through the bastion: `@cert-authority` in `known_hosts`. */
             host_ca: string;
+            /** @description All host CAs to be trusted, likewise. */
+            host_cas?: string[];
             /** @description The bastion's own host key, in OpenSSH's one-line form. */
             host_key: string;
             /** @description The host name that people connect to. */
@@ -1233,6 +1544,8 @@ export interface components {
             ssh_port: number;
             /** @description The authority that signs the certificates with which the bastion logs in to targets: `TrustedUserCAKeys` there. */
             user_ca: string;
+            /** @description All user CAs to be trusted: the one that signs, the next one, and the one before. */
+            user_cas?: string[];
             /** @description The version of the program. */
             version: string;
         };
@@ -1267,10 +1580,25 @@ export interface components {
             /** @default null */
             address: string | null;
             /**
+             * @description All other names.
+             * @default null
+             */
+            aliases: string[] | null;
+            /**
+             * @description It is reached directly from now on.
+             * @default false
+             */
+            direct: boolean;
+            /**
              * @description All pinned keys.
              * @default null
              */
             host_keys: components["schemas"]["PinHostKey"][] | null;
+            /**
+             * @description The target through which this one is reached from now on.
+             * @default null
+             */
+            jump: string | null;
             /**
              * @description All labels.
              * @default null
@@ -1359,6 +1687,68 @@ export interface components {
             /** Format: int64 */
             to: number;
         };
+        /** @description A wish to delete what was recorded, and what has become of it. */
+        Deletion: {
+            /** Format: date-time */
+            answered_at?: string | null;
+            answered_by?: string | null;
+            /**
+             * Format: int64
+             * @description How many sessions' recordings wait for the answer.
+             */
+            asked: number;
+            /** Format: date-time */
+            asked_at: string;
+            /** @description Who asked; the bastion, if a retention rule made it due. */
+            asked_by: string;
+            /**
+             * Format: int64
+             * @description …are gone.
+             */
+            deleted: number;
+            /**
+             * Format: int64
+             * @description …are being removed.
+             */
+            deleting: number;
+            id: string;
+            /**
+             * Format: int64
+             * @description …stay after all: it was refused, or they are held.
+             */
+            kept: number;
+            reason: string;
+            /** @description Why it was refused. */
+            refusal?: string | null;
+            state: components["schemas"]["DeletionState"];
+        };
+        /** @description A deletion with its sessions. */
+        DeletionDetail: components["schemas"]["Deletion"] & {
+            sessions: components["schemas"]["DeletionSession"][];
+        };
+        /** @description A session whose recordings are to go. */
+        DeletionSession: {
+            /** Format: date-time */
+            changed_at: string;
+            error?: string | null;
+            /** @description The retention rule that makes it due. */
+            rule?: string | null;
+            session_id: string;
+            /** @description `asked`, `kept`, `deleting` or `deleted`. */
+            state: string;
+            /** @description The event that tells of it in the ledger. */
+            tombstone?: string | null;
+            /**
+             * Format: int32
+             * @description How often the object store has refused, and its last words.
+             */
+            tries: number;
+        };
+        /**
+         * @description Whether a deletion was answered.
+         * @enum {string}
+         */
+        DeletionState: "open" | "approved" | "refused";
         /** @description Where a forward may go, seen from who dials it. */
         Destination: {
             /** @description A host name or an address, exactly as the client will name it; or the path of a Unix socket. */
@@ -1566,6 +1956,8 @@ export interface components {
         GrantState: "upcoming" | "active" | "ended" | "revoked";
         /** @description The state of the bastion's parts. */
         Health: {
+            /** @description Sessions go on while they are late: what comes is signed all the same. */
+            anchors: components["schemas"]["HealthStatus"];
             database: components["schemas"]["HealthStatus"];
             status: components["schemas"]["HealthStatus"];
         };
@@ -1573,7 +1965,23 @@ export interface components {
          * @description Whether a part works.
          * @enum {string}
          */
-        HealthStatus: "ok" | "away";
+        HealthStatus: "ok" | "away" | "late";
+        /** @description What keeps recordings from deletion. */
+        Hold: {
+            grant_id?: string | null;
+            id: string;
+            reason: string;
+            release_reason?: string | null;
+            /** Format: date-time */
+            released_at?: string | null;
+            released_by?: string | null;
+            /** @description One of the three says what is held. */
+            session_id?: string | null;
+            /** Format: date-time */
+            set_at: string;
+            set_by: string;
+            target_id?: string | null;
+        };
         /** @description How a target proves that it is itself. */
         HostKey: {
             /** @description `SHA256:…`, as `ssh-keygen -l` prints it. */
@@ -1602,8 +2010,28 @@ export interface components {
             /** Format: int64 */
             size: number;
         };
+        /** @description A key of the bastion. */
+        Key: {
+            /** Format: date-time */
+            created_at?: string | null;
+            /** @description What people compare: SHA-256 in hex of a ledger key, OpenSSH's of an SSH key, the id of a master key. */
+            fingerprint: string;
+            /** @description As its kind is written: a vkey, or OpenSSH's line; none of a master key. */
+            public_key?: string | null;
+            /** @description `ledger`, `host_key`, `host_ca`, `user_ca`, `target_keys` or `master`. */
+            purpose: string;
+            /** Format: date-time */
+            retired_at?: string | null;
+            /**
+             * @description `staged` (to be trusted, does not sign yet), `in_use`, `leaving` (does not sign any more, is still trusted), `retired`, or, of a
+             *     master key, `loaded`: it opens, and seals nothing.
+             */
+            state: string;
+        };
         /** @description What an SSH client must be told to know the bastion, and every target through it. */
         KnownHosts: {
+            /** @description That line and, while one authority follows another, that of the next one, or of the one before. */
+            authorities?: string[];
             /** @description The `@cert-authority` line by which every target is known. */
             authority: string;
             /** @description The bastion's own line for `known_hosts`. */
@@ -1647,6 +2075,17 @@ export interface components {
             /** @description C2SP signed-note: `name+id+base64`. */
             vkey: string;
         };
+        /** @description What came of changing the ledger's key. */
+        LedgerKeyRotated: {
+            /** @description Fingerprints. Whoever was given the old one can verify with it what the new key signs. */
+            from: string;
+            /**
+             * Format: int64
+             * @description How many events the largest tree has that the old key signs.
+             */
+            last_size: number;
+            to: string;
+        };
         /** @description A new token with its secret, which is shown this once. */
         MadeToken: components["schemas"]["Token"] & {
             /** @description Send it as `Authorization: Bearer …`. */
@@ -1687,6 +2126,14 @@ export interface components {
             targets: string[];
             ticket?: string | null;
         };
+        /** @description What is to be held: one of a session, a grant, a target. */
+        MakeHold: {
+            grant?: string | null;
+            reason: string;
+            session?: string | null;
+            /** @description Its name. */
+            target?: string | null;
+        };
         /** @description A request to make. */
         MakeRequest: {
             allow?: components["schemas"]["Allow"] | null;
@@ -1716,6 +2163,11 @@ export interface components {
             /** @description For whom it acts. An admin makes tokens for themselves only. */
             person: string;
         };
+        /** @description Another master key seals from now on; the old one is needed until it is `retired` in the list. */
+        MasterKeyRotated: {
+            from: string;
+            to: string;
+        };
         /** @description Who asks. */
         Me: {
             /** @enum {string} */
@@ -1732,6 +2184,48 @@ export interface components {
         Message: {
             /** @description One line, at most 160 characters. */
             text: string;
+        };
+        /** @description A destination outside, and how far it has been told of the ledger's events. */
+        OutboxDestination: {
+            /**
+             * Format: date-time
+             * @description When it took something last.
+             */
+            at?: string | null;
+            /** Format: int64 */
+            dropped: number;
+            /** @description Why the last try failed, since when every try has, and when the next comes. */
+            error?: string | null;
+            /** Format: date-time */
+            failing_since?: string | null;
+            /** @description `file`, `syslog`, `webhook`, `datakit`, `dataway`; `mail`, `slack`, `feishu`, `dingtalk`, `wecom`. */
+            kind: string;
+            /** Format: int64 */
+            lag_seconds: number;
+            /** @description What was given up last, and why. */
+            last_drop?: string | null;
+            /** @description It has failed for longer than is borne. */
+            late: boolean;
+            name: string;
+            /**
+             * Format: int64
+             * @description The place in the ledger of the event that it is told of next.
+             */
+            next: number;
+            /** @description The node that tells it; none if no node does: it is configured nowhere, or its node has just died. */
+            node?: string | null;
+            /** Format: date-time */
+            retry_at?: string | null;
+            /**
+             * Format: int64
+             * @description Records that it has taken, and that it refused for good and were given up.
+             */
+            sent: number;
+            /**
+             * Format: int64
+             * @description Events that it has not been told of yet, and how old the oldest is, in seconds.
+             */
+            waiting: number;
         };
         /** @description Some of a list's items, in order. */
         Page_CommandEntry: {
@@ -1764,6 +2258,45 @@ export interface components {
                 recording: string;
                 /** @description At most 4 KiB. Line feeds are the only control characters in it; others are written as `\xNN`. */
                 text: string;
+            }[];
+            /** @description Leads to the next page, as `?cursor=`; absent on the last one. */
+            next?: string | null;
+        };
+        /** @description Some of a list's items, in order. */
+        Page_Deletion: {
+            items: {
+                /** Format: date-time */
+                answered_at?: string | null;
+                answered_by?: string | null;
+                /**
+                 * Format: int64
+                 * @description How many sessions' recordings wait for the answer.
+                 */
+                asked: number;
+                /** Format: date-time */
+                asked_at: string;
+                /** @description Who asked; the bastion, if a retention rule made it due. */
+                asked_by: string;
+                /**
+                 * Format: int64
+                 * @description …are gone.
+                 */
+                deleted: number;
+                /**
+                 * Format: int64
+                 * @description …are being removed.
+                 */
+                deleting: number;
+                id: string;
+                /**
+                 * Format: int64
+                 * @description …stay after all: it was refused, or they are held.
+                 */
+                kept: number;
+                reason: string;
+                /** @description Why it was refused. */
+                refusal?: string | null;
+                state: components["schemas"]["DeletionState"];
             }[];
             /** @description Leads to the next page, as `?cursor=`; absent on the last one. */
             next?: string | null;
@@ -1869,6 +2402,72 @@ export interface components {
                 /** @description Names, patterns such as `web-*`, and labels such as `env=prod`. */
                 targets: string[];
                 ticket?: string | null;
+            }[];
+            /** @description Leads to the next page, as `?cursor=`; absent on the last one. */
+            next?: string | null;
+        };
+        /** @description Some of a list's items, in order. */
+        Page_Hold: {
+            items: {
+                grant_id?: string | null;
+                id: string;
+                reason: string;
+                release_reason?: string | null;
+                /** Format: date-time */
+                released_at?: string | null;
+                released_by?: string | null;
+                /** @description One of the three says what is held. */
+                session_id?: string | null;
+                /** Format: date-time */
+                set_at: string;
+                set_by: string;
+                target_id?: string | null;
+            }[];
+            /** @description Leads to the next page, as `?cursor=`; absent on the last one. */
+            next?: string | null;
+        };
+        /** @description Some of a list's items, in order. */
+        Page_OutboxDestination: {
+            items: {
+                /**
+                 * Format: date-time
+                 * @description When it took something last.
+                 */
+                at?: string | null;
+                /** Format: int64 */
+                dropped: number;
+                /** @description Why the last try failed, since when every try has, and when the next comes. */
+                error?: string | null;
+                /** Format: date-time */
+                failing_since?: string | null;
+                /** @description `file`, `syslog`, `webhook`, `datakit`, `dataway`; `mail`, `slack`, `feishu`, `dingtalk`, `wecom`. */
+                kind: string;
+                /** Format: int64 */
+                lag_seconds: number;
+                /** @description What was given up last, and why. */
+                last_drop?: string | null;
+                /** @description It has failed for longer than is borne. */
+                late: boolean;
+                name: string;
+                /**
+                 * Format: int64
+                 * @description The place in the ledger of the event that it is told of next.
+                 */
+                next: number;
+                /** @description The node that tells it; none if no node does: it is configured nowhere, or its node has just died. */
+                node?: string | null;
+                /** Format: date-time */
+                retry_at?: string | null;
+                /**
+                 * Format: int64
+                 * @description Records that it has taken, and that it refused for good and were given up.
+                 */
+                sent: number;
+                /**
+                 * Format: int64
+                 * @description Events that it has not been told of yet, and how old the oldest is, in seconds.
+                 */
+                waiting: number;
             }[];
             /** @description Leads to the next page, as `?cursor=`; absent on the last one. */
             next?: string | null;
@@ -2188,6 +2787,43 @@ export interface components {
             by?: components["schemas"]["PersonRef"] | null;
             reason: string;
         };
+        /** @description Which master key is to seal. */
+        RotateMaster: {
+            /**
+             * @description Its id; the only other one that is loaded where it is left out.
+             * @default null
+             */
+            to: string | null;
+        };
+        /** @description Which keys are to be replaced. */
+        RotateTarget: {
+            /**
+             * @description The account's file of keys at the target, from its home on; `.ssh/authorized_keys` where it is left out.
+             * @default null
+             */
+            authorized_keys: string | null;
+            /**
+             * @description The account; every one with a stored key where it is left out.
+             * @default null
+             */
+            login: string | null;
+        };
+        /** @description What came of it for one account. */
+        RotatedLogin: {
+            /** @description What went wrong, and which key is in use. The next try goes on from there. */
+            error?: string | null;
+            /** @description The new key's fingerprint, if the new one is in use and the old one is proved dead. */
+            key?: string | null;
+            login: string;
+        };
+        /** @description When a key is replaced next. */
+        RotationSchedule: {
+            /** Format: int64 */
+            every_s?: number | null;
+            login: string;
+            /** Format: date-time */
+            next_at?: string | null;
+        };
         /** @description A host to ask for its keys. */
         ScanTarget: {
             /** @description `host` or `host:port` */
@@ -2197,6 +2833,17 @@ export interface components {
         ScannedKeys: {
             address: string;
             host_keys: components["schemas"]["HostKey"][];
+        };
+        /** @description When a key is to be replaced again and again. */
+        ScheduleRotation: {
+            /** @description The account's file of keys at the target, as for one time. */
+            authorized_keys?: string | null;
+            /**
+             * Format: int64
+             * @description Seconds from one time to the next, 60 or more; `null` ends it.
+             */
+            every_s?: number | null;
+            login: string;
         };
         /** @description One permitted connection to one target. */
         Session: {
@@ -2248,11 +2895,19 @@ export interface components {
             kind: "password";
             /** Format: password */
             password: string;
+        } | {
+            /** @enum {string} */
+            kind: "keep";
         };
         /** @description An account with what the bastion proves itself with. */
         SetLogin: {
             credential: components["schemas"]["SetCredential"];
             login: string;
+        };
+        /** @description Whom a person works for. */
+        SetOrganisation: {
+            /** @description Empty takes it away. */
+            organisation: string;
         };
         /** @description A password to set. */
         SetPassword: {
@@ -2407,6 +3062,131 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Bastion"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    deletions_list: {
+        parameters: {
+            query?: {
+                /** @description Only those that nobody has answered. */
+                open?: boolean;
+                /** @description `next` of the page before. */
+                cursor?: string;
+                /** @description At most this many items; 100 where it is left out, 1000 at most. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Deletion"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    deletions_show: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeletionDetail"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    deletions_approve: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeletionDetail"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    deletions_refuse: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Reason"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeletionDetail"];
                 };
             };
             default: {
@@ -2709,6 +3489,276 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Health"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    holds_list: {
+        parameters: {
+            query?: {
+                /** @description Those that were released, too. */
+                released?: boolean;
+                /** @description `next` of the page before. */
+                cursor?: string;
+                /** @description At most this many items; 100 where it is left out, 1000 at most. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Hold"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    holds_set: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MakeHold"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Hold"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    holds_release: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Reason"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Hold"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    keys_list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Key"][];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    keys_rotate_ledger: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LedgerKeyRotated"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    keys_rotate_master: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RotateMaster"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MasterKeyRotated"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    keys_activate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                purpose: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuthorityStep"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    keys_retire: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                purpose: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuthorityStep"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    keys_stage: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                purpose: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuthorityStep"];
                 };
             };
             default: {
@@ -3121,6 +4171,33 @@ export interface operations {
             };
         };
     };
+    outbox_list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_OutboxDestination"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     people_list: {
         parameters: {
             query?: {
@@ -3315,6 +4392,39 @@ export interface operations {
             cookie?: never;
         };
         requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Person"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    people_set_organisation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SetOrganisation"];
+            };
+        };
         responses: {
             200: {
                 headers: {
@@ -4035,6 +5145,39 @@ export interface operations {
             };
         };
     };
+    deletions_ask: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Reason"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeletionDetail"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     evidence_of_session: {
         parameters: {
             query?: never;
@@ -4519,6 +5662,72 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Target"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    targets_rotate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RotateTarget"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RotatedLogin"][];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    targets_schedule_rotation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ScheduleRotation"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RotationSchedule"];
                 };
             };
             default: {
