@@ -99,6 +99,7 @@ export const en = {
     enabled: "Enabled",
     ok: "Works",
     away: "Cannot be reached",
+    late: "Late",
   },
   ago: (text: string) => `${text} ago`,
   left: (text: string) => `${text} left`,
@@ -501,7 +502,7 @@ export const en = {
     confirm: "Confirm",
     recovery: "Keep these recovery codes. Each works once; they are not shown again.",
   },
-  health: { title: "Health", version: "Version", database: "Database", bastion: "Bastion", ssh: "SSH door", hostKey: "Host key", userCa: "User CA", hostCa: "Host CA", doctor: "sallyport doctor says more on the bastion's host." },
+  health: { title: "Health", version: "Version", database: "Database", anchors: "Checkpoints outside", bastion: "Bastion", ssh: "SSH door", hostKey: "Host key", userCa: "User CA", hostCa: "Host CA", doctor: "sallyport doctor says more on the bastion's host." },
   units: { h: "h", min: "min", s: "s", d: "d" },
 };
 

@@ -100,6 +100,7 @@ export const zh: Dictionary = {
     enabled: "已启用",
     ok: "正常",
     away: "无法访问",
+    late: "延迟",
   },
   ago: (text) => `${text}前`,
   left: (text) => `剩余 ${text}`,
@@ -502,6 +503,6 @@ export const zh: Dictionary = {
     confirm: "确认",
     recovery: "请保存这些恢复码。每个只能使用一次，之后不再显示。",
   },
-  health: { title: "健康状况", version: "版本", database: "数据库", bastion: "堡垒机", ssh: "SSH 入口", hostKey: "主机密钥", userCa: "用户 CA", hostCa: "主机 CA", doctor: "在堡垒机主机上运行 sallyport doctor 可了解更多。" },
+  health: { title: "健康状况", version: "版本", database: "数据库", anchors: "外部检查点", bastion: "堡垒机", ssh: "SSH 入口", hostKey: "主机密钥", userCa: "用户 CA", hostCa: "主机 CA", doctor: "在堡垒机主机上运行 sallyport doctor 可了解更多。" },
   units: { h: " 小时", min: " 分钟", s: " 秒", d: " 天" },
 };

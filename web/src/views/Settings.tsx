@@ -30,6 +30,10 @@ export function Settings() {
             <dd>
               <Status is={health.data?.database ?? (health.error ? "away" : "ok")} />
             </dd>
+            <dt>{t.health.anchors}</dt>
+            <dd>
+              <Status is={health.data?.anchors ?? (health.error ? "away" : "ok")} />
+            </dd>
             <dt>{t.health.version}</dt>
             <dd className="mono">{version}</dd>
             <dt>{t.health.ssh}</dt>
