@@ -292,7 +292,7 @@ pub(crate) fn sample(seed: u64) -> Sample {
         put(bundle::KEY_CHANGES, key_changes());
     }
     let Story { entries, chosen, .. } = story;
-    let key = if seed % 2 == 0 { signer(7) } else { signer(9) };
+    let key = if seed.is_multiple_of(2) { signer(7) } else { signer(9) };
     let mut sample = Sample { files, key, recordings, sessions, entries, chosen, grant: grant.id };
     sample.seal();
     sample
