@@ -104,12 +104,12 @@ describe("replay", () => {
     const command = page.getByRole("button", { name: /echo first-frame/ });
     await command.click();
     await page.waitForURL(/t=[0-9.]+/);
-    await hasText(page, "echo first-frame");
     const current = (text) => page.locator("button[aria-current=true]", { hasText: text }).waitFor();
     await current("echo first-frame");
     await page.locator("h1").click();
     await page.keyboard.press("]");
     await current("sleep 4");
+    await hasText(page, "first-frame-42");
     await page.keyboard.press("[");
     await current("echo first-frame");
     await page.keyboard.press("/");
@@ -166,6 +166,7 @@ describe("a live session", () => {
     await page.getByRole("textbox", { name: "Message" }).fill("please wait a moment");
     await page.keyboard.press("Enter");
     await until(() => client.output().includes("please wait a moment"), 10_000, () => `the message did not arrive: ${client.output()}`);
+    await page.getByRole("dialog").waitFor({ state: "hidden" });
     await page.keyboard.press("h");
     await page.getByRole("textbox", { name: "Reason" }).fill("a look at this first");
     await page.keyboard.press("Enter");

@@ -105,7 +105,7 @@ export async function openPage(browser, demo, { theme = "light", language = "en"
     if (!request.url().startsWith(`${demo.url}/`) && !request.url().startsWith("blob:")) wrong.push(`request to ${request.url()}`);
   });
   page.setDefaultTimeout(15_000);
-  if (process.env.SALLYPORT_WEB_FOLDER) await serveInstead(page, demo, process.env.SALLYPORT_WEB_FOLDER);
+  if (process.env.SALLYPORT_WEB_FOLDER && demo.url.startsWith("http")) await serveInstead(page, demo, process.env.SALLYPORT_WEB_FOLDER);
   const wrongs = async () => [...wrong, ...(await page.evaluate(() => window.__violations))];
   return { page, context, wrongs };
 }
