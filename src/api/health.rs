@@ -23,12 +23,14 @@ pub enum HealthStatus {
     Ok,
     /// It cannot be reached; no new session starts until it can.
     Away,
+    /// This process is about to end: log in at another node.
+    Draining,
 }
 
 /// Whether the bastion can do its work. Tells nothing else, and takes no token.
 #[utoipa::path(get, path = "/health", operation_id = "health", tag = "bastion", responses(
     (status = OK, body = Health),
-    (status = SERVICE_UNAVAILABLE, body = Health, description = "The database is away"),
+    (status = SERVICE_UNAVAILABLE, body = Health, description = "The database is away, or this process is about to end"),
     (status = "default", body = Problem),
 ))]
 pub(super) async fn health(State(state): State<ApiState>) -> (StatusCode, Json<Health>) {
@@ -39,10 +41,8 @@ pub(super) async fn health(State(state): State<ApiState>) -> (StatusCode, Json<H
             false
         }
     };
-    let (code, status) = if reachable {
-        (StatusCode::OK, HealthStatus::Ok)
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, HealthStatus::Away)
-    };
-    (code, Json(Health { status, database: status }))
+    let database = if reachable { HealthStatus::Ok } else { HealthStatus::Away };
+    let status = if state.health.is_draining() { HealthStatus::Draining } else { database };
+    let code = if status == HealthStatus::Ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, Json(Health { status, database }))
 }

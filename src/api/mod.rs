@@ -27,6 +27,7 @@ pub mod grants;
 pub mod health;
 pub mod ledger;
 pub mod live;
+pub mod nodes;
 pub mod people;
 pub mod recordings;
 pub mod replay;
@@ -51,10 +52,11 @@ use sallyport_domain::target::{Address, HostKey};
 use tokio_util::task::TaskTracker;
 
 use crate::app::App;
+use crate::app::health::Health;
 use crate::app::keys::TargetKeys;
 use crate::app::sign_in::SignIns;
 
-pub use listener::{ApiSettings, BindError, Listeners};
+pub use listener::{ApiSettings, BindError, Bound, Listeners};
 pub use router::openapi;
 
 /// Asks the host at an address for its host keys. Filled in by whoever wires the floors: this one knows no SSH.
@@ -82,4 +84,6 @@ pub struct ApiState {
     pub target_keys: Arc<TargetKeys>,
     /// Those who follow sessions: each ends with its connection.
     pub watches: TaskTracker,
+    /// Whether new logins are of use.
+    pub health: Health,
 }

@@ -15,7 +15,7 @@ use super::access::OverTls;
 use super::error::ApiError;
 use super::extract::MOST_BODY_BYTES;
 use super::{
-    ApiState, assets, audit, bastion, commands, error, evidence, files, grants, health, ledger, live, people,
+    ApiState, assets, audit, bastion, commands, error, evidence, files, grants, health, ledger, live, nodes, people,
     recordings, replay, requests, second_factors, sessions, sign_in, targets, tokens, watch,
 };
 use crate::app::replay::Looks;
@@ -38,6 +38,7 @@ fn routes() -> OpenApiRouter<ApiState> {
     let v1 = OpenApiRouter::new()
         .routes(routes!(health::health))
         .routes(routes!(bastion::show))
+        .routes(routes!(nodes::list))
         .routes(routes!(bastion::me))
         .routes(routes!(bastion::known_hosts))
         .routes(routes!(bastion::known_targets))

@@ -64,7 +64,8 @@ impl Served {
         let target_keys = Arc::new(keys::TargetKeys::new(&keys));
         let watches = TaskTracker::new();
         let sign_ins = SignIns::default();
-        let state = ApiState { app: app.clone(), scan, bastion, target_keys, watches, sign_ins };
+        let health = Health::new();
+        let state = ApiState { app: app.clone(), scan, bastion, target_keys, watches, sign_ins, health };
         let task = tokio::spawn(listeners.serve(state, stop.clone()));
         Self { app, socket, tcp, stop, task, _folder: folder }
     }
@@ -389,6 +390,7 @@ const ACCESS: &[(&str, [bool; 6])] = &[
     ("evidence_of_session", REPLAY),
     ("recordings_live", REPLAY),
     ("events_list", LOOK),
+    ("nodes_list", LOOK),
     ("ledger_show", LOOK),
     ("ledger_keys", KNOWN),
     ("ledger_checkpoint", KNOWN),

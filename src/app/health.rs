@@ -2,6 +2,7 @@
 //! once, and one look a second finds what was not heard.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -17,19 +18,40 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// A connection to listen on that could not be had is asked for again after this; the sweep finds changes meanwhile.
 const LISTEN_AGAIN: Duration = Duration::from_secs(5);
 
-/// Whether the database answers. Cheap to clone.
+/// Whether new logins are of use: the database answers, and this process does not end. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Health(Arc<watch::Sender<bool>>);
+pub struct Health(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    database: watch::Sender<bool>,
+    draining: AtomicBool,
+}
 
 impl Health {
     /// Assumes that the database answers; [`Health::sweep`] finds out.
     pub fn new() -> Self {
-        Self(Arc::new(watch::Sender::new(true)))
+        Self(Arc::new(State { database: watch::Sender::new(true), draining: AtomicBool::new(false) }))
     }
 
     /// Whether the database answered when it was last asked.
     pub fn is_database_up(&self) -> bool {
-        *self.0.borrow()
+        *self.0.database.borrow()
+    }
+
+    /// From now on load balancers are told to send nobody here.
+    pub fn drain(&self) {
+        self.0.draining.store(true, Ordering::Release);
+    }
+
+    /// Whether this process is about to end.
+    pub fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::Acquire)
+    }
+
+    /// Whether load balancers may send people here.
+    pub fn is_ready(&self) -> bool {
+        self.is_database_up() && !self.is_draining()
     }
 
     /// Asks the database now, unless it is known to be away: for whoever is about to be told that it is, or not.
@@ -66,14 +88,14 @@ impl Health {
                         app.changes.notify();
                     }
                     seen = Some(version);
-                    self.0.send_replace(true);
+                    self.0.database.send_replace(true);
                 }
                 Err(error) => {
                     if self.is_database_up() {
                         warn!(%error, "The database does not answer; nobody new is let in until it does.");
                         app.changes.notify();
                     }
-                    self.0.send_replace(false);
+                    self.0.database.send_replace(false);
                 }
             }
         }

@@ -20,6 +20,7 @@ pub mod keys;
 pub mod known_hosts;
 pub mod ledger;
 pub mod logins;
+pub mod nodes;
 pub mod passwords;
 pub mod people;
 pub mod recordings;
@@ -38,6 +39,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::{Semaphore, watch};
+use uuid::Uuid;
 
 use crate::app::clock::Clock;
 use crate::app::consents::ConsentSettings;
@@ -55,6 +57,8 @@ pub struct App {
     pub blobs: Blobs,
     pub clock: Clock,
     pub master: MasterKey,
+    /// This process among all that there were, on whichever node.
+    pub run: Uuid,
     pub changes: Changes,
     pub requests: RequestSettings,
     /// The settings that decide what is recorded and what ends a session, by name, for manifests.
@@ -71,7 +75,8 @@ impl App {
         let password_turns = Arc::new(Semaphore::new(cores.min(4)));
         let (requests, consent) = (RequestSettings::default(), ConsentSettings::default());
         let in_force = Arc::default();
-        Self { db, blobs, clock, master, changes: Changes::new(), requests, consent, in_force, password_turns }
+        let (run, changes) = (Uuid::now_v7(), Changes::new());
+        Self { db, blobs, clock, master, run, changes, requests, consent, in_force, password_turns }
     }
 
     /// The same with requests for access kept otherwise.

@@ -23,6 +23,7 @@ mod files;
 mod grant;
 mod known_hosts;
 mod ledger;
+mod node;
 mod person;
 mod play;
 mod recording;
@@ -30,6 +31,7 @@ mod replay;
 mod request;
 pub(crate) mod serve;
 mod session;
+mod sockets;
 mod target;
 mod token;
 mod totp;
@@ -165,6 +167,9 @@ enum Command {
     /// Signed checkpoints of the audit log, and proofs
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
+    /// The nodes of the bastion
+    #[command(subcommand)]
+    Node(node::NodeCommand),
     /// Verify that everything is as it was written: events, recordings, anchors
     Verify(verify::VerifyArgs),
     /// Files that prove to outsiders what happened
@@ -235,6 +240,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Evidence(command) => block_on(evidence::run(command, &global)),
         Command::Audit(command) => block_on(audit::run(command, &global)),
         Command::Ledger(command) => block_on(ledger::run(command, &global)),
+        Command::Node(command) => block_on(node::run(command, &global)),
         Command::Verify(args) => serve_on(verify::run(args, &global)),
     }
 }

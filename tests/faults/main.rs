@@ -20,9 +20,12 @@ mod support;
 
 mod cuts;
 mod disk_full;
+mod hand_over;
 mod harness;
 mod kill;
+mod nodes;
 mod outages;
+mod proxied;
 mod scenario;
 mod stalls;
 mod warnings;

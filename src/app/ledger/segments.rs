@@ -9,7 +9,7 @@ use sallyport_domain::recording::segment;
 use super::LedgerError;
 use super::verify::{Report, chain};
 use crate::app::App;
-use crate::app::recordings::object_key;
+use crate::app::recordings::{is_object_of, object_key};
 use crate::store::blob::BlobError;
 use crate::store::db::{manifests, recordings};
 
@@ -30,7 +30,8 @@ pub(super) async fn check(app: &App, manifest: &Manifest, report: &mut Report) -
             }
             Some(_) => check_rows(app, seal, report).await?,
         }
-        check_objects(app, seal, report).await?;
+        let rows = recordings::segments(&mut app.db.read().await?, seal.recording, 0).await?;
+        check_objects(app, seal, &rows, report).await?;
     }
     Ok(())
 }
@@ -45,7 +46,7 @@ async fn check_rows(app: &App, seal: &RecordingSeal, report: &mut Report) -> Res
     }
     for (row, expected) in rows.iter().zip(&seal.segments) {
         let same = row.sha256 == expected.sha256 && (row.start_us, row.end_us) == (expected.start_us, expected.end_us);
-        if !same || row.object != object_key(seal.recording, row.number) {
+        if !same || !is_object_of(seal.recording, row.number, &row.object) {
             let place = format!("row of segment {} of recording {}", row.number, seal.recording);
             report.fault(place, "it says something else than the manifest");
         }
@@ -53,12 +54,20 @@ async fn check_rows(app: &App, seal: &RecordingSeal, report: &mut Report) -> Res
     Ok(())
 }
 
-async fn check_objects(app: &App, seal: &RecordingSeal, report: &mut Report) -> Result<(), LedgerError> {
+async fn check_objects(
+    app: &App,
+    seal: &RecordingSeal,
+    rows: &[recordings::SegmentRecord],
+    report: &mut Report,
+) -> Result<(), LedgerError> {
     let mut verifier = RecordingVerifier::new(seal);
     let mut tally = Some(Tally::default());
     for (number, expected) in (0_u32..).zip(&seal.segments) {
         let place = format!("segment {number} of recording {}", seal.recording);
-        let stored = match app.blobs.get(&object_key(seal.recording, number)).await {
+        // Without its row it is looked for where it would be, had nobody taken the recording over.
+        let row = rows.iter().find(|row| row.number == number);
+        let object = row.map_or_else(|| object_key(seal.recording, number, 0), |row| row.object.clone());
+        let stored = match app.blobs.get(&object).await {
             Ok(stored) => stored,
             Err(BlobError::NotFound { .. }) => {
                 report.fault(place, verifier.missing().to_string());

@@ -369,10 +369,24 @@ impl Walk<'_> {
         // An act that is not known here seals nothing that could be read.
         let Ok(event) = entry::decode(entry) else { return Ok(()) };
         let Act::SessionSealed { session, manifest: expected, .. } = event.act else { return Ok(()) };
-        let bytes = manifests::find(&mut self.app.db.read().await?, session).await?;
-        let Some(manifest) = checked_manifest(session, index, expected, bytes, report) else { return Ok(()) };
+        // Each manifest supersedes the one before it; all are kept, and the segments are those of the last.
+        let mut all = manifests::all(&mut self.app.db.read().await?, session).await?;
+        let at = all.iter().position(|bytes| Hash::of(bytes) == expected);
+        let later = at.map(|at| all.split_off(at + 1)).unwrap_or_default();
+        let Some(manifest) = checked_manifest(session, index, expected, all.pop(), report) else { return Ok(()) };
+        if let Some(next) = later.first() {
+            if let Ok(next) = Manifest::decode(next)
+                && let Err(fault) = next.check_amends(&manifest)
+            {
+                report
+                    .fault(format!("manifest of session {session} after the one of event {index}"), fault.to_string());
+            }
+            return Ok(());
+        }
         report.sessions += 1;
-        if self.with_segments {
+        // One that is being completed is looked at among those without a manifest, by its rows.
+        let settled = manifests::is_sealed(&mut self.app.db.read().await?, session).await?;
+        if self.with_segments && settled {
             segments::check(self.app, &manifest, report).await?;
         }
         Ok(())

@@ -4,6 +4,7 @@
 //! of this module's children take `&mut Tx`, so the use case owns the transaction. Every call has a deadline: a
 //! database that does not answer is an error that says so ([`DbError::is_unreachable`]), never a wait without end.
 
+pub mod address_failures;
 pub mod anchors;
 pub mod bastion_keys;
 pub mod budgets;
@@ -13,6 +14,7 @@ pub mod events;
 pub mod grants;
 pub mod ledger;
 pub mod manifests;
+pub mod nodes;
 pub mod policy_version;
 pub mod principals;
 pub mod recordings;
@@ -29,6 +31,8 @@ pub mod web_sessions;
 pub(crate) mod testing;
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod upgrade_tests;
 
 use std::borrow::Cow;
 use std::fs::OpenOptions;
