@@ -110,7 +110,7 @@ async fn sessions_are_cut_when_their_time_is_over_and_a_killed_process_is_cleare
     assert_eq!(recorded.gaps, 0);
     world.all_ended().await;
 
-    let client = Collected::start(world.ssh().arg("echo in; cat"));
+    let client = Collected::start(world.ssh().arg("echo in; sleep 60"));
     client.has_printed(0).await;
     signal(world.pid(), Signal::SIGTERM);
     let since = Instant::now();

@@ -13,9 +13,9 @@ use sqlx::Connection;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 use crate::harness::{Collected, Node, Recorded, Stores, World, large, recordings, signal, turn};
-use crate::support::eventually;
 use crate::support::postgres::Postgres;
 use crate::support::s3::S3;
+use crate::support::{PATIENCE, eventually};
 
 /// Within this a change on one node must be acted on by the others.
 const SOON: Duration = Duration::from_millis(1_500);
@@ -70,7 +70,7 @@ async fn what_is_done_on_one_node_holds_on_the_other() {
     assert!(nodes.contains("\"test\"") && nodes.contains("\"other\"") && !nodes.contains("lost"), "{nodes}");
 
     // Cut.
-    let client = Collected::start(world.ssh_through(&other).arg("echo in; cat"));
+    let client = Collected::start(world.ssh_through(&other).arg("echo in; sleep 60"));
     client.has_printed(0).await;
     let session = live_session(&world).await;
     let since = Instant::now();
@@ -97,7 +97,7 @@ async fn what_is_done_on_one_node_holds_on_the_other() {
     world.all_ended().await;
 
     // Revoked, with the connection that hears of it lost just before.
-    let client = Collected::start(world.ssh_through(&other).arg("echo in; cat"));
+    let client = Collected::start(world.ssh_through(&other).arg("echo in; sleep 60"));
     client.has_printed(0).await;
     let mut connection = sqlx::PgConnection::connect(&database).await.unwrap();
     let killed: Vec<bool> = sqlx::query_scalar(
@@ -180,13 +180,15 @@ fn command_of(found: &RecordingRecord) -> String {
 async fn is_sealed(world: &World, seals: usize) {
     eventually("every session is sealed", async || acts(world, "session_sealed").await.len() == seals).await;
     // What was sealed just now has its place within a moment.
-    let mut report = None;
-    eventually("the ledger and the recordings verify", async || {
-        report = Some(verify(&world.app, Wish::default(), |_| {}).await.unwrap());
-        report.as_ref().unwrap().is_sound()
-    })
-    .await;
-    assert!(report.unwrap().sessions > 0);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let report = verify(&world.app, Wish::default(), |_| {}).await.unwrap();
+        if report.is_sound() && report.sessions > 0 {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{:#?}", report.faults);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -255,8 +257,7 @@ async fn a_node_that_was_away_cuts_what_others_have_closed_and_completes_it() {
     signal(other.pid(), Signal::SIGCONT);
 
     for (command, client) in clients {
-        let (seen, said) = client.finish().await;
-        assert!(said.contains("could not reach its database") || said.contains("taken") || !said.is_empty(), "{said}");
+        let (seen, _) = client.finish().await;
         eventually("its recording is complete", async || {
             for found in recordings(&world.app).await {
                 if command_of(&found) == command && found.progress.ended_at.is_some() {

@@ -9,6 +9,7 @@ use sallyport::api::bastion::Bastion;
 use sallyport::api::{ApiSettings, ApiState, Listeners, Scan};
 use sallyport::app::App;
 use sallyport::app::clock::Clock;
+use sallyport::app::health::Health;
 use sallyport::app::keys::{Purpose, TargetKeys, bastion_key};
 use sallyport::app::sign_in::SignIns;
 use sallyport::store::blob::{BlobSettings, Blobs};
@@ -62,7 +63,8 @@ impl Sallyport {
         let target_keys = bastion_key(&app, Purpose::TargetKeys).await.unwrap();
         let target_keys = Arc::new(TargetKeys::new(&target_keys));
         let watches = tokio_util::task::TaskTracker::new();
-        let state = ApiState { app, scan, bastion, target_keys, watches, sign_ins: SignIns::default() };
+        let (sign_ins, health) = (SignIns::default(), Health::new());
+        let state = ApiState { app, scan, bastion, target_keys, watches, sign_ins, health };
         tokio::spawn(listeners.serve(state, stop.clone()));
         Self { folder, tcp, stop }
     }
