@@ -579,7 +579,8 @@ impl Work {
             Feed::Lost { mut frames, gap } => {
                 frames.sort_by_key(|frame| frame.at); // input that had waited for its echo came late
                 frames.into_iter().for_each(|frame| self.sealer.push_masked(frame)); // before they were shipped
-                let last_us = self.sealer.progress().1;
+                // A segment starts after the one before it has ended, also if nothing came since.
+                let last_us = self.sealer.progress().1.saturating_add(1);
                 self.sealer.push_own(Frame { at: last_us, body: Body::Gap(gap) });
                 let ending = Ending { how: "crashed".to_owned(), reason: Some("the bastion died".to_owned()) };
                 self.end(last_us, None, &ending, &mut turn);
@@ -593,7 +594,8 @@ impl Work {
                         break rest;
                     }
                 };
-                let last_us = self.sealer.progress().1;
+                // A segment starts after the one before it has ended, also if nothing came since.
+                let last_us = self.sealer.progress().1.saturating_add(1);
                 match rest {
                     Ok(Rest::More) => {}
                     Ok(Rest::Whole | Rest::Torn { .. }) => {
