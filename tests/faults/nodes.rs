@@ -192,7 +192,6 @@ async fn is_sealed(world: &World, seals: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the verification after the closing has not been seen to pass: look at the faults that it prints"]
 async fn a_node_that_is_killed_is_closed_in_the_books_by_another_and_completes_them_when_it_returns() {
     let _turn = turn().await;
     let Cluster { world, mut other, database: _, _s3 } = cluster().await;
@@ -245,7 +244,6 @@ async fn a_node_that_is_killed_is_closed_in_the_books_by_another_and_completes_t
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the verification after the closing has not been seen to pass: look at the faults that it prints"]
 async fn a_node_that_was_away_cuts_what_others_have_closed_and_completes_it() {
     let _turn = turn().await;
     let Cluster { world, other, database: _, _s3 } = cluster().await;
