@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -71,6 +72,8 @@ pub struct Stores<'a> {
     pub s3: Option<&'a S3>,
     /// Another place for journals.
     pub journal: Option<PathBuf>,
+    /// Another name than `test` for the node.
+    pub node: Option<&'a str>,
     /// More lines of the configuration, each with its section in front: `ssh.max_channels = 3`.
     pub more: Vec<&'a str>,
 }
@@ -78,7 +81,7 @@ pub struct Stores<'a> {
 /// The built program, with a person `alice`, a target `node-1` that is a real sshd, and no grant.
 pub struct World {
     pub sshd: Sshd,
-    pub workstation: Workstation,
+    pub workstation: Arc<Workstation>,
     pub address: SocketAddr,
     /// The use cases on the bastion's stores, in the test's own process.
     pub app: App,
@@ -106,7 +109,7 @@ impl World {
         let sshd = Sshd::start(&sshd::Settings::default());
         sshd.trust_user_ca(&user_ca);
         let key = KeyPair::ed25519();
-        let workstation = Workstation::new(&key);
+        let workstation = Arc::new(Workstation::new(&key));
         workstation.trust(address, &PublicKey::from_openssh(&host_key).unwrap());
         let login = Sshd::login();
         add_person(&app, "alice", &key).await;
@@ -131,13 +134,55 @@ impl World {
         self.workstation.ssh(&self.user(), self.address)
     }
 
+    /// `ssh` to the target through another node.
+    pub fn ssh_through(&self, node: &Node) -> Run {
+        self.workstation.ssh(&self.user(), node.address)
+    }
+
     /// Runs the program as an admin would, on its own host; gives back its standard output.
     pub async fn admin(&self, arguments: &[&str]) -> String {
-        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_sallyport"));
-        command.arg("--socket").arg(self.folder.path().join("socket")).args(arguments);
-        let output = command.output().await.unwrap();
-        assert!(output.status.success(), "sallyport {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
+        admin(self.folder.path(), arguments).await
+    }
+
+    /// What every node proves itself with.
+    pub async fn host_key(&self) -> PublicKey {
+        let host_key = keys::bastion_key(&self.app, Purpose::HostKey).await.unwrap().public_key;
+        PublicKey::from_openssh(&host_key).unwrap()
+    }
+
+    /// One more node on the same stores.
+    pub async fn join(&self, name: &str, stores: &Stores<'_>) -> Node {
+        let folder = self.folder.path().join(name);
+        std::fs::create_dir_all(folder.join("data")).unwrap();
+        std::fs::copy(self.folder.path().join("data/master.key"), folder.join("data/master.key")).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], support::free_port()));
+        let stores = Stores {
+            database: stores.database.clone(),
+            s3: stores.s3,
+            journal: None,
+            node: Some(name),
+            more: stores.more.clone(),
+        };
+        std::fs::write(folder.join("sallyport.toml"), configuration(&folder, address, &stores)).unwrap();
+        let mut server = None;
+        spawn(&folder, address, &mut server);
+        self.workstation.trust(address, &self.host_key().await);
+        Node { address, folder, server }
+    }
+
+    /// Starts the next process of the node while this one runs, and returns that one once the next has taken over.
+    pub async fn succeed(&mut self) -> Guarded {
+        let old = self.server.take().unwrap();
+        spawn(self.folder.path(), self.address, &mut self.server);
+        eventually("two processes of the node run", async || {
+            let nodes: serde_json::Value =
+                serde_json::from_str(&self.admin(&["node", "ls", "--output", "json"]).await).unwrap();
+            let nodes = nodes.as_array().or_else(|| nodes["items"].as_array()).unwrap().clone();
+            nodes.iter().filter(|node| node["node"] == "test" && node["state"] == "open").count() == 2
+        })
+        .await;
+        eventually("the next process is open", async || self.log().matches("The bastion is open.").count() == 2).await;
+        old
     }
 
     pub fn pid(&self) -> u32 {
@@ -219,6 +264,67 @@ impl World {
     pub fn target_connections(&self) -> usize {
         connections(self.sshd.address().port())
     }
+}
+
+/// One more node, on the stores of a [`World`].
+pub struct Node {
+    pub address: SocketAddr,
+    folder: PathBuf,
+    server: Option<Guarded>,
+}
+
+impl Node {
+    pub fn pid(&self) -> u32 {
+        self.server.as_ref().unwrap().pid()
+    }
+
+    /// `kill -9`, and waits for the end.
+    pub fn kill(&mut self) {
+        signal(self.pid(), Signal::SIGKILL);
+        drop(self.server.take());
+    }
+
+    /// Asks it to end.
+    pub fn terminate(&self) {
+        signal(self.pid(), Signal::SIGTERM);
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.server.as_ref().is_some_and(Guarded::is_running)
+    }
+
+    /// Starts the program again; returns when its port is open.
+    pub fn restart(&mut self) {
+        drop(self.server.take());
+        spawn(&self.folder, self.address, &mut self.server);
+    }
+
+    /// As [`World::admin`], on this node's host.
+    pub async fn admin(&self, arguments: &[&str]) -> String {
+        admin(&self.folder, arguments).await
+    }
+
+    /// `sallyport session watch`, running. It is killed when dropped.
+    pub fn watch(&self, session: &str) -> Child {
+        let mut watch = tokio::process::Command::new(env!("CARGO_BIN_EXE_sallyport"));
+        watch.args(["session", "watch", session, "--no-input", "--socket"]).arg(self.folder.join("socket"));
+        watch.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        watch.spawn().unwrap()
+    }
+
+    /// What the program has logged so far.
+    pub fn log(&self) -> String {
+        let log = std::fs::read(self.folder.join("log")).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+}
+
+async fn admin(folder: &Path, arguments: &[&str]) -> String {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_sallyport"));
+    command.arg("--socket").arg(folder.join("socket")).args(arguments);
+    let output = command.output().await.unwrap();
+    assert!(output.status.success(), "sallyport {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// A bastion's sessions, the latest first.
@@ -393,7 +499,7 @@ impl Inside {
 fn configuration(folder: &Path, address: SocketAddr, stores: &Stores<'_>) -> String {
     let mut settings = vec![
         format!("server.data_dir = {:?}", folder.join("data")),
-        "server.node = \"test\"".to_owned(),
+        format!("server.node = {:?}", stores.node.unwrap_or("test")),
         format!("ssh.listen = \"{address}\""),
         // A test may log in from one address as often as it likes.
         "ssh.max_unauthenticated_per_address = 100".to_owned(),
@@ -404,6 +510,9 @@ fn configuration(folder: &Path, address: SocketAddr, stores: &Stores<'_>) -> Str
     settings.extend(stores.database.iter().map(|url| format!("database.url = {url:?}")));
     settings.extend(stores.journal.iter().map(|path| format!("recording.journal_dir = {path:?}")));
     settings.extend(stores.more.iter().map(|&line| line.to_owned()));
+    if !stores.more.iter().any(|line| line.starts_with("server.drain_for")) {
+        settings.push("server.drain_for = \"0s\"".to_owned()); // most tests do not wait for their sessions
+    }
     if let Some(s3) = stores.s3 {
         let secret = folder.join("s3-secret");
         std::fs::write(&secret, s3::SECRET_KEY).unwrap();

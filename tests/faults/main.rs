@@ -20,10 +20,13 @@ mod support;
 
 mod cuts;
 mod disk_full;
+mod hand_over;
 mod harness;
 mod kill;
 mod ledger;
+mod nodes;
 mod outages;
+mod proxied;
 mod scenario;
 mod stalls;
 mod warnings;

@@ -275,7 +275,7 @@ pub(crate) fn sample(seed: u64) -> Sample {
         story.tell(Act::SessionEnded { session, end: manifest.end.clone() });
         let bytes = manifest.encode().unwrap();
         let (segments, recordings) = (manifest.segments(), manifest.recordings.len() as u32);
-        story.tell(Act::SessionSealed { session, manifest: Hash::of(&bytes), recordings, segments });
+        story.tell(Act::SessionSealed { session, manifest: Hash::of(&bytes), recordings, segments, supersedes: None });
         put(&bundle::manifest_name(session), bytes);
     }
     story.noise();
