@@ -120,6 +120,27 @@ async fn sessions_are_cut_when_their_time_is_over_and_a_killed_process_is_cleare
     world.all_ended().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_while_a_process_with_sockets_of_a_service_manager_is_replaced_waits() {
+    let _turn = turn().await;
+    // The test is the service manager: it holds the socket all the time.
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let mut world = World::on_socket(&Stores::default(), &socket).await;
+    world.grant(Duration::from_hours(1)).await;
+    world.ssh().arg("echo in").run().await.expect_success();
+
+    world.terminate().await;
+    let waiting: Vec<_> = (0..20).map(|_| tokio::spawn(world.ssh().arg("echo in").run())).collect();
+    eventually("they are connected", async || crate::harness::waiting_connections(address.port()) >= 20).await;
+    world.restart_on_socket(&socket);
+
+    for login in waiting {
+        let output = login.await.unwrap();
+        assert_eq!(output.text(), "in\n", "{}", output.errors());
+    }
+}
+
 /// A load balancer without health checks of its own: asks each node whether it is ready, and sends people to one that is.
 async fn balance(listener: TcpListener, nodes: Vec<(SocketAddr, SocketAddr)>) {
     let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(2)).build().unwrap();

@@ -88,17 +88,29 @@ pub struct World {
     pub login: String,
     folder: tempfile::TempDir,
     server: Option<Guarded>,
-    _key: KeyPair,
+    key: KeyPair,
 }
 
 impl World {
     pub async fn start(stores: &Stores<'_>) -> Self {
-        let folder = support::temporary_folder();
         let address = SocketAddr::from(([127, 0, 0, 1], support::free_port()));
+        Self::start_at(stores, address, None).await
+    }
+
+    /// The same, with this socket for SSH given to it as systemd does.
+    pub async fn on_socket(stores: &Stores<'_>, socket: &std::net::TcpListener) -> Self {
+        Self::start_at(stores, socket.local_addr().unwrap(), Some(socket)).await
+    }
+
+    async fn start_at(stores: &Stores<'_>, address: SocketAddr, socket: Option<&std::net::TcpListener>) -> Self {
+        let folder = support::temporary_folder();
         let text = configuration(folder.path(), address, stores);
         std::fs::write(folder.path().join("sallyport.toml"), &text).unwrap();
         let mut server = None;
-        spawn(folder.path(), address, &mut server);
+        match socket {
+            None => spawn(folder.path(), address, &mut server),
+            Some(socket) => spawn_on_socket(folder.path(), socket, &mut server),
+        }
 
         let config = Config::parse(&text, []).unwrap();
         let master = MasterKey::load(&config.master_key, |_| None).unwrap();
@@ -115,7 +127,7 @@ impl World {
         add_person(&app, "alice", &key).await;
         let credential = targets::Credential::Certificate;
         add_target(&app, "node-1", sshd.address(), sshd.host_key(), &login, credential).await;
-        Self { sshd, workstation, address, app, login, folder, server, _key: key }
+        Self { sshd, workstation, address, app, login, folder, server, key }
     }
 
     /// Gives alice a grant for `time` from now on.
@@ -132,6 +144,11 @@ impl World {
     /// `ssh` to the target through the bastion.
     pub fn ssh(&self) -> Run {
         self.workstation.ssh(&self.user(), self.address)
+    }
+
+    /// Another computer with alice's key.
+    pub fn second_desk(&self) -> Workstation {
+        Workstation::new(&self.key)
     }
 
     /// `ssh` to the target through another node.
@@ -198,6 +215,18 @@ impl World {
     /// Starts the program again; returns when its port is open.
     pub fn restart(&mut self) {
         spawn(self.folder.path(), self.address, &mut self.server);
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub async fn terminate(&mut self) {
+        signal(self.pid(), Signal::SIGTERM);
+        eventually("it ends", async || !self.server.as_ref().unwrap().is_running()).await;
+        drop(self.server.take());
+    }
+
+    /// Starts the program again, with this socket.
+    pub fn restart_on_socket(&mut self, socket: &std::net::TcpListener) {
+        spawn_on_socket(self.folder.path(), socket, &mut self.server);
     }
 
     /// What the program has logged so far.
@@ -503,7 +532,6 @@ fn configuration(folder: &Path, address: SocketAddr, stores: &Stores<'_>) -> Str
         format!("ssh.listen = \"{address}\""),
         // A test may log in from one address as often as it likes.
         "ssh.max_unauthenticated_per_address = 100".to_owned(),
-        "ssh.failures_per_address = { limit = 100_000, window = \"10m\" }".to_owned(), // long plays have many
         format!("api.socket = {:?}", folder.join("socket")),
         "log.level = \"info\"".to_owned(),
     ];
@@ -512,6 +540,10 @@ fn configuration(folder: &Path, address: SocketAddr, stores: &Stores<'_>) -> Str
     settings.extend(stores.more.iter().map(|&line| line.to_owned()));
     if !stores.more.iter().any(|line| line.starts_with("server.drain_for")) {
         settings.push("server.drain_for = \"0s\"".to_owned()); // most tests do not wait for their sessions
+    }
+    if !stores.more.iter().any(|line| line.starts_with("ssh.failures_per_address")) {
+        // Long plays have many.
+        settings.push("ssh.failures_per_address = { limit = 100_000, window = \"10m\" }".to_owned());
     }
     if let Some(s3) = stores.s3 {
         let secret = folder.join("s3-secret");
@@ -540,6 +572,27 @@ fn spawn(folder: &Path, address: SocketAddr, server: &mut Option<Guarded>) {
     *server = Some(started);
 }
 
+/// Starts the program with a socket for SSH, as sd_listen_fds(3) says.
+fn spawn_on_socket(folder: &Path, socket: &std::net::TcpListener, server: &mut Option<Guarded>) {
+    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+    // The program is to have it under the number 3, which a shell can do without `unsafe`; not every shell knows two digits.
+    let inherited = socket.try_clone().unwrap();
+    fcntl(&inherited, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+    let given = format!("exec 3<&{}", std::os::fd::AsRawFd::as_raw_fd(&inherited));
+    let run = "LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=ssh exec \"$0\" serve --config \"$1\"";
+    let (config, log) = (folder.join("sallyport.toml"), folder.join("log"));
+    let script = format!("{given}; {run}");
+    let arguments =
+        [OsStr::new("-c"), OsStr::new(&script), OsStr::new(env!("CARGO_BIN_EXE_sallyport")), config.as_os_str()];
+    let started = Guarded::spawn(OsStr::new("/bin/bash"), &arguments, &log, &Ending { signal: "TERM", remove: None });
+    let ready = folder.join("socket");
+    support::until("Sallyport serves", || {
+        assert!(started.is_running(), "Sallyport ended: {}", std::fs::read_to_string(&log).unwrap_or_default());
+        std::os::unix::net::UnixStream::connect(&ready).is_ok()
+    });
+    *server = Some(started);
+}
+
 /// Sends a signal.
 pub fn signal(pid: u32, signal: Signal) {
     nix::sys::signal::kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
@@ -555,6 +608,19 @@ pub fn connections(port: u16) -> usize {
         fields.len() > 3 && fields[3] == "01" && (fields[1].ends_with(&port) || fields[2].ends_with(&port))
     };
     table.lines().skip(1).filter(open).count()
+}
+
+/// How many connections at a listening port nobody has accepted yet (`rx_queue` of a listening socket, proc_pid_net_tcp(5)).
+pub fn waiting_connections(port: u16) -> u64 {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let port = format!(":{port:04X}");
+    let listening = table.lines().skip(1).find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        // 0A: listening
+        (fields.len() > 4 && fields[3] == "0A" && fields[1].ends_with(&port)).then(|| fields[4].to_owned())
+    });
+    let queue = listening.unwrap();
+    u64::from_str_radix(queue.split(':').nth(1).unwrap(), 16).unwrap()
 }
 
 /// Waits until `gone` holds, and says how long after `since` that was.

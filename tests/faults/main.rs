@@ -18,6 +18,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod across;
 mod cuts;
 mod disk_full;
 mod hand_over;

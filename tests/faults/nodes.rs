@@ -195,7 +195,8 @@ async fn is_sealed(world: &World, seals: usize) {
 async fn a_node_that_is_killed_is_closed_in_the_books_by_another_and_completes_them_when_it_returns() {
     let _turn = turn().await;
     let Cluster { world, mut other, database: _, _s3 } = cluster().await;
-    world.grant(Duration::from_hours(1)).await;
+    let grant = world.grant(Duration::from_hours(1)).await;
+    let folder = crate::support::temporary_folder();
     let count = if large() { 50 } else { 5 };
     let clients = start_on(&world, &other, count).await;
     tokio::time::sleep(Duration::from_millis(1_500)).await; // something in each is old enough to be shipped
@@ -240,6 +241,19 @@ async fn a_node_that_is_killed_is_closed_in_the_books_by_another_and_completes_t
     }
     let nodes = world.admin(&["node", "ls", "--output", "json"]).await;
     assert!(nodes.contains("\"lost\""), "the process that died is told of: {nodes}");
+    let bundle = folder.path().join("evidence.zip");
+    let bundle = bundle.to_str().unwrap();
+    world.admin(&["evidence", "make", &grant.id.to_string(), "-o", bundle]).await;
+    let keys: serde_json::Value = serde_json::from_str(&world.admin(&["evidence", "key", "--json"]).await).unwrap();
+    let key = keys[0]["fingerprint"].as_str().unwrap();
+    let verdict = world.admin(&["evidence", "verify", bundle, "--key", key, "--json"]).await;
+    let verdict: serde_json::Value = serde_json::from_str(&verdict).unwrap();
+    assert_eq!(verdict["proven"]["sessions"].as_array().unwrap().len(), count, "{verdict:#}");
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let script = root.join("tests/verify_bundle.py");
+    let python = root.join("target/test-venv/bin/python");
+    let second = world.workstation.program(python).arg(script).arg(key).arg(bundle).run().await;
+    assert_eq!(second.text(), "sound\n", "{}", second.errors());
     world.ssh_through(&other).arg("echo again").run().await.expect_success();
 }
 
