@@ -61,6 +61,9 @@ const LAST_REVIEW: Duration = Duration::from_millis(250);
 /// What is to be said on terminals and was not taken yet, at most; the oldest goes first.
 const MOST_NOTES: usize = 16;
 
+/// How long before a bastion that is restarted ends a session its engineer is told once more.
+const LAST_WARNING: Duration = Duration::from_secs(60);
+
 /// How often it is looked who watches.
 const WATCH: Duration = Duration::from_secs(1);
 
@@ -371,14 +374,24 @@ async fn watch_over(door: &Door, live: &Live, mut changes: watch::Receiver<u64>)
     let takes_watcher = live.permit().terms().approval == Approval::Watcher;
     let mut stillness = Stillness::starting(door.app.clock.now());
     let mut is_first = takes_watcher;
+    let mut leaving = door.leaving.subscribe();
+    if leaving.borrow().is_some() {
+        leaving.mark_changed(); // one that was on its way in
+    }
     loop {
         let permit = live.permit();
         let now = door.app.clock.now();
-        let warning = next_warning(&permit, now);
+        let warning = next_warning(&permit, *leaving.borrow(), now);
         tokio::select! {
             () = std::future::ready(()), if std::mem::take(&mut is_first) => {}
             // Nobody can make this wait fail, and if: looking again is never wrong.
             _ = changes.changed() => {}
+            Ok(()) = leaving.changed() => {
+                if let Some(until) = *leaving.borrow_and_update() {
+                    live.say(Note::leaving(until));
+                }
+                continue;
+            }
             () = door.app.clock.sleep_until(permit.not_after()) => {}
             () = sleep_until(door, warning.as_ref().map(|(at, _)| *at)) => {
                 if let Some((_, note)) = warning {
@@ -470,14 +483,15 @@ async fn sleep_until(door: &Door, at: Option<DateTime<Utc>>) {
     }
 }
 
-/// The next instant after `now` at which the engineer is to be warned.
-fn next_warning(permit: &Permit, now: DateTime<Utc>) -> Option<(DateTime<Utc>, Note)> {
+/// The next instant after `now` at which the engineer is to be warned: of the window's end, or of the bastion's own at `leaving`.
+fn next_warning(permit: &Permit, leaving: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Option<(DateTime<Utc>, Note)> {
     let not_after = permit.not_after();
     let due = |before: Duration| {
         let at = not_after - before;
         (at > now).then(|| (at, Note::ending(not_after, before.as_secs() / 60)))
     };
-    WARN_BEFORE.into_iter().filter_map(due).min_by_key(|(at, _)| *at)
+    let leaving = leaving.map(|until| (until - LAST_WARNING, Note::leaving(until))).filter(|(at, _)| *at > now);
+    WARN_BEFORE.into_iter().filter_map(due).chain(leaving).min_by_key(|(at, _)| *at)
 }
 
 async fn say_goodbye(live: &Live, client: &ClientConnection, reason: &CutReason) {

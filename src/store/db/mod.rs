@@ -4,6 +4,7 @@
 //! of this module's children take `&mut Tx`, so the use case owns the transaction. Every call has a deadline: a
 //! database that does not answer is an error that says so ([`DbError::is_unreachable`]), never a wait without end.
 
+pub mod address_failures;
 pub mod anchors;
 pub mod bastion_keys;
 pub mod budgets;
@@ -16,6 +17,7 @@ pub mod holds;
 pub mod ledger;
 pub mod manifests;
 pub mod master_keys;
+pub mod nodes;
 pub mod outbox;
 pub mod policy_version;
 pub mod principals;
@@ -34,6 +36,8 @@ pub mod web_sessions;
 pub(crate) mod testing;
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod upgrade_tests;
 
 use std::borrow::Cow;
 use std::fs::OpenOptions;
