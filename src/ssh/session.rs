@@ -176,13 +176,15 @@ pub async fn run(
     // program on a target.
     let destination = match front {
         None => destination,
-        Some(front) => match first_wish(&door, &arrival, &client, &front, &mut first, &mut changes).await {
+        Some(front) => match Box::pin(first_wish(&door, &arrival, &client, &front, &mut first, &mut changes)).await {
             Some(First { chosen, program: _ }) => chosen.unwrap_or(destination),
             None => return,
         },
     };
     let opening = &door.app.metrics.session_open_seconds;
-    let opened = timed(opening, access::open(&door.app, &door.node, &arrival, &destination, None, None)).await;
+    // What is short is on the heap here and below: the session itself may idle for hours, and needs little room then.
+    let opened =
+        Box::pin(timed(opening, access::open(&door.app, &door.node, &arrival, &destination, None, None))).await;
     let open = match opened {
         Err(OpenError::Undecided) => {
             let program = tokio::select! {
@@ -190,7 +192,8 @@ pub async fn run(
                 () = client.gone.cancelled() => return,
             };
             let program = program.map(|first| first.program);
-            timed(opening, access::open(&door.app, &door.node, &arrival, &destination, program.as_ref(), None)).await
+            let opened = access::open(&door.app, &door.node, &arrival, &destination, program.as_ref(), None);
+            Box::pin(timed(opening, opened)).await
         }
         decided => decided,
     };
@@ -198,7 +201,7 @@ pub async fn run(
         Ok(open) => Ok(open),
         Err(OpenError::Awaited { waiting }) => {
             state.send_replace(SessionState::Waiting(Arc::new((*waiting).clone())));
-            match consent::wait(&door, &arrival, &waiting, &client.gone, &mut changes).await {
+            match Box::pin(consent::wait(&door, &arrival, &waiting, &client.gone, &mut changes)).await {
                 Some(answered) => answered,
                 None => return, // the client has gone
             }
@@ -296,7 +299,7 @@ async fn run_open(
     let purse = {
         let (app, live, spending) = (door.app.clone(), live.clone(), spending.clone());
         let keep = async move { live.purse.keep(&app, spending).await };
-        door.connections.spawn(keep.in_current_span())
+        door.connections.spawn(Box::pin(keep.in_current_span()))
     };
     state.send_replace(SessionState::Open(live.clone()));
     tokio::select! {
@@ -309,7 +312,7 @@ async fn run_open(
     }
     let end = match live.cut.get() {
         Some(reason) => {
-            say_goodbye(&live, &client, reason).await;
+            Box::pin(say_goodbye(&live, &client, reason)).await;
             SessionEnd::Cut { reason: reason.clone() }
         }
         None => SessionEnd::ClientClosed,
@@ -329,7 +332,7 @@ async fn run_open(
     let _ = purse.await; // as above
     // Channels hold receivers of the state; the session must not keep itself alive through it.
     drop(state);
-    write_end(&door, &live.open, ended_at, &end, &live.purse.rest()).await;
+    Box::pin(write_end(&door, &live.open, ended_at, &end, &live.purse.rest())).await;
     metrics.sessions_ended.get_or_create(&[("how", end.as_str())]).inc();
     info!(?end, "The session has ended.");
 }
@@ -401,7 +404,7 @@ async fn watch_over(door: &Door, live: &Live, mut changes: watch::Receiver<u64>)
             () = sleep_until(door, stillness.watched_until) => {}
         }
         let verdict = tokio::select! {
-            verdict = access::review(&door.app, &live.open, stillness.last_watched) => verdict,
+            verdict = Box::pin(access::review(&door.app, &live.open, stillness.last_watched)) => verdict,
             // A database that went silent does not keep the window open.
             () = outlasts(door, &permit) => return expired(&permit),
             // Nor does it keep a session moving that nobody may be watching.
@@ -425,7 +428,7 @@ async fn watch_over(door: &Door, live: &Live, mut changes: watch::Receiver<u64>)
                 if has_messages {
                     let permit = live.permit();
                     tokio::select! {
-                        () = pass_messages(door, live) => {}
+                        () = Box::pin(pass_messages(door, live)) => {}
                         () = outlasts(door, &permit) => {} // the window does not wait for words
                     }
                 }

@@ -188,7 +188,8 @@ impl Keeper {
     pub(super) async fn run(mut self) -> Option<u64> {
         loop {
             self.wait().await;
-            let turn = match self.turn().await {
+            // Apart from the wait these are short: on the heap, an idle recording holds no room for them.
+            let turn = match Box::pin(self.turn()).await {
                 Ok(turn) => turn,
                 Err(error) => {
                     error!(recording = %self.recording, %error, "A recording's keeper failed; the journal is kept.");
@@ -202,7 +203,7 @@ impl Keeper {
             if turn.exit.is_some() {
                 self.exit.clone_from(&turn.exit);
             }
-            match self.bring_to_rest(&turn).await {
+            match Box::pin(self.bring_to_rest(&turn)).await {
                 Ok(()) => {}
                 Err(KeepError::Stopped) => return None,
                 Err(KeepError::TakenOver) => {
