@@ -160,10 +160,10 @@ struct Budget {
 pub async fn check(app: &App, subject: Subject) -> Result<(), EvidenceError> {
     let mut tx = app.db.read().await?;
     grant_of(&mut tx, subject).await?;
-    if let Subject::Session(session) = subject {
-        if !manifests::is_sealed(&mut tx, session).await? || manifests::find(&mut tx, session).await?.is_none() {
-            return Err(EvidenceError::NotSealed(session));
-        }
+    if let Subject::Session(session) = subject
+        && (!manifests::is_sealed(&mut tx, session).await? || manifests::find(&mut tx, session).await?.is_none())
+    {
+        return Err(EvidenceError::NotSealed(session));
     }
     Ok(())
 }
