@@ -1,9 +1,10 @@
-// Measures the replay of a long recording in Chromium: `make bench-web`. HOURS (8) and MEGABYTES (500) say how long and how large.
+// Measures in Chromium the replay of a long recording and a long list of sessions: `make bench-web`. HOURS (8) and MEGABYTES (500) say how
+// long and how large the recording is, SESSIONS (10000) how many sessions there are.
 //
 // A recording of that size is made within a minute by writing what a shell might have printed in that time into the journal of a bastion that
 // was killed: from there it goes to rest the way every journal goes that a crash leaves behind. What the page then shows is compared
 // with a full replay of the same bytes by another terminal (xterm.js).
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { closeSync, openSync, readdirSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import xterm from "@xterm/headless";
 import { cli, openPage, program, signIn, ssh, startBrowser, startDemo, until } from "./scene.mjs";
@@ -11,6 +12,7 @@ import { cli, openPage, program, signIn, ssh, startBrowser, startDemo, until } f
 const HOURS = Number(process.env.HOURS ?? 8);
 const BYTES = Number(process.env.MEGABYTES ?? 500) * 1e6;
 const SECONDS = Math.round(HOURS * 3600);
+const SESSIONS = Number(process.env.SESSIONS ?? 10_000);
 const SEEKS = 100;
 const COMPARED = 60;
 /** Each way; what lies between a reviewer and the bastion. */
@@ -112,9 +114,30 @@ async function fullReplay(wanted) {
   return shown;
 }
 
+/** Copies the one session that has ended, until there are so many; run while nobody has the database open. */
+const COPY_SESSIONS = `
+import datetime, sqlite3, sys, uuid
+database = sqlite3.connect(sys.argv[1])
+names = [row[1] for row in database.execute("PRAGMA table_info(sessions)")]
+row = database.execute("SELECT * FROM sessions WHERE ended_at IS NOT NULL").fetchone()
+start = datetime.datetime.fromisoformat(row[names.index("started_at")].replace("Z", "+00:00"))
+def copy(number):
+    new = dict(zip(names, row))
+    at = start - datetime.timedelta(minutes=number)
+    for name, instant in (("started_at", at), ("ended_at", at + datetime.timedelta(seconds=number % 3600))):
+        new[name] = instant.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    new["id"] = uuid.uuid4().bytes
+    return [new[name] for name in names]
+with database:
+    places = ",".join("?" * len(names))
+    database.executemany(f"INSERT INTO sessions VALUES ({places})", (copy(number) for number in range(1, int(sys.argv[2]))))
+`;
+
 /** Makes the recording: a session, a bastion that is killed, and one that finds its journal. */
 async function record() {
   const demo = await startDemo();
+  await ssh(demo, { command: ["true"], terminal: false }).ended;
+  await until(async () => (await cli(demo, ["session", "ls"])).some((one) => one.state === "ended"), 20_000, () => "the first session does not end");
   const shell = ssh(demo);
   let session;
   await until(async () => (session = (await cli(demo, ["session", "ls"])).find((one) => one.state === "live")) !== undefined, 20_000, () => "the session does not begin");
@@ -129,6 +152,8 @@ async function record() {
   let begun = performance.now();
   writeJournal(`${journals}/${recording}/${files.at(-1)}`);
   console.log(`made      ${HOURS} h, ${BYTES / 1e6} MB in ${secondsSince(begun)}`);
+
+  execFileSync("python3", ["-c", COPY_SESSIONS, `${demo.folder}/data/sallyport.db`, String(SESSIONS)]);
 
   const config = `${demo.folder}/sallyport.toml`;
   const { port } = new URL(demo.url);
@@ -164,6 +189,25 @@ const goTo = ({ search, mark }) =>
   });
 
 const linesShown = () => Array.from(document.querySelectorAll('[data-testid="terminal"] .ap-line'), (line) => line.textContent ?? "");
+
+/** Runs in the page: scrolls the list to its end and tells how long each frame took, and how many rows there were; milliseconds. */
+const scrollThrough = async (count) => {
+  const list = document.querySelector("#main [role=rowgroup][tabindex]");
+  const frames = [];
+  let last = performance.now();
+  const begun = last;
+  const rows = () => Number(document.querySelector("[aria-rowcount]")?.getAttribute("aria-rowcount") ?? 0);
+  while (performance.now() - begun < 120_000) {
+    const before = list.scrollTop;
+    list.scrollTop += 320;
+    await new Promise((resolve) => requestAnimationFrame(resolve));
+    const now = performance.now();
+    frames.push(now - last);
+    last = now;
+    if (list.scrollTop === before && rows() >= count) break;
+  }
+  return { frames, rows: rows() };
+};
 
 async function main() {
   const made = await record();
@@ -210,6 +254,20 @@ async function main() {
   line(`seek, p95 of ${SEEKS}`, `${Math.round(share(took, 0.95))} ms`, "< 200 ms", share(took, 0.95) < 200);
   line("heap after them", `${(usedSize / 1e6).toFixed(1)} MB`, "< 50 MB", usedSize < 50e6);
   line("frames as in a full replay", `${same} of ${COMPARED}`, "all", same === COMPARED);
+
+  const lists = [];
+  for (let round = 0; round < 5; round++) {
+    await page.goto(`${made.demo.url}/sessions?state=all`);
+    const shown = await page.waitForFunction(() => document.querySelectorAll("#main [role=row]").length > 10 && performance.now(), null, { polling: "raf" });
+    lists.push(await shown.jsonValue());
+  }
+  lists.sort((a, b) => a - b);
+  const { frames, rows } = await page.evaluate(scrollThrough, SESSIONS);
+  frames.sort((a, b) => a - b);
+  line("sessions, first rows, median of 5", `${Math.round(share(lists, 0.5))} ms`, "< 1000 ms", share(lists, 0.5) < 1000);
+  line("rows after scrolling to the end", String(rows), `>= ${SESSIONS}`, rows >= SESSIONS);
+  line("frame while scrolling, p50", `${share(frames, 0.5).toFixed(1)} ms`, "< 17.5 ms", share(frames, 0.5) < 17.5);
+  line("frame while scrolling, p95", `${share(frames, 0.95).toFixed(1)} ms`, "< 34 ms", share(frames, 0.95) < 34);
   const wrong = await wrongs();
   if (wrong.length > 0) console.log(wrong.join("\n"));
   await browser.close();
