@@ -20,6 +20,7 @@ mod support;
 
 mod cuts;
 mod disk_full;
+mod encrypted;
 mod harness;
 mod kill;
 mod ledger;

@@ -5,6 +5,7 @@
 //! fingerprints to believe. It goes on where an earlier run stopped, having looked whether that is still the same.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use sallyport_domain::event::Act;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{LedgerError, keys, rollbacks, rotation, segments, sessions, tombstones};
 use crate::app::App;
+use crate::app::recordings::encryption::Identities;
 use crate::store::db::ledger::{self, LedgerKey, Placed, StoredCheckpoint, StoredEvent};
 use crate::store::db::{DbError, manifests};
 
@@ -48,6 +50,8 @@ pub struct Wish {
     pub resume: Option<Verified>,
     /// Leave out the objects in the store: the events alone.
     pub without_segments: bool,
+    /// Private keys of the client's, to look into what is encrypted to them.
+    pub identities: Option<Arc<Identities>>,
 }
 
 /// Up to where everything was verified.
@@ -98,6 +102,9 @@ pub struct Report {
     #[serde(default)]
     pub deleted: u64,
     pub segments: u64,
+    /// Recordings that are encrypted and were not looked into: their segments are what was stored.
+    #[serde(default)]
+    pub encrypted: u64,
     /// Bytes of segments, as stored.
     pub bytes: u64,
     /// The first one is where it begins.
@@ -192,6 +199,7 @@ async fn look(
         known,
         app,
         with_segments: !wish.without_segments,
+        identities: wish.identities.clone(),
     };
     walk.run(report, progress).await?;
     walk.finish(report).await
@@ -346,6 +354,7 @@ struct Walk<'a> {
     /// The full tile of level 0 that is being walked through, if it is stored: its number, and its hashes.
     tile: Option<(u64, Option<Vec<Hash>>)>,
     with_segments: bool,
+    identities: Option<Arc<Identities>>,
 }
 
 impl Walk<'_> {
@@ -527,7 +536,7 @@ impl Walk<'_> {
         if self.with_segments {
             let is_deleted = tombstones::explain(self.app, &report.origin, &self.known, session, expected).await?;
             report.deleted += u64::from(is_deleted);
-            segments::check(self.app, &manifest, is_deleted, report).await?;
+            segments::check(self.app, &manifest, is_deleted, self.identities.as_ref(), report).await?;
         }
         Ok(())
     }

@@ -26,6 +26,7 @@ use sallyport_domain::recording::frame::{Body, Frame};
 use tracing::{error, warn};
 
 use super::aside::Died;
+use super::encryption::{Encryption, KeepKeyError};
 use super::journal::{self, JournalReadError, JournalReader, Rest};
 use super::seal::{Resume, SealSettings, Sealed, Sealer};
 use super::{Ending, NewRecording, Recordings, Shared, event};
@@ -65,6 +66,8 @@ pub(super) struct Keeper {
     exit: Option<String>,
     /// What the session's grant says about commands, once it was asked.
     rules: OnceLock<CommandRules>,
+    /// Of an encrypted recording the texts of commands are not kept either.
+    encryption: Option<Encryption>,
 }
 
 /// Where the frames come from.
@@ -82,6 +85,7 @@ struct Work {
     reader: JournalReader,
     sealer: Sealer,
     frames: Vec<Frame>,
+    encryption: Option<Encryption>,
 }
 
 /// What a turn brought.
@@ -89,6 +93,8 @@ struct Work {
 struct Turn {
     sealed: Vec<Sealed>,
     tail: Option<Bytes>,
+    /// Where the last of the segments ended, for the database.
+    resume: Option<String>,
     /// Commands that are new or known better.
     commands: Vec<Command>,
     /// The last "exit-status" or "exit-signal", as JSON.
@@ -115,6 +121,8 @@ enum KeepError {
     Blob(#[from] BlobError),
     #[error(transparent)]
     Db(#[from] DbError),
+    #[error(transparent)]
+    Key(#[from] KeepKeyError),
     #[error("the program is ending")]
     Stopped,
 }
@@ -125,10 +133,11 @@ impl Keeper {
         new: &NewRecording,
         started_at: DateTime<Utc>,
         shared: Arc<Shared>,
+        encryption: Option<Encryption>,
     ) -> Self {
         let resume = Resume::start_of(&new.program, new.pty.as_ref().map(|pty| pty.size));
         let (dir, keeps) = (shared.journal.dir().to_owned(), new.keeps_content);
-        Self::with(recordings, new.id, new.session, started_at, Source::Live(shared), dir, resume, keeps)
+        Self::with(recordings, new.id, new.session, started_at, Source::Live(shared), dir, resume, keeps, encryption)
     }
 
     /// A keeper for a journal that a crash left behind.
@@ -142,12 +151,14 @@ impl Keeper {
         same_boot: bool,
         resume: Resume,
         keeps_content: bool,
+        encryption: Option<Encryption>,
     ) -> Self {
         let source = Source::Left { dir: dir.clone(), same_boot };
-        Self::with(recordings, recording, session, started_at, source, dir, resume, keeps_content)
+        Self::with(recordings, recording, session, started_at, source, dir, resume, keeps_content, encryption)
     }
 
     /// A keeper for a recording whose journal is gone: `frames` had been shipped.
+    #[expect(clippy::too_many_arguments, reason = "called once; a struct would only name them twice")]
     pub(super) fn lost(
         recordings: Recordings,
         recording: RecordingId,
@@ -156,9 +167,10 @@ impl Keeper {
         dir: PathBuf,
         resume: Resume,
         frames: Vec<Frame>,
+        encryption: Option<Encryption>,
     ) -> Self {
         let source = Source::Lost { dir: dir.clone(), frames };
-        Self::with(recordings, recording, session, started_at, source, dir, resume, true)
+        Self::with(recordings, recording, session, started_at, source, dir, resume, true, encryption)
     }
 
     #[expect(clippy::too_many_arguments, reason = "three constructors share it")]
@@ -171,14 +183,17 @@ impl Keeper {
         dir: PathBuf,
         resume: Resume,
         keeps_content: bool,
+        encryption: Option<Encryption>,
     ) -> Self {
         let settings = SealSettings {
             segment_bytes: recordings.0.settings.segment_bytes.as_u64(),
             segment_us: u64::try_from(recordings.0.settings.segment_time.as_micros()).unwrap_or(u64::MAX),
         };
         let reader = JournalReader::new(dir, resume.position);
-        let work = Some(Work { reader, sealer: Sealer::new(settings, resume, keeps_content), frames: Vec::new() });
-        Self { recordings, recording, session, started_at, source, work, tails: 0, exit: None, rules: OnceLock::new() }
+        let sealer = Sealer::new(settings, resume, keeps_content).encrypting(encryption.clone());
+        let work = Some(Work { reader, sealer, frames: Vec::new(), encryption: encryption.clone() });
+        let rules = OnceLock::new();
+        Self { recordings, recording, session, started_at, source, work, tails: 0, exit: None, rules, encryption }
     }
 
     /// Runs until the recording is at rest, or the program ends. Gives back the last instant in the recording, in
@@ -336,6 +351,14 @@ impl Keeper {
             };
             db::recordings::insert_segment(&mut tx, self.recording, &segment).await?;
         }
+        if let Some(live) = self.encryption.as_ref().and_then(Encryption::live_key) {
+            if turn.done {
+                db::encryption::forget_live_key(&mut tx, self.recording).await?;
+            } else if turn.tail.is_some() || !turn.sealed.is_empty() {
+                // A database that crashed has lost it.
+                live.keep(&inner.app, &mut tx, self.recording).await?;
+            }
+        }
         if let (Some(tail), Some(work)) = (&turn.tail, &self.work) {
             db::recordings::insert_tail(&mut tx, self.recording, self.tails, work.sealer.number(), tail).await?;
         }
@@ -356,7 +379,7 @@ impl Keeper {
                 commands: work.sealer.commands(),
                 exit: self.exit.clone(),
                 // A resume point is where a segment ended; one without a new segment would tell lies about the rest.
-                resume: turn.sealed.last().and_then(|last| serde_json::to_string(&last.resume).ok()),
+                resume: turn.resume.clone(),
                 ended_at,
             };
             self.note_commands(&mut tx, turn).await?;
@@ -409,12 +432,11 @@ impl Keeper {
                 }
                 None => None,
             };
-            let record = db::commands::CommandRecord {
-                recording: self.recording,
-                at,
-                command: command.clone(),
-                flag: flag.clone(),
-            };
+            let mut command = command.clone();
+            if self.encryption.is_some() {
+                command.text.clear();
+            }
+            let record = db::commands::CommandRecord { recording: self.recording, at, command, flag: flag.clone() };
             if !db::commands::update(tx, &record).await? {
                 let left = match room {
                     Some(left) => left,
@@ -564,6 +586,7 @@ impl Work {
             }
         }
         turn.commands = self.sealer.take_commands();
+        turn.resume = turn.sealed.last().and_then(|last| last.resume.clone().encode(self.encryption.as_ref()));
         turn
     }
 

@@ -17,6 +17,7 @@ use sallyport_domain::id::{RecordingId, SessionId};
 use sallyport_domain::recording::frame::{Body, Frame};
 use tracing::{error, info, warn};
 
+use super::encryption::{DecryptError, Encryption, LiveKey, MOST_RUN};
 use super::journal::{self, JournalReader, Rest};
 use super::keeper::Keeper;
 use super::seal::Resume;
@@ -152,12 +153,15 @@ impl Recordings {
             }
             return Ok(());
         };
-        let resume = resume_point(&row);
+        let key = LiveKey::find(&mut self.0.app.db.read().await?, &self.0.app, recording).await?;
+        let resume = resume_point(&row, key.as_ref());
         let same_boot = same_boot(dir.clone()).await;
         let (session, started_at) = (row.recording.session, row.recording.started_at);
         self.note_files(&row, &file_operations(dir.clone()).await).await?;
         let keeps_content = self.keeps_content(&row).await?;
-        let keeper = Keeper::left(self.clone(), recording, session, started_at, dir, same_boot, resume, keeps_content);
+        let (own, encryption) = (self.clone(), Encryption::new(&row.recording.recipients, key)?);
+        let keeper =
+            Keeper::left(own, recording, session, started_at, dir, same_boot, resume, keeps_content, encryption);
         if let Some(last_us) = keeper.run().await {
             info!(%recording, seconds = last_us / 1_000_000, "A recording was recovered from its journal.");
         }
@@ -169,11 +173,24 @@ impl Recordings {
         let mut tx = self.0.app.db.read().await?;
         let Some(row) = db::recordings::find(&mut tx, recording).await? else { return Ok(()) };
         let runs = db::recordings::tail(&mut tx, recording, 0, u32::MAX).await?;
+        let key = LiveKey::find(&mut tx, &self.0.app, recording).await?;
         drop(tx);
-        let resume = resume_point(&row);
+        let resume = resume_point(&row, key.as_ref());
+        let encryption = Encryption::new(&row.recording.recipients, key.clone())?;
         let mut frames = Vec::new();
         for run in runs.into_iter().filter(|run| run.segment >= resume.number) {
-            let mut bytes = Bytes::from(run.frames);
+            let opened = if row.recording.is_in_clear() {
+                Ok(run.frames)
+            } else {
+                key.as_ref().map_or(Err(DecryptError::OtherKeys), |key| key.decrypt(&run.frames, MOST_RUN))
+            };
+            let mut bytes = match opened {
+                Ok(bytes) => Bytes::from(bytes),
+                Err(error) => {
+                    warn!(%recording, %error, "Something of a live tail cannot be read; it is missing in the recording.");
+                    continue;
+                }
+            };
             while let Ok(Some(frame)) = Frame::take(&mut bytes) {
                 frames.push(frame);
             }
@@ -181,7 +198,8 @@ impl Recordings {
         self.note_files(&row, &frames.iter().filter_map(file_operation).collect::<Vec<_>>()).await?;
         let RecordingRecord { recording: found, .. } = row;
         let dir = self.0.settings.journal_dir.join(recording.to_string());
-        let keeper = Keeper::lost(self.clone(), recording, found.session, found.started_at, dir, resume, frames);
+        let own = self.clone();
+        let keeper = Keeper::lost(own, recording, found.session, found.started_at, dir, resume, frames, encryption);
         keeper.run().await;
         warn!(%recording, "A recording's journal was gone; it was ended with what had been shipped.");
         Ok(())
@@ -284,9 +302,9 @@ pub(super) async fn set_aside(dir: &Path, why: &str) {
 }
 
 /// Where a recording's sealing goes on: behind its last segment, or at its start.
-fn resume_point(row: &RecordingRecord) -> Resume {
+fn resume_point(row: &RecordingRecord, key: Option<&LiveKey>) -> Resume {
     let size = row.recording.cols.zip(row.recording.rows).map(|(cols, rows)| TerminalSize { cols, rows });
-    let resume = row.progress.resume.as_deref().and_then(|resume| serde_json::from_str(resume).ok());
+    let resume = row.progress.resume.as_deref().and_then(|resume| Resume::decode(resume, key));
     resume.unwrap_or_else(|| Resume::start_of(&row.recording.program, size))
 }
 

@@ -8,27 +8,28 @@ use uuid::Uuid;
 
 use super::{DbError, Tx, change_either, doing, from_json, on_either, to_count, to_json};
 
-const INSERT: &str = "INSERT INTO recordings (id, session_id, channel, program, term, cols, rows, started_at, chain)
-                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+const INSERT: &str =
+    "INSERT INTO recordings (id, session_id, channel, program, term, cols, rows, started_at, chain, recipients)
+                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
 const UPDATE: &str = "UPDATE recordings SET ended_at = $2, duration_us = $3, segments = $4, chain = $5, bytes_in = $6,
                                             bytes_out = $7, gaps = $8, exit = COALESCE($9, exit),
                                             resume = CASE WHEN $2 IS NULL THEN COALESCE($10, resume) END, commands = $11
                       WHERE id = $1 AND ended_at IS NULL";
 const FIND: &str =
     "SELECT id, session_id, channel, program, term, cols, rows, started_at, ended_at, duration_us, segments,
-                           chain, bytes_in, bytes_out, gaps, commands, exit, resume
+                           chain, bytes_in, bytes_out, gaps, commands, exit, resume, recipients
                     FROM recordings WHERE id = $1";
 const OF_SESSION: &str =
     "SELECT id, session_id, channel, program, term, cols, rows, started_at, ended_at, duration_us, segments,
-                                 chain, bytes_in, bytes_out, gaps, commands, exit, resume
+                                 chain, bytes_in, bytes_out, gaps, commands, exit, resume, recipients
                           FROM recordings WHERE session_id = $1 ORDER BY channel";
 /// `$1` is the last id of the page before.
 const LIST: &str =
     "SELECT id, session_id, channel, program, term, cols, rows, started_at, ended_at, duration_us, segments,
-                           chain, bytes_in, bytes_out, gaps, commands, exit, resume
+                           chain, bytes_in, bytes_out, gaps, commands, exit, resume, recipients
                     FROM recordings WHERE ($1 IS NULL OR id < $1) ORDER BY id DESC LIMIT $2";
 const UNFINISHED_ON: &str = "SELECT r.id, r.session_id, r.channel, r.program, r.term, r.cols, r.rows, r.started_at, r.ended_at,
-                                    r.duration_us, r.segments, r.chain, r.bytes_in, r.bytes_out, r.gaps, r.commands, r.exit, r.resume
+                                    r.duration_us, r.segments, r.chain, r.bytes_in, r.bytes_out, r.gaps, r.commands, r.exit, r.resume, r.recipients
                              FROM recordings r JOIN sessions s ON s.id = r.session_id
                              WHERE s.node = $1 AND r.ended_at IS NULL ORDER BY r.id";
 const INSERT_SEGMENT: &str = "INSERT INTO segments (recording_id, number, start_us, end_us, bytes, stored_bytes, sha256, chain, object)
@@ -54,6 +55,16 @@ pub struct NewRecording {
     pub cols: Option<u16>,
     pub rows: Option<u16>,
     pub started_at: DateTime<Utc>,
+    /// The public keys of the client's that it is encrypted to; none if it is not.
+    pub recipients: Vec<String>,
+}
+
+impl NewRecording {
+    /// Whether the bastion may keep, show and search what was recorded once the recording is over. What is encrypted to keys of the
+    /// client's it may not: no text of it goes into the database in clear, not even while it lives.
+    pub fn is_in_clear(&self) -> bool {
+        self.recipients.is_empty()
+    }
 }
 
 /// How far a recording has come.
@@ -150,6 +161,7 @@ struct RecordingRow {
     commands: i64,
     exit: Option<String>,
     resume: Option<String>,
+    recipients: Option<String>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -199,6 +211,7 @@ impl TryFrom<RecordingRow> for RecordingRecord {
             cols: row.cols.map(|cols| to_count(READ, cols)).transpose()?,
             rows: row.rows.map(|rows| to_count(READ, rows)).transpose()?,
             started_at: row.started_at,
+            recipients: row.recipients.map(|all| from_json(READ, &all)).transpose()?.unwrap_or_default(),
         };
         let progress = Progress {
             ended_at: row.ended_at,
@@ -237,6 +250,7 @@ impl TryFrom<SegmentRow> for SegmentRecord {
 pub async fn insert(tx: &mut Tx, recording: &NewRecording) -> Result<(), DbError> {
     const START: &str = "start a recording";
     let program = to_json(START, &recording.program)?;
+    let recipients = (!recording.is_in_clear()).then(|| to_json(START, &recording.recipients)).transpose()?;
     let inserted = change_either!(tx, |c| sqlx::query(INSERT)
         .bind(recording.id.as_uuid())
         .bind(recording.session.as_uuid())
@@ -246,7 +260,8 @@ pub async fn insert(tx: &mut Tx, recording: &NewRecording) -> Result<(), DbError
         .bind(recording.cols.map(i32::from))
         .bind(recording.rows.map(i32::from))
         .bind(recording.started_at)
-        .bind(Hash::ZERO.0.as_slice()));
+        .bind(Hash::ZERO.0.as_slice())
+        .bind(recipients.as_deref()));
     inserted.map(drop).map_err(doing(START))
 }
 
