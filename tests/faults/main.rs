@@ -18,13 +18,17 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod across;
 mod cuts;
 mod disk_full;
 mod encrypted;
+mod hand_over;
 mod harness;
 mod kill;
 mod ledger;
+mod nodes;
 mod outages;
+mod proxied;
 mod scenario;
 mod stalls;
 mod warnings;

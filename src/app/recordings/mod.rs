@@ -46,7 +46,7 @@ use uuid::Uuid;
 use self::aside::Aside;
 use self::encryption::{Encryption, KeepKeyError, LiveKey, Recipients};
 use self::journal::{Disk, Durability, Journal, JournalWriteError, Written};
-pub(crate) use self::keeper::object_key;
+pub(crate) use self::keeper::{is_object_of, object_key};
 pub use self::recover::{LeftBehind, RecoverError};
 use crate::app::App;
 use crate::store::db::{self, DbError};
@@ -129,6 +129,9 @@ pub struct NewRecording {
 pub enum StartError {
     #[error("cannot create the journal")]
     Journal(#[source] std::io::Error),
+    /// Another node has closed it: what came now would be in no manifest.
+    #[error("the session has ended in the books")]
+    SessionEnded,
     #[error(transparent)]
     Key(#[from] KeepKeyError),
     #[error(transparent)]
@@ -230,8 +233,12 @@ impl Recordings {
         started_at: DateTime<Utc>,
     ) -> Result<Option<Encryption>, StartError> {
         let recipients = self.0.settings.recipients.as_slice().to_vec();
-        let encryption = Encryption::new(&recipients, Some(LiveKey::generate()))?;
+        let live = (!recipients.is_empty()).then(LiveKey::generate);
+        let encryption = Encryption::new(&recipients, live)?;
         let mut tx = self.0.app.db.write().await?;
+        if !db::sessions::hold_open(&mut tx, new.session).await? {
+            return Err(StartError::SessionEnded);
+        }
         let size = new.pty.as_ref().map(|pty| pty.size.drawable());
         let row = db::recordings::NewRecording {
             id: new.id,
@@ -278,6 +285,17 @@ impl Recordings {
             measure.lag = measure.lag.max(Duration::from_micros(behind));
         }
         measure
+    }
+
+    /// Does `work` beside whatever else goes on; [`Recordings::close`] waits for it as for any keeper, and gives it up with them.
+    pub(crate) fn beside(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.0.stop.clone();
+        self.0.keepers.spawn(async move {
+            tokio::select! {
+                () = work => {}
+                () = stop.cancelled() => {}
+            }
+        });
     }
 
     /// How many recordings are not at rest yet.

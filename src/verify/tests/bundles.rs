@@ -67,6 +67,13 @@ const TAMPERINGS: &[Tampering] = &[
         sample.sign_again();
         name
     }),
+    ("the first of two seals", |sample, _| {
+        if !sample.was_completed {
+            return "sound".to_owned();
+        }
+        sample.leave_out("session_sealed");
+        bundle::EVENTS.to_owned()
+    }),
     ("a byte of an event", |sample, dice| {
         let at = place(sample.file(bundle::EVENTS), dice, |byte| byte.is_ascii_lowercase());
         sample.file(bundle::EVENTS)[at] ^= 1;
