@@ -321,6 +321,7 @@ impl Config {
             segment_time,
             stdin_budget,
             backlog_budget,
+            recipients,
             ..
         } = &self.recording;
         let time = |time: &Duration| humantime::format_duration(*time).to_string();
@@ -335,6 +336,7 @@ impl Config {
             ("recording.segment_time", time(segment_time)),
             ("recording.stdin_budget", stdin_budget.as_u64().to_string()),
             ("recording.backlog_budget", backlog_budget.as_u64().to_string()),
+            ("recording.recipients", recipients.as_slice().join(" ")),
             ("ssh.idle_timeout", self.ssh.idle_timeout.as_ref().map_or_else(|| "none".to_owned(), time)),
             ("ssh.database_grace", time(&self.ssh.database_grace)),
         ];

@@ -349,6 +349,12 @@ def check_recording(manifest, seal, files, told):
         runs.append((segment, part))
     if stored:
         raise Wrong(folder + "segments")
+    if seal.get("encrypted_to"):
+        if cast_place in files:
+            raise Wrong(cast_place)
+        if not all(part.startswith(b"age-encryption.org/v1\n") for _, part in runs):
+            raise Wrong(folder + "segments")
+        return  # it is what was stored; the rest takes a key of the client's
     try:
         for segment, part in runs:
             data = zstandard.ZstdDecompressor().stream_reader(part).read(segment["bytes"] + 1)

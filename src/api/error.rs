@@ -50,6 +50,9 @@ pub enum ApiError {
     NotFound(String),
     #[error("there is no `{method}` here")]
     MethodNotAllowed { method: String },
+    /// It is encrypted to keys that are not here.
+    #[error("{0}")]
+    Encrypted(String),
     /// It was there, and was deleted.
     #[error("{0}")]
     Gone(String),
@@ -94,6 +97,7 @@ impl ApiError {
                 (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed")
             }
             ApiError::Conflict(_) => (StatusCode::CONFLICT, "conflict", "Conflict"),
+            ApiError::Encrypted(_) => (StatusCode::CONFLICT, "encrypted", "Encrypted"),
             ApiError::Gone(_) => (StatusCode::GONE, "deleted", "Deleted"),
             ApiError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large", "Too large"),
             ApiError::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", "Not JSON"),

@@ -302,11 +302,14 @@ impl From<ReadError> for ApiError {
         match error {
             ReadError::Unknown => ApiError::NotFound(text),
             ReadError::Deleted => ApiError::Gone(text),
+            ReadError::Encrypted { .. } => ApiError::Encrypted(text),
             ReadError::MissingObject { .. }
             | ReadError::Altered { .. }
             | ReadError::BrokenChain { .. }
             | ReadError::MissingSegment { .. }
             | ReadError::Compression { .. }
+            | ReadError::Decryption { .. }
+            | ReadError::EncryptedTail(_)
             | ReadError::Segment { .. }
             | ReadError::Tail(_) => ApiError::Damaged(text),
             ReadError::Fetch { number, source } => {

@@ -17,7 +17,7 @@ use super::access::{May, Replay};
 use super::compress::accepted;
 use super::error::{ApiError, Problem};
 use super::extract::{Parts, Path, Query};
-use crate::app::recordings::read::Reader;
+use crate::app::recordings::read::{self, Reader};
 use crate::app::replay::{self, Looks, Purpose};
 
 /// In place of a frame's length: the stream cannot go on, and the rest of it is a [`Problem`] as JSON.
@@ -138,15 +138,55 @@ pub(super) async fn frames(
     Path(id): Path<RecordingId>,
     Query(query): Query<FramesQuery>,
 ) -> Result<Response, ApiError> {
-    let purpose = match (query.purpose, query.format) {
-        (Reading::View, _) => Purpose::View,
-        (Reading::Export, Some(format)) if EXPORT_FORMATS.contains(&format.as_str()) => Purpose::Export { format },
-        (Reading::Export, _) => {
-            return Err(ApiError::BadRequest(format!("an export has a format: {}", EXPORT_FORMATS.join(", "))));
-        }
-    };
+    let purpose = purpose(query.purpose, query.format)?;
     let reader = replay::frames(&state.app, &may.actor(), id, purpose, query.follow).await?;
     let body = Body::from_stream(encoded(reader));
+    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))], body).into_response())
+}
+
+fn purpose(reading: Reading, format: Option<String>) -> Result<Purpose, ApiError> {
+    match (reading, format) {
+        (Reading::View, _) => Ok(Purpose::View),
+        (Reading::Export, Some(format)) if EXPORT_FORMATS.contains(&format.as_str()) => Ok(Purpose::Export { format }),
+        (Reading::Export, _) => {
+            Err(ApiError::BadRequest(format!("an export has a format: {}", EXPORT_FORMATS.join(", "))))
+        }
+    }
+}
+
+/// What is at rest of a recording, as it is stored: for each segment its length in 32 bits, big-endian, and its bytes, which are an age
+/// file where the recording is encrypted. If the stream cannot go on, four bytes of 0xff and a problem as JSON come in place of the
+/// next length.
+#[utoipa::path(get, path = "/recordings/{id}/stored", operation_id = "recordings_stored", tag = "recordings",
+    params(("id" = String, Path), FramesQuery), responses(
+    (status = OK, body = Vec<u8>, content_type = "application/octet-stream"),
+    (status = "default", body = Problem),
+))]
+pub(super) async fn stored(
+    may: May<Replay>,
+    State(state): State<ApiState>,
+    Path(id): Path<RecordingId>,
+    Query(query): Query<FramesQuery>,
+) -> Result<Response, ApiError> {
+    let purpose = purpose(query.purpose, query.format)?;
+    let rows = replay::stored(&state.app, &may.actor(), id, purpose).await?;
+    let segments = futures::stream::unfold(Some((state.app.clone(), rows)), async |rest| {
+        let (app, mut rows) = rest?;
+        let row = rows.pop_front()?;
+        let (bytes, rest) = match read::stored_segment(&app, &row).await {
+            Ok(stored) => {
+                let length = u32::try_from(stored.len()).unwrap_or(u32::MAX).to_be_bytes();
+                ([length.as_slice(), &stored].concat(), Some((app, rows)))
+            }
+            Err(error) => {
+                let mut bytes = BROKEN_OFF.to_vec();
+                bytes.extend(serde_json::to_vec(&ApiError::from(error).into_problem()).unwrap_or_default());
+                (bytes, None)
+            }
+        };
+        Some((Ok::<_, std::convert::Infallible>(Bytes::from(bytes)), rest))
+    });
+    let body = Body::from_stream(segments);
     Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))], body).into_response())
 }
 

@@ -91,6 +91,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(replay::index))
         .routes(routes!(replay::segment))
         .routes(routes!(replay::frames))
+        .routes(routes!(replay::stored))
         .routes(routes!(evidence::of_grant))
         .routes(routes!(evidence::of_session))
         .routes(routes!(retention::ask))

@@ -410,6 +410,7 @@ const ACCESS: &[(&str, [bool; 6])] = &[
     ("recordings_index", REPLAY),
     ("recordings_segment", REPLAY),
     ("recordings_frames", REPLAY),
+    ("recordings_stored", REPLAY),
     ("evidence_of_grant", REPLAY),
     ("evidence_of_session", REPLAY),
     ("recordings_live", REPLAY),

@@ -14,13 +14,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sallyport_domain::event::{Act, Actor};
-use sallyport_domain::id::{PrincipalId, TargetId};
+use sallyport_domain::id::{PrincipalId, RecordingId, TargetId};
 use sallyport_domain::ledger::note::VerifierKey;
 use sallyport_domain::ssh_key::SshPublicKey;
 use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use crate::app::recordings::encryption;
 use crate::app::{App, audit, credential_rotation, keys, ledger, second_factor, targets};
 use crate::store::db::master_keys::{self, Holder, MasterKeyRecord, Place, Sealed};
 use crate::store::db::{DbError, Tx, bastion_keys};
@@ -282,6 +283,7 @@ fn context(place: Place, value: &Sealed) -> String {
         Place::SecondFactor => second_factor::context(PrincipalId::from_uuid(value.id)),
         Place::TargetSecret => targets::context(TargetId::from_uuid(value.id), &value.word),
         Place::Beside => credential_rotation::beside_context(TargetId::from_uuid(value.id), &value.word),
+        Place::LiveKey => encryption::live_key_context(RecordingId::from_uuid(value.id)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Looking at a recording: what the web player loads, and the frames themselves. Looking is an event, written before the
 //! first byte is given out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use sallyport_domain::event::{Act, Actor};
 use sallyport_domain::id::RecordingId;
 use sallyport_domain::recording::segment::Snapshot;
 
-use crate::app::recordings::read::{self, ReadError, Reader};
+use crate::app::recordings::read::{self, ReadError, Reader, Sight};
 use crate::app::{App, audit};
 use crate::store::db::recordings::{RecordingRecord, SegmentRecord};
 
@@ -78,6 +78,7 @@ fn is_fresh(since: DateTime<Utc>, now: DateTime<Utc>) -> bool {
 /// Opens a recording for the player: always an event. Of a live one it shows what is sealed.
 pub async fn index(app: &App, looks: &Looks, actor: &Actor, id: RecordingId) -> Result<Opened, ReadError> {
     let (record, rows) = rows(app, id).await?;
+    Sight::find(app, &record).await?;
     let until = live_until(&record, &rows, None);
     let timeline = timeline(&record, &rows, until);
     view(app, looks, actor, id).await?;
@@ -107,7 +108,7 @@ pub async fn segment(
         let segment = timeline.segment(wanted, &empty, &[]).filter(|_| rows.is_empty());
         return Ok(segment.map(|segment| OpenedSegment { segment, is_final: false }));
     };
-    let (snapshot, frames) = read::open_segment(app, row).await?;
+    let (snapshot, frames) = read::open_segment(app, &Sight::find(app, &record).await?, row).await?;
     let segment = timeline.segment(wanted, &snapshot, &frames);
     Ok(segment
         .map(|segment| OpenedSegment { segment, is_final: record.progress.ended_at.is_some() || until.is_some() }))
@@ -121,13 +122,28 @@ pub async fn frames(
     purpose: Purpose,
     follow: bool,
 ) -> Result<Reader, ReadError> {
-    read::find(app, id).await?;
-    let act = match purpose {
-        Purpose::View => Act::RecordingViewed { recording: id },
-        Purpose::Export { format } => Act::RecordingExported { recording: id, format },
-    };
-    audit::record(app, actor, act).await?;
-    Ok(Reader::new(app.clone(), id, follow))
+    let reader = Reader::open(app.clone(), id, follow).await?;
+    audit::record(app, actor, act(id, purpose)).await?;
+    Ok(reader)
+}
+
+/// The segments of a recording that are at rest, to be fetched as they are stored, encrypted or not; always an event.
+pub async fn stored(
+    app: &App,
+    actor: &Actor,
+    id: RecordingId,
+    purpose: Purpose,
+) -> Result<VecDeque<SegmentRecord>, ReadError> {
+    let (_, rows) = rows(app, id).await?;
+    audit::record(app, actor, act(id, purpose)).await?;
+    Ok(rows.into())
+}
+
+fn act(recording: RecordingId, purpose: Purpose) -> Act {
+    match purpose {
+        Purpose::View => Act::RecordingViewed { recording },
+        Purpose::Export { format } => Act::RecordingExported { recording, format },
+    }
 }
 
 /// A live recording from about now on: how its terminal stood at the last cut, and a reader of everything since. Always an

@@ -109,6 +109,7 @@ fn settings(config: &Config) -> Value {
         segment_time,
         stdin_budget,
         backlog_budget,
+        recipients,
     } = recording;
     let crate::app::ledger::anchors::LedgerSettings {
         anchor_every,
@@ -186,6 +187,7 @@ fn settings(config: &Config) -> Value {
             "segment_time": span(segment_time),
             "stdin_budget": stdin_budget.to_string(),
             "backlog_budget": backlog_budget.to_string(),
+            "recipients": recipients.as_slice(),
         },
         "requests": { "expire_after": span(&requests.expire_after), "max_open": requests.max_open },
         "ledger": {

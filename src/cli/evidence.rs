@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, BufWriter, IsTerminal, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -12,7 +13,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use reqwest::Method;
 use sallyport_domain::hash::Hash;
 use sallyport_domain::id::{GrantId, SessionId};
-use sallyport_domain::ledger::bundle;
+use sallyport_domain::ledger::bundle::archive::Archive;
+use sallyport_domain::ledger::bundle::{self, Verdict, recording};
+use sallyport_domain::ledger::manifest::Manifest;
 use serde::Serialize;
 
 use super::Global;
@@ -22,6 +25,7 @@ use super::output::{self, Format};
 use crate::api::error::Problem;
 use crate::api::ledger::LedgerKey;
 use crate::api::replay::BROKEN_OFF;
+use crate::app::recordings::encryption::{DecryptError, Identities};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum EvidenceCommand {
@@ -29,6 +33,8 @@ pub(crate) enum EvidenceCommand {
     Make(MakeArgs),
     /// Verify such a file, with nothing but the fingerprint of the ledger's key
     Verify(VerifyArgs),
+    /// Verify such a file, and write casts of what is encrypted in it into a folder
+    Open(OpenArgs),
     /// Print the fingerprints of the ledger's keys, for whoever will verify
     Key,
 }
@@ -49,6 +55,23 @@ pub(crate) struct VerifyArgs {
     /// SHA-256 of the ledger's public key, from somebody you trust: 64 hexadecimal digits
     #[arg(long, value_name = "FINGERPRINT", value_parser = fingerprint)]
     key: Hash,
+    /// Private keys (age) of the client's, to look into what is encrypted to them
+    #[arg(long, value_name = "FILE")]
+    identity: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct OpenArgs {
+    file: PathBuf,
+    /// SHA-256 of the ledger's public key, from somebody you trust: 64 hexadecimal digits
+    #[arg(long, value_name = "FINGERPRINT", value_parser = fingerprint)]
+    key: Hash,
+    /// Private keys (age) of the client's
+    #[arg(long, value_name = "FILE")]
+    identity: PathBuf,
+    /// Where to; the bundle's name with `.casts` behind it where it is left out
+    #[arg(short = 'o', long, value_name = "FOLDER")]
+    folder: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -85,6 +108,7 @@ pub(crate) async fn run(command: EvidenceCommand, global: &Global) -> Result<(),
     match command {
         EvidenceCommand::Make(args) => make(args, global).await,
         EvidenceCommand::Verify(args) => verify(&args, global),
+        EvidenceCommand::Open(args) => open(&args, global),
         EvidenceCommand::Key => key(global).await,
     }
 }
@@ -199,20 +223,104 @@ fn progress() -> ProgressBar {
 }
 
 fn verify(args: &VerifyArgs, global: &Global) -> Result<(), Failure> {
-    let bytes = std::fs::read(&args.file).map_err(|error| {
-        let context = anyhow::Error::new(error).context(format!("cannot read `{}`", args.file.display()));
-        Failure::new(FailureKind::Usage, context)
-    })?;
-    let verdict = bundle::verify(&bytes, args.key);
+    let bytes = read(&args.file)?;
+    let identities = args.identity.as_deref().map(super::identity::read).transpose()?;
+    let verdict = look(&bytes, args.key, identities.as_ref());
     match global.format() {
         Format::Table => output::text(&verdict.to_string())?,
         form => output::one(form, &verdict, &[])?,
     }
+    sound(&verdict, &args.file)
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(file).map_err(|error| {
+        let context = anyhow::Error::new(error).context(format!("cannot read `{}`", file.display()));
+        Failure::new(FailureKind::Usage, context)
+    })
+}
+
+fn sound(verdict: &Verdict, file: &Path) -> Result<(), Failure> {
     if verdict.is_sound() {
         Ok(())
     } else {
-        Err(Failure::text(FailureKind::Proof, format!("`{}` is not sound", args.file.display())))
+        Err(Failure::text(FailureKind::Proof, format!("`{}` is not sound", file.display())))
     }
+}
+
+fn look(bytes: &[u8], key: Hash, identities: Option<&Identities>) -> Verdict {
+    match identities {
+        None => bundle::verify(bytes, key),
+        Some(identities) => bundle::verify_with(bytes, key, Some(&|stored: &[u8]| decrypt(identities, stored))),
+    }
+}
+
+fn decrypt(identities: &Identities, stored: &[u8]) -> Result<Option<Vec<u8>>, String> {
+    match identities.decrypt(stored, stored.len()) {
+        Ok(plain) => Ok(Some(plain)),
+        Err(DecryptError::OtherKeys) => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// What an opened bundle tells a script.
+#[derive(Serialize)]
+struct Opened {
+    casts: Vec<PathBuf>,
+    /// Recordings that are encrypted to other keys.
+    closed: Vec<String>,
+}
+
+fn open(args: &OpenArgs, global: &Global) -> Result<(), Failure> {
+    let bytes = read(&args.file)?;
+    let identities = super::identity::read(&args.identity)?;
+    let verdict = look(&bytes, args.key, Some(&identities));
+    if !verdict.is_sound() {
+        output::text(&verdict.to_string())?;
+        return sound(&verdict, &args.file);
+    }
+    let folder = args.folder.clone().unwrap_or_else(|| args.file.with_extension("casts"));
+    let opened = write_casts(&bytes, &identities, &folder)?;
+    match global.format() {
+        Format::Table => {
+            for cast in &opened.casts {
+                output::text(&format!("{}\n", cast.display()))?;
+            }
+            for recording in &opened.closed {
+                output::note(format!("recording {recording} is encrypted to other keys"));
+            }
+            Ok(())
+        }
+        form => output::one(form, &opened, &[]),
+    }
+}
+
+/// Writes a cast of each encrypted recording of a bundle that was verified, for its owner alone.
+fn write_casts(bytes: &[u8], identities: &Identities, folder: &Path) -> Result<Opened, Failure> {
+    let cannot = |error: io::Error| {
+        Failure::from(anyhow::Error::new(error).context(format!("cannot write into `{}`", folder.display())))
+    };
+    let archive = Archive::parse(bytes).map_err(anyhow::Error::from)?;
+    let mut opened = Opened { casts: Vec::new(), closed: Vec::new() };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(cannot)?;
+    for name in archive.files().iter().map(|file| file.name.as_str()).filter(|name| bundle::is_manifest(name)) {
+        let manifest = Manifest::decode(archive.get(name).unwrap_or_default()).map_err(anyhow::Error::from)?;
+        for seal in manifest.recordings.iter().filter(|seal| seal.is_encrypted()) {
+            // One that was deleted is not there.
+            let Some(stored) = archive.get(&bundle::segments_name(seal.recording)) else { continue };
+            let cast = recording::cast(&manifest, seal, stored, &|stored: &[u8]| decrypt(identities, stored));
+            let Some(cast) = cast.map_err(anyhow::Error::from)? else {
+                opened.closed.push(seal.recording.to_string());
+                continue;
+            };
+            let path = folder.join(format!("{}.cast", seal.recording));
+            let mut options = std::fs::OpenOptions::new();
+            let file = options.write(true).create(true).truncate(true).mode(0o600).open(&path);
+            file.and_then(|mut file| file.write_all(&cast)).map_err(cannot)?;
+            opened.casts.push(path);
+        }
+    }
+    Ok(opened)
 }
 
 async fn key(global: &Global) -> Result<(), Failure> {

@@ -1,17 +1,21 @@
 //! A recording's frames as they come from the API, and what may go wrong with them on the way.
 
+use std::borrow::Cow;
 use std::pin::Pin;
 
-use bytes::{Bytes, BytesMut};
-use futures::{Stream, StreamExt};
+use bytes::{Buf as _, Bytes, BytesMut};
+use futures::{Stream, StreamExt, TryStreamExt as _};
 use reqwest::Method;
 use sallyport_domain::id::RecordingId;
 use sallyport_domain::recording::frame::{Frame, FrameError};
+use sallyport_domain::recording::segment::{self, SegmentError};
 
 use super::client::Client;
 use super::failure::{Failure, FailureKind};
 use crate::api::error::Problem;
 use crate::api::replay::{BROKEN_OFF, FramesQuery};
+use crate::app::recordings::decompress;
+use crate::app::recordings::encryption::{self, DecryptError, Identities};
 
 /// Why a recording cannot be read further.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +26,12 @@ pub(crate) enum FramesError {
     Frame(#[from] FrameError),
     #[error("the recording came to its end in the middle of a frame")]
     Torn,
+    #[error("the recording cannot be decrypted")]
+    Encrypted(#[from] DecryptError),
+    #[error("a segment cannot be decompressed")]
+    Compression(#[source] std::io::Error),
+    #[error("a segment cannot be read")]
+    Segment(#[from] SegmentError),
     /// The bastion says why it cannot go on.
     #[error("{}", .0.detail)]
     Refused(Problem),
@@ -36,6 +46,46 @@ pub(crate) async fn open(
     let request = client.request(Method::GET, &["recordings", &id.to_string(), "frames"]).query(query);
     let body = client.send(request).await?.bytes_stream();
     Ok(decode(body.map(|chunk| chunk.map_err(|error| FramesError::Broken(error.without_url())))))
+}
+
+/// Opens a recording as it is stored, and decrypts what is encrypted of it. The bastion writes down that it was.
+pub(crate) async fn open_stored(
+    client: &Client,
+    id: RecordingId,
+    query: &FramesQuery,
+    identities: Identities,
+) -> Result<impl Stream<Item = Result<Frame, FramesError>> + use<>, Failure> {
+    let request = client.request(Method::GET, &["recordings", &id.to_string(), "stored"]).query(query);
+    let body = client.send(request).await?.bytes_stream();
+    let reading = Reading::new(body.map(|chunk| chunk.map_err(|error| FramesError::Broken(error.without_url()))));
+    let segments = futures::stream::try_unfold((reading, identities), async |(mut reading, identities)| {
+        loop {
+            if reading.bytes.starts_with(&BROKEN_OFF) {
+                return Err(refused(&mut reading).await);
+            }
+            if let Some(stored) = reading.take_segment()? {
+                let frames = frames_of(&stored, &identities)?;
+                return Ok(Some((futures::stream::iter(frames.into_iter().map(Ok)), (reading, identities))));
+            }
+            if !reading.more().await? {
+                return if reading.bytes.is_empty() { Ok(None) } else { Err(FramesError::Torn) };
+            }
+        }
+    });
+    Ok(segments.try_flatten())
+}
+
+/// The frames of a stored segment.
+fn frames_of(stored: &[u8], identities: &Identities) -> Result<Vec<Frame>, FramesError> {
+    /// Segments are cut at 256 KiB, or at what one second brings.
+    const MOST: usize = 256 << 20;
+    let opened = if encryption::is_encrypted(stored) {
+        Cow::Owned(identities.decrypt(stored, stored.len())?)
+    } else {
+        Cow::Borrowed(stored)
+    };
+    let bytes = decompress(&opened, MOST).map_err(FramesError::Compression)?;
+    Ok(segment::parse(bytes.into())?.1)
 }
 
 /// An answer's body as it comes in.
@@ -72,6 +122,23 @@ impl<S: Stream<Item = Result<Bytes, FramesError>>> Reading<S> {
             return Err(refused(self).await);
         }
         Ok(Frame::take(&mut self.bytes)?)
+    }
+
+    /// The next stored segment, if all of it is there.
+    fn take_segment(&mut self) -> Result<Option<Bytes>, FramesError> {
+        /// No segment is as long as that.
+        const MOST: usize = 512 << 20;
+        let Some(length) = self.bytes.first_chunk().map(|length| u32::from_be_bytes(*length) as usize) else {
+            return Ok(None);
+        };
+        if length > MOST {
+            return Err(FramesError::Torn);
+        }
+        if self.bytes.len() < 4 + length {
+            return Ok(None);
+        }
+        self.bytes.advance(4);
+        Ok(Some(self.bytes.split_to(length)))
     }
 
     /// Takes the next piece; false at the end. Cancel safe.
@@ -116,11 +183,21 @@ pub(crate) fn failure(error: anyhow::Error) -> Failure {
     let cause = error.chain().find_map(|cause| cause.downcast_ref::<FramesError>());
     let (kind, hint) = match cause {
         Some(FramesError::Refused(problem)) if problem.kind == "urn:sallyport:damaged" => (FailureKind::Proof, None),
+        Some(FramesError::Refused(problem)) if problem.kind == "urn:sallyport:encrypted" => {
+            (FailureKind::Conflict, None)
+        }
         Some(FramesError::Refused(problem)) => {
             (FailureKind::Unreachable, Some(format!("look for {} in the bastion's log", problem.reference)))
         }
         Some(FramesError::Broken(_)) => (FailureKind::Unreachable, None),
-        Some(FramesError::Frame(_) | FramesError::Torn) | None => (FailureKind::Failed, None),
+        Some(
+            FramesError::Frame(_)
+            | FramesError::Torn
+            | FramesError::Encrypted(_)
+            | FramesError::Compression(_)
+            | FramesError::Segment(_),
+        )
+        | None => (FailureKind::Failed, None),
     };
     let failure = Failure::new(kind, error);
     match hint {

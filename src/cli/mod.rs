@@ -22,6 +22,7 @@ mod evidence;
 mod export;
 mod files;
 mod grant;
+mod identity;
 mod init;
 mod key;
 mod known_hosts;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use futures::stream::LocalBoxStream;
 use futures::{Stream, StreamExt};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sallyport_domain::cast::Header;
@@ -61,6 +62,9 @@ pub(crate) struct PlayArgs {
     /// Go past more than 2 s without a change at once
     #[arg(long)]
     skip_idle: bool,
+    /// Private keys (age) of the client's, if the recording is encrypted to them
+    #[arg(long, value_name = "FILE")]
+    identity: Option<PathBuf>,
     /// Where to start: `1:07:12`, `90s`, `1h7m`
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = moment)]
     from: Duration,
@@ -88,6 +92,9 @@ pub(crate) struct ExportArgs {
     /// Which of the session's channels, from 1
     #[arg(long, value_name = "N")]
     channel: Option<u32>,
+    /// Private keys (age) of the client's, if the recording is encrypted to them
+    #[arg(long, value_name = "FILE")]
+    identity: Option<PathBuf>,
     /// Write to this file instead of standard output
     #[arg(short = 'o', long, value_name = "FILE")]
     file: Option<PathBuf>,
@@ -201,10 +208,26 @@ fn choose(all: &[Recording], subject: Subject, channel: Option<u32>) -> Result<&
     }
 }
 
+/// A recording's frames, as the bastion reads them, or as who has the client's keys does.
+async fn open(
+    client: &Client,
+    id: RecordingId,
+    query: &FramesQuery,
+    identity: Option<&Path>,
+) -> Result<LocalBoxStream<'static, Result<Frame, FramesError>>, Failure> {
+    match identity {
+        None => Ok(frames::open(client, id, query).await?.boxed_local()),
+        Some(path) => {
+            let keys = super::identity::read(path)?;
+            Ok(frames::open_stored(client, id, query, keys).await?.boxed_local())
+        }
+    }
+}
+
 pub(crate) async fn play(args: PlayArgs, global: &Global) -> Result<(), Failure> {
     let client = global.client()?;
     let found = Found::new(&client, args.subject, args.channel).await?;
-    let frames = frames::open(&client, found.recording.id, &FramesQuery::default()).await?;
+    let frames = open(&client, found.recording.id, &FramesQuery::default(), args.identity.as_deref()).await?;
     let options = PlayOptions {
         speed: args.speed,
         skip_idle: args.skip_idle,
@@ -308,7 +331,7 @@ pub(crate) async fn export(args: ExportArgs, global: &Global) -> Result<(), Fail
     let found = Found::new(&client, args.subject, args.channel).await?;
     let header = header(&found);
     let query = FramesQuery { purpose: Reading::Export, format: Some(name.to_owned()), ..FramesQuery::default() };
-    let frames = frames::open(&client, found.recording.id, &query).await?;
+    let frames = open(&client, found.recording.id, &query, args.identity.as_deref()).await?;
     let work = async {
         match &args.file {
             None => {

@@ -34,6 +34,7 @@ use crate::app::metrics;
 use crate::app::nodes::{Nodes, RunLock};
 use crate::app::outbox::Outbox;
 use crate::app::recordings::Recordings;
+use crate::app::recordings::encryption::note_recipients;
 use crate::app::requests;
 use crate::app::retention;
 use crate::app::sign_in::SignIns;
@@ -162,6 +163,7 @@ impl Bastion {
         let app = app.with_halt(anchors.halted());
         look_at_anchors(&app, &anchors, accept_older).await?;
         ledger::keys::ensure(&app, &config.ledger_name()).await?;
+        note_recipients(&app, &node, &config.recording.recipients).await?;
         let recordings = Recordings::new(app.clone(), config.recording.clone())
             .with_context(|| format!("cannot use the journal folder `{}`", config.recording.journal_dir.display()))?;
         let runs = data_dir.join("runs");

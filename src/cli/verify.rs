@@ -36,6 +36,9 @@ pub(crate) struct VerifyArgs {
     /// Leave out the recordings in the object store
     #[arg(long)]
     events_only: bool,
+    /// Private keys (age) of the client's, to look into recordings that are encrypted to them. They stay in this process
+    #[arg(long, value_name = "FILE")]
+    identity: Option<PathBuf>,
     /// Where to keep how far it has come [default: `verified.json` in the data folder]
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
@@ -62,6 +65,7 @@ pub(crate) async fn run(args: VerifyArgs, global: &Global) -> Result<(), Failure
     let no_key = MasterKey::from_bytes(&[0; 32]).map_err(anyhow::Error::from)?;
     let app = App::new(db, blobs, Clock::system(), no_key);
 
+    let identities = args.identity.as_deref().map(super::identity::read).transpose()?.map(std::sync::Arc::new);
     let state = args.state.unwrap_or_else(|| config.server.data_dir.join("verified.json"));
     let kept = read(&state)?;
     let fingerprints = if args.keys.is_empty() { kept.fingerprints.clone() } else { args.keys };
@@ -70,7 +74,8 @@ pub(crate) async fn run(args: VerifyArgs, global: &Global) -> Result<(), Failure
         output::note(format!("going on after event {}, where an earlier run was interrupted", earlier.size));
     }
     let (anchored, anchor_faults) = anchors.witnesses(&app).await.map_err(|error| away(error.into()))?;
-    let wish = Wish { fingerprints, anchored, anchor_faults, resume, without_segments: args.events_only };
+    let without_segments = args.events_only;
+    let wish = Wish { fingerprints, anchored, anchor_faults, resume, without_segments, identities };
 
     let bar = bar();
     let mut written = Instant::now();
@@ -119,6 +124,7 @@ fn print(report: &Report, format: Format) -> Result<(), Failure> {
         ("Sessions", report.sessions.to_string()),
         ("Deleted", format!("the recordings of {} sessions, as the ledger tells", report.deleted)),
         ("Segments", format!("{} ({})", report.segments, bytesize::ByteSize(report.bytes))),
+        ("Encrypted", format!("{} recordings are encrypted; their contents were not looked into", report.encrypted)),
     ];
     let faults: Vec<String> = report.faults.iter().map(|fault| format!("{}: {}", fault.place, fault.what)).collect();
     match faults.first() {

@@ -374,6 +374,12 @@ pub enum Act {
         number: u32,
         pattern: String,
     },
+    /// Recordings that start on this node from now on are encrypted to other public keys of the client's; to none where there are none.
+    RecipientsChanged {
+        node: String,
+        before: Vec<String>,
+        after: Vec<String>,
+    },
     RecordingViewed {
         recording: RecordingId,
     },

@@ -21,6 +21,7 @@ mod support;
 mod across;
 mod cuts;
 mod disk_full;
+mod encrypted;
 mod hand_over;
 mod harness;
 mod kill;

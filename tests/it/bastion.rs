@@ -90,6 +90,12 @@ impl Bastion {
         self.running = Some(sallyport::Bastion::start(config, self.clock.clone()).await.expect("a bastion"));
     }
 
+    /// Starts again with these sections in its configuration file, in the place of those before.
+    pub async fn start_with(&mut self, more: &str) {
+        more.clone_into(&mut self.more);
+        self.start_again().await;
+    }
+
     /// Stops as on SIGTERM: live sessions are cut, recordings come to rest.
     pub async fn stop(&mut self) {
         if let Some(running) = self.running.take() {

@@ -321,6 +321,7 @@ impl Scene<'_> {
                     "duration_us = duration_us + 1",
                     "segments = segments + 1",
                     "exit = '{\"status\":99}'",
+                    "recipients = '[\"age1other\"]'",
                 ];
                 let sql = format!("UPDATE recordings SET {} WHERE id = $1", set.choose(self.random).unwrap());
                 (sql, vec![id], "recording".to_owned())

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use age::x25519::Identity;
 use chrono::{DateTime, Utc};
 use sallyport::app::clock::Clock;
 use sallyport::app::ledger::anchors::{Anchors, LedgerSettings};
@@ -35,7 +36,7 @@ pub struct Deployment {
 }
 
 impl Deployment {
-    /// Sessions of several kinds, grants, denials, some hundred events, all signed, anchored in a file and in the object store.
+    /// Sessions of several kinds, the last two encrypted to a key that is not there, grants, denials, some hundred events, all signed, anchored in a file and in the object store.
     pub async fn make(on_postgres: bool) -> Self {
         let folder = support::temporary_folder();
         let anchor_file = folder.path().join("anchors.jsonl").display().to_string();
@@ -71,7 +72,7 @@ impl Deployment {
             }
         };
 
-        bastion.start_again().await;
+        bastion.start_with(&format!("[recording]\nrecipients = [\"{}\"]\n", Identity::generate().to_public())).await;
         alice.workstation.trust(bastion.ssh_address(), bastion.host_key());
         bastion.ssh(&alice, "web-2").arg("true").run().await; // there is no such target: a denial
         bastion.ssh(&alice, "web-1").arg("-tt").arg(slowly).run().await;
@@ -89,7 +90,7 @@ impl Deployment {
         let mut made = Self { folder, postgres, backup, fingerprints: Vec::new() };
         let report = made.verify().await;
         assert_eq!(report.faults, [], "as it was made");
-        assert!(report.of > 300 && report.sessions == 4 && report.anchors > 2, "{report:?}");
+        assert!(report.of > 300 && (report.sessions, report.encrypted) == (4, 2) && report.anchors > 2, "{report:?}");
         made.fingerprints = report.fingerprints;
         made
     }
@@ -173,7 +174,7 @@ impl Deployment {
         let app = self.app().await;
         let (anchored, anchor_faults) = self.anchors(&app).witnesses(&app).await.unwrap();
         let fingerprints = self.fingerprints.clone();
-        let wish = Wish { fingerprints, anchored, anchor_faults, resume, without_segments: false };
+        let wish = Wish { fingerprints, anchored, anchor_faults, resume, ..Wish::default() };
         let report = verify(&app, wish, |_| {}).await.unwrap();
         app.db.close().await;
         report

@@ -20,6 +20,7 @@ mod campaign;
 mod cli;
 mod declared;
 mod deployment;
+mod encrypted;
 mod fixtures;
 mod init;
 mod ledger;

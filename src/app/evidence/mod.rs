@@ -30,7 +30,7 @@ use sallyport_domain::ledger::bundle::{self, Contents, ListedEvent, Proof, archi
 use sallyport_domain::ledger::canonical::CanonicalError;
 use sallyport_domain::ledger::entry::{self, ENTRY};
 use sallyport_domain::ledger::manifest::{Manifest, RecordingSeal};
-use sallyport_domain::ledger::verify::SegmentFault;
+use sallyport_domain::ledger::verify::{RecordingVerifier, SegmentFault};
 use serde_json::Value;
 
 use self::film::{Camera, Film};
@@ -139,14 +139,14 @@ struct PlayedRecording {
     film: Option<Film>,
     transcript: String,
     transcript_cut: bool,
-    /// It was deleted: there are no files of it.
-    is_gone: bool,
+    /// There is a cast; not of what was deleted or is encrypted.
+    has_cast: bool,
 }
 
 impl PlayedRecording {
     fn gone(seal: RecordingSeal) -> Self {
         let transcript = "What was recorded here was deleted; the events tell by whom, and why.\n".to_owned();
-        Self { seal, film: None, transcript, transcript_cut: false, is_gone: true }
+        Self { seal, film: None, transcript, transcript_cut: false, has_cast: false }
     }
 }
 
@@ -409,6 +409,9 @@ async fn record(
 ) -> Result<(PlayedRecording, Spool), EvidenceError> {
     let id = seal.recording;
     let rows = recordings::segments(&mut app.db.read().await?, id, 0).await?;
+    if seal.is_encrypted() {
+        return encrypted(app, seal, spool, &rows).await;
+    }
     let mut making = Making::new(Arc::clone(manifest), seal, spool, budget)?;
     for (number, row) in rows.iter().enumerate() {
         let fetched = app.blobs.get(&row.object).await;
@@ -423,6 +426,33 @@ async fn record(
     budget.film -= film.min(budget.film);
     budget.text -= played.transcript.len().min(budget.text);
     Ok((played, spool))
+}
+
+/// Adds a recording that the bastion cannot look into: its segments as they are stored.
+async fn encrypted(
+    app: &App,
+    seal: RecordingSeal,
+    mut spool: Spool,
+    rows: &[recordings::SegmentRecord],
+) -> Result<(PlayedRecording, Spool), EvidenceError> {
+    let id = seal.recording;
+    let wrong = |fault: SegmentFault| EvidenceError::Recording { recording: id, source: Box::new(fault.into()) };
+    let mut verifier = RecordingVerifier::new(&seal);
+    let mut segments = Growing::new(&bundle::segments_name(id))?;
+    for (number, row) in rows.iter().enumerate() {
+        let stored = app.blobs.get(&row.object).await;
+        let stored =
+            stored.map_err(|source| EvidenceError::Fetch { recording: id, number, source: Box::new(source) })?;
+        verifier.segment(Hash::of(&stored)).map_err(wrong)?;
+        spool.put(&mut segments, &stored)?;
+    }
+    verifier.finish().map_err(wrong)?;
+    spool.close(segments)?;
+    let transcript = "What was recorded here is encrypted to keys that the bastion does not have. Who has one of them verifies it to the \
+                      last frame with `sallyport evidence verify FILE --key FINGERPRINT --identity FILE`, and reads it with \
+                      `sallyport evidence open`, which writes casts.\n"
+        .to_owned();
+    Ok((PlayedRecording { seal, film: None, transcript, transcript_cut: false, has_cast: false }, spool))
 }
 
 /// A recording that is being added. Its methods compute, and belong on a thread that may.
@@ -526,7 +556,7 @@ impl Making {
         self.spool.close(self.transcript)?;
         let film = self.camera.map(Camera::finish);
         let (transcript, transcript_cut) = (self.text, self.text_cut);
-        let played = PlayedRecording { seal: self.seal, film, transcript, transcript_cut, is_gone: false };
+        let played = PlayedRecording { seal: self.seal, film, transcript, transcript_cut, has_cast: true };
         Ok((played, self.spool))
     }
 }

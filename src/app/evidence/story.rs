@@ -114,7 +114,7 @@ fn of_recording(played: &PlayedRecording) -> Value {
     json!({
         "title": title(seal),
         "film": played.film,
-        "cast": (!played.is_gone).then(|| bundle::cast_name(seal.recording)),
+        "cast": played.has_cast.then(|| bundle::cast_name(seal.recording)),
         "transcript": played.transcript,
         "transcript_cut": played.transcript_cut,
         "transcript_file": bundle::transcript_name(seal.recording),

@@ -245,5 +245,6 @@ async fn seal_recording(tx: &mut Tx, found: RecordingRecord, facts: RecordingFac
         gaps,
         segments: segments.into_iter().map(seal).collect(),
         chain: progress.chain,
+        encrypted_to: recording.recipients,
     })
 }

@@ -1,6 +1,9 @@
 //! Stored segments against what proves them: the manifest of a session that was sealed, the rows and the chain of one that was
 //! not.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use sallyport_domain::hash::Hash;
 use sallyport_domain::ledger::manifest::{Manifest, RecordingSeal, SegmentSeal};
 use sallyport_domain::ledger::verify::{RecordingVerifier, Tally};
@@ -9,6 +12,7 @@ use sallyport_domain::recording::segment;
 use super::LedgerError;
 use super::verify::{Report, chain};
 use crate::app::App;
+use crate::app::recordings::encryption::{self, DecryptError, Identities};
 use crate::app::recordings::{is_object_of, object_key};
 use crate::store::blob::BlobError;
 use crate::store::db::recordings::SegmentRecord;
@@ -30,6 +34,7 @@ pub(super) async fn check(
     app: &App,
     manifest: &Manifest,
     standing: Standing,
+    identities: Option<&Arc<Identities>>,
     report: &mut Report,
 ) -> Result<(), LedgerError> {
     let rows = match recordings::of_session(&mut app.db.read().await?, manifest.session).await {
@@ -65,6 +70,7 @@ pub(super) async fn check(
                 let same = (found.channel, &found.program) == (seal.channel, &seal.program)
                     && (found.started_at, duration) == (seal.started_at, seal.duration_us)
                     && (found.term.is_some(), segments) == (seal.terminal, seal.segments.len())
+                    && found.recipients == seal.encrypted_to
                     && row.progress.exit.as_deref().and_then(|exit| serde_json::from_str(exit).ok()) == seal.end.exit;
                 if !same {
                     report.fault(
@@ -76,7 +82,7 @@ pub(super) async fn check(
             }
         }
         if standing != Standing::Deleted {
-            check_objects(app, seal, &stored, report).await?;
+            check_objects(app, seal, &stored, identities, report).await?;
         }
     }
     Ok(())
@@ -106,10 +112,11 @@ async fn check_objects(
     app: &App,
     seal: &RecordingSeal,
     rows: &[SegmentRecord],
+    identities: Option<&Arc<Identities>>,
     report: &mut Report,
 ) -> Result<(), LedgerError> {
     let mut verifier = RecordingVerifier::new(seal);
-    let mut tally = Some(Tally::default());
+    let (mut tally, mut is_closed) = (Some(Tally::default()), false);
     for (number, expected) in (0_u32..).zip(&seal.segments) {
         let place = format!("segment {number} of recording {}", seal.recording);
         // Without its row it is looked for where it would be, had nobody taken the recording over.
@@ -126,7 +133,9 @@ async fn check_objects(
         };
         let bytes = stored.len() as u64;
         let most = usize::try_from(expected.bytes).unwrap_or(usize::MAX);
-        let counted = tokio::task::spawn_blocking(move || (Hash::of(&stored), count(&stored, most))).await;
+        let (is_encrypted, identities) = (seal.is_encrypted(), identities.cloned());
+        let work = move || (Hash::of(&stored), count(&stored, most, is_encrypted, identities.as_deref()));
+        let counted = tokio::task::spawn_blocking(work).await;
         let (found, counted) = counted.unwrap_or((Hash::ZERO, Err("it could not be counted".to_owned())));
         if let Err(fault) = verifier.segment(found) {
             report.fault(place, fault.to_string());
@@ -136,27 +145,46 @@ async fn check_objects(
         report.bytes += bytes;
         report.segments += 1;
         match counted {
-            Ok(counted) => tally = tally.map(|tally| sum(tally, counted)),
+            Ok(Some(counted)) => tally = tally.map(|tally| sum(tally, counted)),
+            Ok(None) => (tally, is_closed) = (None, true),
             Err(what) => {
                 report.fault(place, what);
                 tally = None;
             }
         }
     }
+    report.encrypted += u64::from(is_closed);
     if let Some(Err(fault)) = tally.map(|tally| tally.check(seal)) {
         report.fault(format!("recording {}", seal.recording), fault.to_string());
     }
     Ok(())
 }
 
-/// What a stored segment holds.
-fn count(stored: &[u8], most: usize) -> Result<Tally, String> {
-    let bytes = crate::app::recordings::decompress(stored, most)
-        .map_err(|error| format!("it is as it was stored, but cannot be decompressed: {error}"))?;
+/// What a stored segment holds; `None` if it is encrypted and no key fits.
+fn count(
+    stored: &[u8],
+    most: usize,
+    is_encrypted: bool,
+    identities: Option<&Identities>,
+) -> Result<Option<Tally>, String> {
+    let failed = |what: &str, error: &dyn std::fmt::Display| format!("it is as it was stored, but {what}: {error}");
+    let opened = if !is_encrypted {
+        Cow::Borrowed(stored)
+    } else if !encryption::is_encrypted(stored) {
+        return Err("its manifest says that it is encrypted, and it is not".to_owned());
+    } else {
+        match identities.map(|identities| identities.decrypt(stored, stored.len())) {
+            None | Some(Err(DecryptError::OtherKeys)) => return Ok(None),
+            Some(Ok(opened)) => Cow::Owned(opened),
+            Some(Err(error)) => return Err(failed("is not what was encrypted", &error)),
+        }
+    };
+    let bytes =
+        crate::app::recordings::decompress(&opened, most).map_err(|error| failed("cannot be decompressed", &error))?;
     let (_, frames) = segment::parse(bytes.into()).map_err(|error| format!("it cannot be read: {}", chain(&error)))?;
     let mut tally = Tally::default();
     frames.iter().for_each(|frame| tally.add(frame));
-    Ok(tally)
+    Ok(Some(tally))
 }
 
 fn sum(a: Tally, b: Tally) -> Tally {

@@ -5,6 +5,7 @@
 //! fingerprints to believe. It goes on where an earlier run stopped, having looked whether that is still the same.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use sallyport_domain::event::Act;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::segments::{self, Standing};
 use super::{LedgerError, keys, rollbacks, rotation, sessions, superseded, tombstones};
 use crate::app::App;
+use crate::app::recordings::encryption::Identities;
 use crate::store::db::DbError;
 use crate::store::db::ledger::{self, LedgerKey, Placed, StoredCheckpoint, StoredEvent};
 
@@ -49,6 +51,8 @@ pub struct Wish {
     pub resume: Option<Verified>,
     /// Leave out the objects in the store: the events alone.
     pub without_segments: bool,
+    /// Private keys of the client's, to look into what is encrypted to them.
+    pub identities: Option<Arc<Identities>>,
 }
 
 /// Up to where everything was verified.
@@ -99,6 +103,9 @@ pub struct Report {
     #[serde(default)]
     pub deleted: u64,
     pub segments: u64,
+    /// Recordings that are encrypted and were not looked into: their segments are what was stored.
+    #[serde(default)]
+    pub encrypted: u64,
     /// Bytes of segments, as stored.
     pub bytes: u64,
     /// The first one is where it begins.
@@ -193,6 +200,7 @@ async fn look(
         known,
         app,
         with_segments: !wish.without_segments,
+        identities: wish.identities.clone(),
     };
     walk.run(report, progress).await?;
     walk.finish(report).await
@@ -347,6 +355,7 @@ struct Walk<'a> {
     /// The full tile of level 0 that is being walked through, if it is stored: its number, and its hashes.
     tile: Option<(u64, Option<Vec<Hash>>)>,
     with_segments: bool,
+    identities: Option<Arc<Identities>>,
 }
 
 impl Walk<'_> {
@@ -526,6 +535,7 @@ impl Walk<'_> {
         report.sessions += 1;
         sessions::check(self.app, &manifest, report).await?;
         if self.with_segments {
+            let identities = self.identities.as_ref();
             let before = report.faults.len();
             let standing = if tombstones::explain(self.app, &report.origin, &self.known, session, expected).await? {
                 report.deleted += 1;
@@ -535,14 +545,14 @@ impl Walk<'_> {
             } else {
                 Standing::BeingCompleted
             };
-            segments::check(self.app, &manifest, standing, report).await?;
+            segments::check(self.app, &manifest, standing, identities, report).await?;
             // One whose completion began meanwhile is looked at once that is sealed.
             if standing == Standing::Kept
                 && report.faults.len() > before
                 && !superseded::is_settled(self.app, session, expected).await?
             {
                 report.faults.truncate(before);
-                segments::check(self.app, &manifest, Standing::BeingCompleted, report).await?;
+                segments::check(self.app, &manifest, Standing::BeingCompleted, identities, report).await?;
             }
         }
         Ok(())

@@ -26,6 +26,7 @@ use sallyport_domain::recording::frame::{Body, Frame};
 use tracing::{error, warn};
 
 use super::aside::Died;
+use super::encryption::{Encryption, KeepKeyError};
 use super::journal::{self, JournalReadError, JournalReader, Rest};
 use super::seal::{Resume, SealSettings, Sealed, Sealer};
 use super::{Ending, NewRecording, Recordings, Shared, event};
@@ -70,6 +71,8 @@ pub(super) struct Keeper {
     exit: Option<String>,
     /// What the session's grant says about commands, once it was asked.
     rules: OnceLock<CommandRules>,
+    /// Of an encrypted recording the texts of commands are not kept either.
+    encryption: Option<Encryption>,
 }
 
 /// Where the frames come from.
@@ -100,6 +103,7 @@ pub(super) struct Orphan {
     pub(super) started_at: DateTime<Utc>,
     pub(super) generation: u32,
     pub(super) resume: Resume,
+    pub(super) encryption: Option<Encryption>,
 }
 
 /// What a turn of sealing works on; moves to a thread aside and back.
@@ -107,6 +111,7 @@ struct Work {
     reader: JournalReader,
     sealer: Sealer,
     frames: Vec<Frame>,
+    encryption: Option<Encryption>,
 }
 
 /// What a turn brought.
@@ -114,6 +119,8 @@ struct Work {
 struct Turn {
     sealed: Vec<Sealed>,
     tail: Option<Bytes>,
+    /// Where the last of the segments ended, for the database.
+    resume: Option<String>,
     /// Commands that are new or known better.
     commands: Vec<Command>,
     /// The last "exit-status" or "exit-signal", as JSON.
@@ -140,6 +147,8 @@ enum KeepError {
     Blob(#[from] BlobError),
     #[error(transparent)]
     Db(#[from] DbError),
+    #[error(transparent)]
+    Key(#[from] KeepKeyError),
     #[error("the program is ending")]
     Stopped,
     #[error("another node has taken the recording over")]
@@ -152,11 +161,12 @@ impl Keeper {
         new: &NewRecording,
         started_at: DateTime<Utc>,
         shared: Arc<Shared>,
+        encryption: Option<Encryption>,
     ) -> Self {
         let resume = Resume::start_of(&new.program, new.pty.as_ref().map(|pty| pty.size));
         let (dir, keeps) = (shared.journal.dir().to_owned(), new.keeps_content);
         let (recording, session) = (new.id, new.session);
-        let orphan = Orphan { recording, session, started_at, generation: 0, resume };
+        let orphan = Orphan { recording, session, started_at, generation: 0, resume, encryption };
         Self::with(recordings, orphan, Source::Live(shared), dir, keeps)
     }
 
@@ -172,15 +182,16 @@ impl Keeper {
     }
 
     fn with(recordings: Recordings, orphan: Orphan, source: Source, dir: PathBuf, keeps_content: bool) -> Self {
-        let Orphan { recording, session, started_at, generation, resume } = orphan;
+        let Orphan { recording, session, started_at, generation, resume, encryption } = orphan;
         let settings = SealSettings {
             segment_bytes: recordings.0.settings.segment_bytes.as_u64(),
             segment_us: u64::try_from(recordings.0.settings.segment_time.as_micros()).unwrap_or(u64::MAX),
         };
         let reader = JournalReader::new(dir, resume.position);
-        let work = Some(Work { reader, sealer: Sealer::new(settings, resume, keeps_content), frames: Vec::new() });
+        let sealer = Sealer::new(settings, resume, keeps_content).encrypting(encryption.clone());
+        let work = Some(Work { reader, sealer, frames: Vec::new(), encryption: encryption.clone() });
         let (tails, exit, rules) = (0, None, OnceLock::new());
-        Self { recordings, recording, session, started_at, generation, source, work, tails, exit, rules }
+        Self { recordings, recording, session, started_at, generation, source, work, tails, exit, rules, encryption }
     }
 
     /// Runs until the recording is at rest, or the program ends. Gives back the last instant in the recording, in
@@ -368,6 +379,14 @@ impl Keeper {
             };
             db::recordings::insert_segment(&mut tx, self.recording, &segment).await?;
         }
+        if let Some(live) = self.encryption.as_ref().and_then(Encryption::live_key) {
+            if turn.done {
+                db::encryption::forget_live_key(&mut tx, self.recording).await?;
+            } else if turn.tail.is_some() || !turn.sealed.is_empty() {
+                // A database that crashed has lost it.
+                live.keep(&inner.app, &mut tx, self.recording).await?;
+            }
+        }
         if let (Some(tail), Some(work)) = (&turn.tail, &self.work) {
             db::recordings::insert_tail(&mut tx, self.recording, self.tails, work.sealer.number(), tail).await?;
         }
@@ -412,7 +431,7 @@ impl Keeper {
             commands: work.sealer.commands(),
             exit: self.exit.clone(),
             // A resume point is where a segment ended; one without a new segment would tell lies about the rest.
-            resume: turn.sealed.last().and_then(|last| serde_json::to_string(&last.resume).ok()),
+            resume: turn.resume.clone(),
             ended_at,
         };
         let recovers = matches!(self.source, Source::Left { .. });
@@ -455,12 +474,11 @@ impl Keeper {
                 }
                 None => None,
             };
-            let record = db::commands::CommandRecord {
-                recording: self.recording,
-                at,
-                command: command.clone(),
-                flag: flag.clone(),
-            };
+            let mut command = command.clone();
+            if self.encryption.is_some() {
+                command.text.clear();
+            }
+            let record = db::commands::CommandRecord { recording: self.recording, at, command, flag: flag.clone() };
             if !db::commands::update(tx, &record).await? {
                 let left = match room {
                     Some(left) => left,
@@ -479,6 +497,10 @@ impl Keeper {
                 let act = Act::CommandFlagged { session, recording, number, pattern: pattern.clone() };
                 db::events::append(tx, &event(self.recordings.0.app.clock.now(), act)).await?;
             }
+        }
+        // Without the key of an encrypted recording it is not known how many commands were told of before.
+        if self.encryption.as_ref().is_some_and(|encryption| encryption.live_key().is_none()) {
+            return Ok(());
         }
         // What an earlier run may have told of and this one, from the same frames, has not.
         if let (true, Source::Left { .. } | Source::Lost { .. }, Some(work)) = (turn.done, &self.source, &self.work) {
@@ -621,6 +643,7 @@ impl Work {
             }
         }
         turn.commands = self.sealer.take_commands();
+        turn.resume = turn.sealed.last().and_then(|last| last.resume.clone().encode(self.encryption.as_ref()));
         turn
     }
 

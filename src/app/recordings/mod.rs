@@ -10,11 +10,13 @@
 //! - [`journal`]: the files, their writer and their reader.
 //! - [`seal`]: frames to segments, in pure computation.
 //! - [`keeper`]: one task a recording; carries the journal to rest.
+//! - [`encryption`]: what only the client's keys open.
 //! - [`aside`]: the threads on which that is computed.
 //! - [`recover`]: journals that a crash left behind.
 //! - [`read`]: a recording's frames, wherever they are.
 
 mod aside;
+pub mod encryption;
 pub mod journal;
 mod keeper;
 pub mod read;
@@ -42,6 +44,7 @@ use tracing::error;
 use uuid::Uuid;
 
 use self::aside::Aside;
+use self::encryption::{Encryption, KeepKeyError, LiveKey, Recipients};
 use self::journal::{Disk, Durability, Journal, JournalWriteError, Written};
 pub(crate) use self::keeper::{is_object_of, object_key};
 pub use self::recover::{LeftBehind, RecoverError};
@@ -71,6 +74,8 @@ pub struct RecordingSettings {
     pub stdin_budget: ByteSize,
     /// How far a recording's journal may be ahead of what is at rest; then its session waits.
     pub backlog_budget: ByteSize,
+    /// Public keys (age) of the client's. With any, what is at rest is encrypted to them, and opens here no more once a recording is over.
+    pub recipients: Recipients,
 }
 
 impl Default for RecordingSettings {
@@ -84,6 +89,7 @@ impl Default for RecordingSettings {
             segment_time: Duration::from_secs(120),
             stdin_budget: ByteSize::gib(2),
             backlog_budget: ByteSize::gib(1),
+            recipients: Recipients::default(),
         }
     }
 }
@@ -126,6 +132,8 @@ pub enum StartError {
     /// Another node has closed it: what came now would be in no manifest.
     #[error("the session has ended in the books")]
     SessionEnded,
+    #[error(transparent)]
+    Key(#[from] KeepKeyError),
     #[error(transparent)]
     Db(#[from] DbError),
 }
@@ -194,18 +202,21 @@ impl Recordings {
             .map_err(std::io::Error::other)
             .and_then(std::convert::identity)
             .map_err(StartError::Journal)?;
-        if let Err(error) = self.write_start(&new, started_at).await {
-            let dir = journal.dir().to_owned();
-            let _ = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(dir)).await;
-            return Err(error);
-        }
+        let encryption = match self.write_start(&new, started_at).await {
+            Ok(encryption) => encryption,
+            Err(error) => {
+                let dir = journal.dir().to_owned();
+                let _ = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(dir)).await;
+                return Err(error);
+            }
+        };
         let shared = Arc::new(Shared::new(journal));
         {
             let mut live = inner.live.lock().unwrap_or_else(PoisonError::into_inner);
             live.retain(|one| one.strong_count() > 0);
             live.push(Arc::downgrade(&shared));
         }
-        let keeper = keeper::Keeper::new(self.clone(), &new, started_at, shared.clone());
+        let keeper = keeper::Keeper::new(self.clone(), &new, started_at, shared.clone(), encryption);
         inner.keepers.spawn(keeper.run());
         let recorder = Recorder { disk: inner.disk.clone(), shared, budget: inner.settings.backlog_budget.as_u64() };
         if let Some(pty) = &new.pty {
@@ -216,7 +227,14 @@ impl Recordings {
         Ok(recorder)
     }
 
-    async fn write_start(&self, new: &NewRecording, started_at: DateTime<Utc>) -> Result<(), StartError> {
+    async fn write_start(
+        &self,
+        new: &NewRecording,
+        started_at: DateTime<Utc>,
+    ) -> Result<Option<Encryption>, StartError> {
+        let recipients = self.0.settings.recipients.as_slice().to_vec();
+        let live = (!recipients.is_empty()).then(LiveKey::generate);
+        let encryption = Encryption::new(&recipients, live)?;
         let mut tx = self.0.app.db.write().await?;
         if !db::sessions::hold_open(&mut tx, new.session).await? {
             return Err(StartError::SessionEnded);
@@ -231,12 +249,17 @@ impl Recordings {
             cols: size.map(|size| size.cols),
             rows: size.map(|size| size.rows),
             started_at,
+            recipients,
         };
         db::recordings::insert(&mut tx, &row).await?;
+        if let Some(live) = encryption.as_ref().and_then(Encryption::live_key) {
+            live.keep(&self.0.app, &mut tx, new.id).await?;
+        }
         let act =
             Act::RecordingStarted { session: new.session, recording: new.id, program: new.program.kind().to_owned() };
         db::events::append(&mut tx, &event(started_at, act)).await?;
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        Ok(encryption)
     }
 
     /// No new recordings; returns once those that are going on have ended and are at rest, or `patience` is over. What is

@@ -12,6 +12,7 @@ use sallyport_domain::id::RecordingId;
 use sallyport_domain::recording::frame::{Frame, FrameError};
 use sallyport_domain::recording::segment::{self, Hash, SegmentError, Snapshot};
 
+use super::encryption::{DecryptError, LiveKey, MOST_RUN};
 use super::seal;
 use crate::app::App;
 use crate::store::blob::BlobError;
@@ -41,6 +42,15 @@ pub enum ReadError {
     MissingSegment { number: u32 },
     #[error("segment {number} is missing from the object store")]
     MissingObject { number: u32 },
+    #[error(
+        "the recording is encrypted to keys that are not here; who has one reads it with `sallyport session play {recording} --identity FILE`, \
+         or `session export`"
+    )]
+    Encrypted { recording: RecordingId },
+    #[error("segment {number} cannot be decrypted")]
+    Decryption { number: u32, source: DecryptError },
+    #[error("the live tail cannot be decrypted")]
+    EncryptedTail(#[source] DecryptError),
     #[error("segment {number} cannot be decompressed")]
     Compression { number: u32, source: std::io::Error },
     #[error("segment {number} cannot be read")]
@@ -69,19 +79,48 @@ pub async fn segments(app: &App, recording: RecordingId, first: u32) -> Result<V
     Ok(db::recordings::segments(&mut tx, recording, first).await?)
 }
 
-/// Fetches one segment, checks its hash and opens it.
-pub async fn open_segment(app: &App, row: &SegmentRecord) -> Result<(Snapshot, Vec<Frame>), ReadError> {
-    let number = row.number;
+/// How a recording can be read here.
+#[derive(Clone)]
+pub struct Sight(Option<LiveKey>);
+
+impl Sight {
+    /// Of a recording that is encrypted and over nothing can be read.
+    pub async fn find(app: &App, record: &RecordingRecord) -> Result<Self, ReadError> {
+        let recording = record.recording.id;
+        if record.recording.is_in_clear() {
+            return Ok(Self(None));
+        }
+        let key = LiveKey::find(&mut app.db.read().await?, app, recording).await?;
+        key.map_or(Err(ReadError::Encrypted { recording }), |key| Ok(Self(Some(key))))
+    }
+}
+
+/// Fetches one segment as it is stored, and checks its hash.
+pub async fn stored_segment(app: &App, row: &SegmentRecord) -> Result<Bytes, ReadError> {
+    let (number, expected) = (row.number, row.sha256);
     let stored = app.blobs.get(&row.object).await.map_err(|source| match source {
         BlobError::NotFound { .. } => ReadError::MissingObject { number },
         source => ReadError::Fetch { number, source },
     })?;
-    let (expected, most) = (row.sha256, row.bytes);
     tokio::task::spawn_blocking(move || {
         let found = Hash::of(&stored);
-        if found != expected {
-            return Err(ReadError::Altered { number, expected, found });
-        }
+        if found == expected { Ok(stored) } else { Err(ReadError::Altered { number, expected, found }) }
+    })
+    .await
+    .unwrap_or_else(|error| Err(ReadError::Compression { number, source: std::io::Error::other(error) }))
+}
+
+/// Fetches one segment, checks its hash and opens it.
+pub async fn open_segment(app: &App, sight: &Sight, row: &SegmentRecord) -> Result<(Snapshot, Vec<Frame>), ReadError> {
+    let stored = stored_segment(app, row).await?;
+    let (number, most, stored_bytes, Sight(key)) = (row.number, row.bytes, stored.len(), sight.clone());
+    tokio::task::spawn_blocking(move || {
+        let stored = match key {
+            Some(key) => {
+                key.decrypt(&stored, stored_bytes).map_err(|source| ReadError::Decryption { number, source })?.into()
+            }
+            None => stored,
+        };
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         let bytes = seal::decompress(&stored, most).map_err(|source| ReadError::Compression { number, source })?;
         segment::parse(Bytes::from(bytes)).map_err(|source| ReadError::Segment { number, source })
@@ -115,6 +154,8 @@ pub struct Reader {
     /// Frames of segment `next` that the live tail already gave; that many are left out when it is sealed.
     given_early: HashMap<Frame, usize>,
     finished: bool,
+    /// How to read it, once it was looked up: who began while the recording lived reads it to its end.
+    sight: Option<Sight>,
 }
 
 impl Reader {
@@ -130,7 +171,15 @@ impl Reader {
             next_tail: 0,
             given_early: HashMap::new(),
             finished: false,
+            sight: None,
         }
+    }
+
+    /// A reader from the start of a recording that can be read here.
+    pub async fn open(app: App, recording: RecordingId, follow: bool) -> Result<Self, ReadError> {
+        let record = find(&app, recording).await?;
+        let sight = Some(Sight::find(&app, &record).await?);
+        Ok(Self { sight, ..Self::new(app, recording, follow) })
     }
 
     /// A reader of a live recording that begins with its last sealed segment, and what the terminal showed before that.
@@ -140,12 +189,13 @@ impl Reader {
         let last = record.progress.segments.saturating_sub(1);
         let mut rows = segments(&app, recording, last.saturating_sub(1)).await?;
         rows.retain(|row| row.number <= last);
-        let mut reader = Self::new(app, recording, true);
+        let sight = Sight::find(&app, &record).await?;
+        let mut reader = Self { sight: Some(sight.clone()), ..Self::new(app, recording, true) };
         if let [before, row] = rows.as_slice() {
             (reader.next, reader.chain) = (row.number, before.chain);
         }
         let snapshot = match rows.pop() {
-            Some(row) => open_segment(&reader.app, &row).await?.0,
+            Some(row) => open_segment(&reader.app, &sight, &row).await?.0,
             None => {
                 let size = record.recording.cols.zip(record.recording.rows);
                 Snapshot { size: size.map(|(cols, rows)| TerminalSize { cols, rows }), init: String::new() }
@@ -168,6 +218,10 @@ impl Reader {
 
     /// What there is now, without waiting for more. Cancel safe as [`Reader::next`] is.
     pub async fn step(&mut self) -> Result<Step, ReadError> {
+        if self.sight.is_none() {
+            let record = find(&self.app, self.recording).await?;
+            self.sight = Some(Sight::find(&self.app, &record).await?);
+        }
         while !self.finished {
             if self.rows.is_empty() {
                 self.rows = segments(&self.app, self.recording, self.next).await?.into();
@@ -213,7 +267,8 @@ impl Reader {
         if found != row.chain {
             return Err(ReadError::BrokenChain { number: row.number, expected: row.chain, found });
         }
-        let opened = open_segment(&self.app, row).await;
+        let sight = self.sight.clone().unwrap_or(Sight(None));
+        let opened = open_segment(&self.app, &sight, row).await;
         if matches!(opened, Err(ReadError::MissingObject { .. })) {
             find(&self.app, self.recording).await?; // it was deleted, perhaps just now
         }
@@ -242,7 +297,10 @@ impl Reader {
                 break; // the segment before it was sealed meanwhile; it is read first
             }
             self.next_tail = run.number + 1;
-            let mut bytes = Bytes::from(run.frames);
+            let mut bytes = Bytes::from(match self.sight.as_ref().and_then(|Sight(key)| key.as_ref()) {
+                Some(key) => key.decrypt(&run.frames, MOST_RUN).map_err(ReadError::EncryptedTail)?,
+                None => run.frames,
+            });
             while let Some(frame) = Frame::take(&mut bytes)? {
                 frames.push(frame);
             }

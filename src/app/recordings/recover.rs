@@ -27,6 +27,7 @@ use sallyport_domain::recording::frame::{Body, Frame};
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
+use super::encryption::{DecryptError, Encryption, LiveKey, MOST_RUN};
 use super::journal::{self, JournalReader, Rest};
 use super::keeper::{Keeper, Left, Orphan};
 use super::seal::Resume;
@@ -235,12 +236,14 @@ impl Recordings {
         let (recording, session) = (row.recording.id, row.recording.session);
         let mut tx = self.0.app.db.write().await?;
         let Some(taken) = db::recordings::take_over(&mut tx, recording).await? else { return Ok(None) };
-        let resume = resume_point(row, taken.resume.as_deref());
+        let key = LiveKey::find(&mut tx, &self.0.app, recording).await?;
+        let resume = resume_point(row, taken.resume.as_deref(), key.as_ref());
+        let encryption = Encryption::new(&row.recording.recipients, key)?;
         db::recordings::supersede_segments(&mut tx, recording, resume.number).await?;
         db::sessions::unseal(&mut tx, session).await?; // where it was sealed
         tx.commit().await?;
         let started_at = row.recording.started_at;
-        Ok(Some(Orphan { recording, session, started_at, generation: taken.generation, resume }))
+        Ok(Some(Orphan { recording, session, started_at, generation: taken.generation, resume, encryption }))
     }
 
     /// Ends a recording whose journal is not here with what had been shipped, and says in it why there is no more.
@@ -256,7 +259,13 @@ impl Recordings {
         let runs = db::recordings::tail(&mut self.0.app.db.read().await?, recording, 0, u32::MAX).await?;
         let mut frames = Vec::new();
         for run in runs.into_iter().filter(|run| run.segment >= orphan.resume.number) {
-            let mut bytes = Bytes::from(run.frames);
+            let mut bytes = match opened(run.frames, &row, orphan.encryption.as_ref()) {
+                Ok(bytes) => Bytes::from(bytes),
+                Err(error) => {
+                    warn!(%recording, %error, "Something of a live tail cannot be read; it is missing in the recording.");
+                    continue;
+                }
+            };
             while let Ok(Some(frame)) = Frame::take(&mut bytes) {
                 frames.push(frame);
             }
@@ -369,10 +378,19 @@ pub(super) async fn set_aside(dir: &Path, why: &str) {
     }
 }
 
+/// A run of the live tail, decrypted if its recording is encrypted.
+fn opened(frames: Vec<u8>, row: &RecordingRecord, encryption: Option<&Encryption>) -> Result<Vec<u8>, DecryptError> {
+    if row.recording.is_in_clear() {
+        return Ok(frames);
+    }
+    let key = encryption.and_then(Encryption::live_key).ok_or(DecryptError::OtherKeys)?;
+    key.decrypt(&frames, MOST_RUN)
+}
+
 /// Where a recording's sealing goes on: behind its last segment, or at its start.
-fn resume_point(row: &RecordingRecord, resume: Option<&str>) -> Resume {
+fn resume_point(row: &RecordingRecord, resume: Option<&str>, key: Option<&LiveKey>) -> Resume {
     let size = row.recording.cols.zip(row.recording.rows).map(|(cols, rows)| TerminalSize { cols, rows });
-    let resume = resume.and_then(|resume| serde_json::from_str(resume).ok());
+    let resume = resume.and_then(|resume| Resume::decode(resume, key));
     resume.unwrap_or_else(|| Resume::start_of(&row.recording.program, size))
 }
 

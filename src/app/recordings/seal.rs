@@ -4,6 +4,8 @@
 //! that each segment starts with a snapshot, notes which commands were run, and cuts a segment when it is large or old
 //! enough, only where time strictly increases. It computes; reading the journal, storing segments and telling the database are `keeper`'s.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use sallyport_domain::cast::utf8::incomplete_tail;
 use sallyport_domain::channel::{Program, TerminalSize};
@@ -16,7 +18,9 @@ use sallyport_domain::recording::mask::Masker;
 use sallyport_domain::recording::segment::{self, Hash, Snapshot};
 use sallyport_domain::screen::Screen;
 use serde::{Deserialize, Serialize};
-use tracing::error;
+use tracing::{error, warn};
+
+use super::encryption::{Encryption, LiveKey};
 
 /// What stands before each frame in a journal but not in a segment: the CRC.
 const CRC_BYTES: u64 = 4;
@@ -101,6 +105,53 @@ impl Resume {
     }
 }
 
+/// A resume point as the database keeps it. Of an encrypted recording what was on the screen and typed is apart, encrypted to the
+/// recording's own key.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    #[serde(flatten)]
+    resume: Resume,
+    /// [`Hidden`] in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    encrypted: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Hidden {
+    screen: String,
+    commands: Tracker,
+}
+
+impl Resume {
+    /// For the database; `None` if it cannot be written.
+    pub(super) fn encode(mut self, encryption: Option<&Encryption>) -> Option<String> {
+        let hide = |encryption: &Encryption| {
+            let (screen, commands) = (std::mem::take(&mut self.snapshot.init), std::mem::take(&mut self.commands));
+            let hidden = serde_json::to_vec(&Hidden { screen, commands }).unwrap_or_default();
+            STANDARD.encode(encryption.while_it_lives(&hidden))
+        };
+        let encrypted = encryption.map(hide);
+        serde_json::to_string(&Kept { resume: self, encrypted }).ok()
+    }
+
+    /// From the database. What is hidden and does not open is left out: the segments that follow begin with an empty screen, and
+    /// nothing else is lost by that.
+    pub(super) fn decode(text: &str, key: Option<&LiveKey>) -> Option<Self> {
+        /// A screen is believed up to 16 MiB, and as much again for the rest.
+        const MOST: usize = 32 << 20;
+        let Kept { mut resume, encrypted } = serde_json::from_str(text).ok()?;
+        let Some(encrypted) = encrypted else { return Some(resume) };
+        let opened = STANDARD.decode(encrypted).ok().zip(key).and_then(|(bytes, key)| key.decrypt(&bytes, MOST).ok());
+        match opened.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+            Some(Hidden { screen, commands }) => (resume.snapshot.init, resume.commands) = (screen, commands),
+            None => {
+                warn!("The screen at a recording's last cut does not open; the next segment begins with an empty one.")
+            }
+        }
+        Some(resume)
+    }
+}
+
 mod hash_as_hex {
     use sallyport_domain::recording::segment::Hash;
     use serde::{Deserialize, Deserializer, Serializer};
@@ -130,6 +181,7 @@ pub struct Sealer {
     tailed: usize,
     /// What passed is kept; if not, only how much did.
     keeps_content: bool,
+    encryption: Option<Encryption>,
     /// The last bytes of output, and of standard error: they tell whether a character waits for its rest.
     ends: [Vec<u8>; 2],
 }
@@ -150,8 +202,14 @@ impl Sealer {
             pending_bytes: 0,
             tailed: 0,
             keeps_content,
+            encryption: None,
             ends: Default::default(),
         }
+    }
+
+    /// The same, encrypting what it gives out.
+    pub(super) fn encrypting(self, encryption: Option<Encryption>) -> Self {
+        Self { encryption, ..self }
     }
 
     /// The journal position behind the last frame that came in.
@@ -215,7 +273,7 @@ impl Sealer {
         self.cut(sealed);
     }
 
-    /// Frames that no segment and no earlier tail holds, encoded; `None` if there are none.
+    /// Frames that no segment and no earlier tail holds, encoded, and encrypted if the recording is; `None` if there are none.
     pub fn take_tail(&mut self) -> Option<Bytes> {
         let fresh = &self.pending[self.tailed..];
         if fresh.is_empty() {
@@ -224,7 +282,10 @@ impl Sealer {
         let mut bytes = Vec::with_capacity(fresh.iter().map(Frame::encoded_bytes).sum());
         fresh.iter().for_each(|frame| frame.encode(&mut bytes));
         self.tailed = self.pending.len();
-        Some(bytes.into())
+        match &self.encryption {
+            Some(encryption) => Some(encryption.while_it_lives(&bytes).into()),
+            None => Some(bytes.into()),
+        }
     }
 
     /// When the first frame happened that [`Sealer::take_tail`] would give, in microseconds.
@@ -327,7 +388,10 @@ impl Sealer {
             }
             frame.encode(&mut bytes); // each frame's memory is given back at once
         }
-        let stored = compress(&bytes);
+        let mut stored = compress(&bytes);
+        if let Some(encryption) = &self.encryption {
+            stored = encryption.for_rest(&stored);
+        }
         let sha256 = Hash::of(&stored);
         let number = self.resume.number;
         self.resume.position = self.position;

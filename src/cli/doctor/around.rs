@@ -12,7 +12,7 @@ use super::{Check, DEADLINE, sqlite_file};
 use crate::app::clock::Clock;
 use crate::config::Config;
 use crate::ssh;
-use crate::store::db::{Db, clock_marks, targets};
+use crate::store::db::{Db, clock_marks, encryption, targets};
 
 /// Targets that are asked at once, and how many at most: a doctor that takes an hour is not called.
 const AT_ONCE: usize = 16;
@@ -61,6 +61,41 @@ fn exposed(what: &'static str, key: &str, path: &Path) -> Option<Check> {
         }
         Ok(_) => None,
     }
+}
+
+/// Whom recordings are encrypted to, and whether every node says the same.
+pub(super) async fn encryption(config: &Config) -> Check {
+    const WHAT: &str = "encryption";
+    let ours = config.recording.recipients.as_slice();
+    let found = match ours {
+        [] => "recordings are not encrypted (`recording.recipients` names no key)".to_owned(),
+        keys => format!("recordings are encrypted to {}", keys.join(", ")),
+    };
+    if sqlite_file(config).is_some_and(|file| !file.exists()) {
+        return Check::ok(WHAT, found);
+    }
+    let look = async {
+        let db = Db::connect(&config.database).await?;
+        let noted = async { encryption::all_recipients(&mut db.read().await?).await };
+        let noted = noted.await;
+        db.close().await;
+        noted
+    };
+    let Ok(Ok(noted)) = tokio::time::timeout(DEADLINE, look).await else {
+        return Check::failed(WHAT, "the database does not tell what was in force", "look at the database first");
+    };
+    if let Some(other) = noted.iter().find(|noted| noted.recipients != ours) {
+        let keys = if other.recipients.is_empty() { "to none".to_owned() } else { other.recipients.join(", ") };
+        let found = format!("{found}; node {} encrypts to others since {}: {keys}", other.node, other.since);
+        let advice = "set the same `recording.recipients` on every node, and start them anew; the audit log has each change \
+                      (`sallyport audit ls --act recipients_changed`)";
+        return Check::warning(WHAT, found, advice);
+    }
+    if let [_only] = ours {
+        let advice = "name a second key, kept apart from the first: who loses the only one loses the recordings";
+        return Check::warning(WHAT, found, advice);
+    }
+    Check::ok(WHAT, found)
 }
 
 /// The data folder holds the master key: it is for the bastion's user alone.

@@ -120,7 +120,7 @@ async fn checks(file: &Path) -> Vec<Check> {
     checks.extend(around::secret_files(&config));
     checks.extend([database(&config).await, rights(&config).await, anchors(&config).await, outbox(&config).await]);
     checks.extend(blobs(&config).await);
-    checks.push(around::clock(&config).await);
+    checks.extend([around::encryption(&config).await, around::clock(&config).await]);
     checks.extend([journal(&config), space("journal space", &config.recording.journal_dir)]);
     for (what, path) in [("data space", Some(data_dir.as_path())), ("object space", blob_folder(&config))] {
         // What lies on the journals' disk was told with it.

@@ -104,6 +104,9 @@ pub struct RecordingSeal {
     pub segments: Vec<SegmentSeal>,
     /// The head of the hash chain over the segments.
     pub chain: Hash,
+    /// The public keys (age) that the segments are encrypted to; none if they are not. Hashes and lengths are those of the encrypted form.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub encrypted_to: Vec<String>,
 }
 
 /// How a recording ended.
@@ -247,6 +250,11 @@ impl Manifest {
 }
 
 impl RecordingSeal {
+    /// Whether it takes a key of the client's to look into the segments.
+    pub fn is_encrypted(&self) -> bool {
+        !self.encrypted_to.is_empty()
+    }
+
     fn check(&self) -> Result<(), ManifestFault> {
         let recording = self.recording;
         let found = self.segments.iter().fold(Hash::ZERO, |chain, segment| chain.extended_by(segment.sha256));
@@ -306,6 +314,7 @@ pub(crate) mod tests {
             gaps: vec![],
             segments: vec![],
             chain: Hash::ZERO,
+            encrypted_to: vec![],
         };
         for (number, bytes) in segments.iter().enumerate() {
             let (sha256, start_us) = (Hash::of(bytes), number as u64 * 10);

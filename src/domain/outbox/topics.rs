@@ -11,7 +11,15 @@ const TOPICS: [(&str, &[&str]); 6] = [
     ("break_glass", &["break_glass*"]),
     (
         "integrity",
-        &["ledger_alarm", "rollback_accepted", "clock_stepped", "anchor_late", "anchor_recovered", "outbox_*"],
+        &[
+            "ledger_alarm",
+            "rollback_accepted",
+            "clock_stepped",
+            "anchor_late",
+            "anchor_recovered",
+            "outbox_*",
+            "recipients_changed",
+        ],
     ),
     ("sessions", &["session_opened", "session_ended"]),
 ];

@@ -89,6 +89,13 @@ pub fn sentence(event: &Event, names: &Names) -> String {
         Act::ClockStepped { node, before, after } => {
             format!("the clock of {} was set from {before} to {after}", plain(node, 64))
         }
+        Act::RecipientsChanged { node, after, .. } => {
+            let node = plain(node, 64);
+            match after.len() {
+                0 => format!("recordings on {node} are not encrypted any more"),
+                keys => format!("recordings on {node} are encrypted to other keys from now on, {keys} in all"),
+            }
+        }
         Act::OutboxLate { destination, since, .. } => {
             let since = since.format("%Y-%m-%d %H:%M UTC");
             format!("ALARM: events do not get to {} since {since}", plain(destination, 64))

@@ -18,6 +18,9 @@ pub use crate::hash::{Hash, HashError};
 /// The first bytes of every segment, once decompressed.
 pub const MAGIC: &[u8; 4] = b"SPS1";
 
+/// What an encrypted segment starts with, as it is stored: it is an age file.
+pub const ENCRYPTED_MAGIC: &[u8] = b"age-encryption.org/v1\n";
+
 /// The greatest snapshot that is believed, in bytes.
 const MOST_SNAPSHOT: usize = 16 << 20;
 

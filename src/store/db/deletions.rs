@@ -416,7 +416,8 @@ mod tests {
             let (session, id) = (all[0], RecordingId::from_uuid(Uuid::now_v7()));
             let at = DateTime::from_timestamp(1_772_366_400, 0).unwrap();
             let (term, cols, rows, started_at) = (None, None, None, at);
-            let new = NewRecording { id, session, channel: 1, program: Program::Shell, term, cols, rows, started_at };
+            let (program, recipients) = (Program::Shell, Vec::new());
+            let new = NewRecording { id, session, channel: 1, program, term, cols, rows, started_at, recipients };
             let lives = Progress { segments: 1, resume: Some("its screen".to_owned()), ..Progress::default() };
             let ended = Progress { ended_at: Some(at), segments: 2, ..Progress::default() };
             let mut tx = db.write().await.unwrap();

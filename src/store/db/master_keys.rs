@@ -44,6 +44,8 @@ pub enum Place {
     TargetSecret,
     /// The key beside a target's stored one.
     Beside,
+    /// The key of a recording that lives.
+    LiveKey,
 }
 
 /// A sealed value: where it is, and whose it is.
@@ -56,13 +58,14 @@ pub struct Sealed {
 }
 
 impl Place {
-    pub const ALL: [Place; 6] = [
+    pub const ALL: [Place; 7] = [
         Place::BastionKey,
         Place::StagedKey,
         Place::LedgerKey,
         Place::SecondFactor,
         Place::TargetSecret,
         Place::Beside,
+        Place::LiveKey,
     ];
 
     const fn select(self) -> &'static str {
@@ -73,6 +76,7 @@ impl Place {
             Place::SecondFactor => "SELECT principal_id AS id, '' AS word, sealed FROM second_factors",
             Place::TargetSecret => "SELECT target_id AS id, login AS word, sealed FROM target_secrets",
             Place::Beside => "SELECT target_id AS id, login AS word, sealed FROM credential_rotations",
+            Place::LiveKey => "SELECT recording_id AS id, '' AS word, sealed FROM live_keys",
         }
     }
 
@@ -95,6 +99,9 @@ impl Place {
             Place::Beside => {
                 "SELECT target_id AS id, login AS word, sealed FROM credential_rotations WHERE substr(sealed, 2, 8) <> $1"
             }
+            Place::LiveKey => {
+                "SELECT recording_id AS id, '' AS word, sealed FROM live_keys WHERE substr(sealed, 2, 8) <> $1"
+            }
         }
     }
 
@@ -115,6 +122,7 @@ impl Place {
             Place::Beside => {
                 "UPDATE credential_rotations SET sealed = $3 WHERE target_id = $1 AND login = $2 AND sealed = $4"
             }
+            Place::LiveKey => "UPDATE live_keys SET sealed = $3 WHERE recording_id = $1 AND $2 = '' AND sealed = $4",
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod budgets;
 pub mod clock_marks;
 pub mod commands;
 pub mod deletions;
+pub mod encryption;
 pub mod events;
 pub mod grants;
 pub mod holds;
@@ -337,6 +338,8 @@ impl Db {
             .synchronous(SqliteSynchronous::Full)
             // KiB for each connection, where SQLite would take 2,000; behind it is the kernel's page cache.
             .pragma("cache_size", "-256")
+            // What is deleted from a page that is written anyway is overwritten: the keys of recordings that have ended.
+            .pragma("secure_delete", "FAST")
             .busy_timeout(settings.acquire_timeout);
         let pool = SqlitePoolOptions::new()
             .max_connections(settings.max_connections)

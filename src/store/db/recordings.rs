@@ -8,8 +8,9 @@ use uuid::Uuid;
 
 use super::{DbError, Tx, change_either, doing, from_json, on_either, to_count, to_json};
 
-const INSERT: &str = "INSERT INTO recordings (id, session_id, channel, program, term, cols, rows, started_at, chain)
-                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+const INSERT: &str =
+    "INSERT INTO recordings (id, session_id, channel, program, term, cols, rows, started_at, chain, recipients)
+                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
 const UPDATE: &str = "UPDATE recordings SET ended_at = $2, duration_us = $3, segments = $4, chain = $5, bytes_in = $6,
                                             bytes_out = $7, gaps = $8, exit = COALESCE($9, exit),
                                             resume = CASE WHEN $2 IS NULL THEN COALESCE($10, resume) END, commands = $11,
@@ -19,16 +20,16 @@ const UPDATE: &str = "UPDATE recordings SET ended_at = $2, duration_us = $3, seg
 const GENERATION: &str = "SELECT generation FROM recordings WHERE id = $1";
 const FIND: &str =
     "SELECT id, session_id, channel, program, term, cols, rows, started_at, ended_at, duration_us, segments,
-                           chain, bytes_in, bytes_out, gaps, commands, exit, resume
+                           chain, bytes_in, bytes_out, gaps, commands, exit, resume, recipients
                     FROM recordings WHERE id = $1";
 const OF_SESSION: &str =
     "SELECT id, session_id, channel, program, term, cols, rows, started_at, ended_at, duration_us, segments,
-                                 chain, bytes_in, bytes_out, gaps, commands, exit, resume
+                                 chain, bytes_in, bytes_out, gaps, commands, exit, resume, recipients
                           FROM recordings WHERE session_id = $1 ORDER BY channel";
 /// `$1` is the last id of the page before.
 const LIST: &str =
     "SELECT id, session_id, channel, program, term, cols, rows, started_at, ended_at, duration_us, segments,
-                           chain, bytes_in, bytes_out, gaps, commands, exit, resume
+                           chain, bytes_in, bytes_out, gaps, commands, exit, resume, recipients
                     FROM recordings WHERE ($1 IS NULL OR id < $1) ORDER BY id DESC LIMIT $2";
 const UNFINISHED_ON: &str = "SELECT r.id, s.run FROM recordings r JOIN sessions s ON s.id = r.session_id
                              WHERE s.node = $1 AND r.ended_at IS NULL ORDER BY r.id";
@@ -67,6 +68,16 @@ pub struct NewRecording {
     pub cols: Option<u16>,
     pub rows: Option<u16>,
     pub started_at: DateTime<Utc>,
+    /// The public keys of the client's that it is encrypted to; none if it is not.
+    pub recipients: Vec<String>,
+}
+
+impl NewRecording {
+    /// Whether the bastion may keep, show and search what was recorded once the recording is over. What is encrypted to keys of the
+    /// client's it may not: no text of it goes into the database in clear, not even while it lives.
+    pub fn is_in_clear(&self) -> bool {
+        self.recipients.is_empty()
+    }
 }
 
 /// How far a recording has come.
@@ -180,6 +191,7 @@ struct RecordingRow {
     commands: i64,
     exit: Option<String>,
     resume: Option<String>,
+    recipients: Option<String>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -229,6 +241,7 @@ impl TryFrom<RecordingRow> for RecordingRecord {
             cols: row.cols.map(|cols| to_count(READ, cols)).transpose()?,
             rows: row.rows.map(|rows| to_count(READ, rows)).transpose()?,
             started_at: row.started_at,
+            recipients: row.recipients.map(|all| from_json(READ, &all)).transpose()?.unwrap_or_default(),
         };
         let progress = Progress {
             ended_at: row.ended_at,
@@ -267,6 +280,7 @@ impl TryFrom<SegmentRow> for SegmentRecord {
 pub async fn insert(tx: &mut Tx, recording: &NewRecording) -> Result<(), DbError> {
     const START: &str = "start a recording";
     let program = to_json(START, &recording.program)?;
+    let recipients = (!recording.is_in_clear()).then(|| to_json(START, &recording.recipients)).transpose()?;
     let inserted = change_either!(tx, |c| sqlx::query(INSERT)
         .bind(recording.id.as_uuid())
         .bind(recording.session.as_uuid())
@@ -276,7 +290,8 @@ pub async fn insert(tx: &mut Tx, recording: &NewRecording) -> Result<(), DbError
         .bind(recording.cols.map(i32::from))
         .bind(recording.rows.map(i32::from))
         .bind(recording.started_at)
-        .bind(Hash::ZERO.0.as_slice()));
+        .bind(Hash::ZERO.0.as_slice())
+        .bind(recipients.as_deref()));
     inserted.map(drop).map_err(doing(START))
 }
 

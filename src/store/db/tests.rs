@@ -249,6 +249,7 @@ async fn a_recording_its_segments_and_its_tail_read_back_and_repeats_change_noth
             cols: Some(80),
             rows: Some(24),
             started_at: at(5),
+            recipients: vec!["age1one".to_owned(), "age1two".to_owned()],
         };
         let segment = SegmentRecord {
             number: 0,
@@ -320,6 +321,7 @@ async fn a_sessions_commands_come_in_their_order_page_by_page_and_change_by_thei
                 cols: None,
                 rows: None,
                 started_at: at(0),
+                recipients: Vec::new(),
             };
             recordings::insert(&mut tx, &new).await.unwrap();
             let progress = Progress { commands: 5, ..Progress::default() };

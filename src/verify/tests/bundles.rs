@@ -50,6 +50,23 @@ const TAMPERINGS: &[Tampering] = &[
         sample.sign_again();
         bundle::segments_name(sample.recordings[0])
     }),
+    ("what is encrypted", |sample, dice| {
+        *sample = sample::encrypted(dice.below(50) as u64);
+        "sound".to_owned()
+    }),
+    ("a byte of what is encrypted", |sample, dice| {
+        *sample = sample::encrypted(dice.below(50) as u64);
+        let name = bundle::segments_name(sample.recordings[2 + dice.below(2)]);
+        flip(sample.file(&name), dice);
+        name
+    }),
+    ("a cast of what is encrypted", |sample, dice| {
+        *sample = sample::encrypted(dice.below(50) as u64);
+        let name = bundle::cast_name(sample.recordings[2]);
+        sample.put(&name, b"{}".to_vec());
+        sample.sign_again();
+        name
+    }),
     ("the first of two seals", |sample, _| {
         if !sample.was_completed {
             return "sound".to_owned();
@@ -324,6 +341,25 @@ fn each_kind_of_tampering_is_found_and_its_place_named_and_another_verifier_agre
         assert_eq!(ours, theirs, "{}: {kind}", path.display());
     }
     assert_eq!(said.len(), paths.len());
+}
+
+#[test]
+fn what_is_encrypted_is_proved_as_stored_and_with_a_key_down_to_the_last_frame() {
+    let sample = sample::encrypted(4);
+    let (bytes, key) = (sample.bytes(), sample.fingerprint());
+    let encrypted: Vec<String> = sample.recordings[2..].iter().map(ToString::to_string).collect();
+
+    let outside = bundle::verify(&bytes, key);
+    assert!(outside.is_sound() && outside.proven.closed == encrypted, "{outside}");
+    assert!(outside.to_string().contains("its contents were not looked into"), "{outside}");
+    let inside = bundle::verify_with(&bytes, key, Some(&sample::decrypt));
+    assert!(inside.is_sound() && inside.proven.closed.is_empty() && inside.proven.recordings.len() == 4, "{inside}");
+    let stranger = bundle::verify_with(&bytes, key, Some(&|_: &[u8]| Ok(None)));
+    assert!(stranger.is_sound() && stranger.proven.closed == encrypted, "{stranger}");
+    let wrong = bundle::verify_with(&bytes, key, Some(&|_: &[u8]| Ok(Some(b"something else".to_vec()))));
+    assert_eq!(told(&wrong), bundle::segments_name(sample.recordings[2]), "{wrong}");
+    let broken = bundle::verify_with(&bytes, key, Some(&|_: &[u8]| Err("torn".to_owned())));
+    assert_eq!(told(&broken), bundle::segments_name(sample.recordings[2]), "{broken}");
 }
 
 #[test]

@@ -229,6 +229,15 @@ pub(crate) fn key_changes() -> Vec<u8> {
 /// A bundle; where the seed is odd, of a ledger whose key was changed twice. Of every third one the first session was completed after it
 /// had been sealed: its node had been lost.
 pub(crate) fn sample(seed: u64) -> Sample {
+    make(seed, false)
+}
+
+/// The same; what was recorded in the second session is encrypted to a key of the client's.
+pub(crate) fn encrypted(seed: u64) -> Sample {
+    make(seed, true)
+}
+
+fn make(seed: u64, has_encrypted: bool) -> Sample {
     let mut story = Story { entries: vec![], chosen: vec![], dice: Dice::new(seed) };
     let grant = grant();
     story.tell(Act::GrantMade {
@@ -264,7 +273,8 @@ pub(crate) fn sample(seed: u64) -> Sample {
             story.tell(Act::RecordingStarted { session, recording, program: program.kind().to_owned() });
             let operations = operations(&mut story.dice);
             let frames = frames(channel == 1, &operations, &mut story.dice);
-            let (seal, stored) = seal(recording, channel as u32, program, &frames, &mut story.dice);
+            let is_encrypted = has_encrypted && number == 1;
+            let (seal, stored) = seal(recording, channel as u32, program, &frames, is_encrypted, &mut story.dice);
             for operation in operations {
                 story.tell(Act::FileOperation { session, recording, operation });
             }
@@ -279,7 +289,9 @@ pub(crate) fn sample(seed: u64) -> Sample {
                 story.tell(end);
             }
             put(&bundle::segments_name(recording), stored);
-            put(&bundle::cast_name(recording), cast(&manifest, &seal, &frames));
+            if !is_encrypted {
+                put(&bundle::cast_name(recording), cast(&manifest, &seal, &frames));
+            }
             put(&bundle::transcript_name(recording), b"what was seen\n".to_vec());
             manifest.recordings.push(seal);
         }
@@ -427,6 +439,7 @@ fn seal(
     channel: u32,
     program: Program,
     frames: &[Frame],
+    is_encrypted: bool,
     dice: &mut Dice,
 ) -> (RecordingSeal, Vec<u8>) {
     let terminal = program == Program::Shell;
@@ -437,7 +450,10 @@ fn seal(
         rest = after;
         let mut bytes = segment::begin(&Snapshot { size, init: "\u{1b}[H".to_owned() });
         run.iter().for_each(|frame| frame.encode(&mut bytes));
-        let compressed = compress_to_vec(&bytes[..], CompressionLevel::Fastest);
+        let mut compressed = compress_to_vec(&bytes[..], CompressionLevel::Fastest);
+        if is_encrypted {
+            compressed = encrypt(&compressed);
+        }
         let sha256 = Hash::of(&compressed);
         chain = chain.extended_by(sha256);
         segments.push(SegmentSeal {
@@ -469,8 +485,20 @@ fn seal(
         gaps: vec![Gap { at_us: 1, reason: "the machine stopped".to_owned() }],
         segments,
         chain,
+        encrypted_to: if is_encrypted { vec!["age1client".to_owned()] } else { Vec::new() },
     };
     (seal, stored)
+}
+
+/// What looks like an age file from outside; the verifier has no means of its own to look into one.
+fn encrypt(plain: &[u8]) -> Vec<u8> {
+    segment::ENCRYPTED_MAGIC.iter().copied().chain(plain.iter().map(|byte| byte ^ 0x55)).collect()
+}
+
+/// The key to [`encrypt`].
+pub(crate) fn decrypt(stored: &[u8]) -> Result<Option<Vec<u8>>, String> {
+    let inner = stored.strip_prefix(segment::ENCRYPTED_MAGIC).ok_or("no header")?;
+    Ok(Some(inner.iter().map(|byte| byte ^ 0x55).collect()))
 }
 
 fn cast(manifest: &Manifest, seal: &RecordingSeal, frames: &[Frame]) -> Vec<u8> {

@@ -80,6 +80,7 @@ export const en = {
     forbidden: "You may not see this",
     forbiddenHint: (roles: string) => `It takes one of the roles ${roles}. An admin can give you one: sallyport person roles.`,
     notFound: "There is nothing here",
+    encrypted: "Encrypted to keys of the client's",
     notFoundHint: "The address may be incomplete, or what it named was never there.",
     page: "This page failed to show itself",
   },

@@ -81,6 +81,7 @@ export const zh: Dictionary = {
     forbidden: "您无权查看此页",
     forbiddenHint: (roles) => `需要以下角色之一：${roles}。管理员可以授予：sallyport person roles。`,
     notFound: "这里没有内容",
+    encrypted: "已用客户的密钥加密",
     notFoundHint: "地址可能不完整，或者它指向的内容从未存在。",
     page: "此页无法显示",
   },

@@ -32,6 +32,8 @@ export function ProblemView({ error, retry }: { error: unknown; retry?: () => vo
   const { t } = useWords();
   const problem = error instanceof Problem ? error : null;
   if (problem?.status === 404) return <Empty title={t.problem.notFound}>{<p className="muted">{problem.detail}</p>}</Empty>;
+  // The detail says who can read it, and how.
+  if (problem?.kind === "encrypted") return <Empty title={t.problem.encrypted}>{<p className="break">{problem.detail}</p>}</Empty>;
   return (
     <div className={css.state} role="alert">
       <h2>{problem?.status === 403 ? t.problem.forbidden : t.problem.title}</h2>

@@ -17,7 +17,7 @@ use super::super::manifest::{Manifest, ManifestFault};
 use super::super::merkle::{Head, ProofError, verify_inclusion};
 use super::super::note::{Note, VerifierKey};
 use super::archive::{Archive, ArchiveError};
-use super::recording::{self, RecordingFault};
+use super::recording::{self, Opener, RecordingFault};
 use super::{
     CHECKPOINT, Contents, EVENTS, FILES, GRANT, KEY, KEY_CHANGES, LIST, PLAIN, PROOFS, Proof, UNLISTED, cast_name,
     file_line, manifest_name, segments_name,
@@ -68,6 +68,8 @@ pub struct Proven {
     pub files: u64,
     /// Sessions that have not come to rest, or were left out: nothing but their events is here.
     pub unsealed: Vec<String>,
+    /// Of the recordings those that are encrypted and were not looked into: they are what was stored.
+    pub closed: Vec<String>,
     /// Sessions whose recordings were deleted, as the books say.
     pub deleted: Vec<Deleted>,
 }
@@ -207,12 +209,15 @@ impl fmt::Display for Verdict {
             writeln!(f, "made      {made_at} by {software}")?;
             writeln!(f, "ledger    {ledger}, {entries} events when it was signed")?;
         }
-        let Proven { events, sessions, recordings, segments, files, unsealed, deleted } = &self.proven;
+        let Proven { events, sessions, recordings, segments, files, unsealed, closed, deleted } = &self.proven;
         let still = if self.is_sound() { "proved   " } else { "still proved" };
         writeln!(f, "{still} {events} events, {} sessions, {} recordings", sessions.len(), recordings.len())?;
         writeln!(f, "          {segments} segments byte for byte, {files} files as they were given out")?;
         for session in unsealed {
             writeln!(f, "not here  what was recorded in session {session}: it has not come to rest")?;
+        }
+        for recording in closed {
+            writeln!(f, "encrypted recording {recording}: it is what was stored; its contents were not looked into")?;
         }
         for Deleted { session, at, asked_by, approved_by, rule, reason } in deleted {
             let rule = rule.as_ref().map(|rule| format!(", by the rule {}", rule.escape_debug())).unwrap_or_default();
@@ -225,10 +230,15 @@ impl fmt::Display for Verdict {
 
 /// Verifies a bundle against the fingerprint of the ledger's public key, which must come from elsewhere.
 pub fn verify(bytes: &[u8], fingerprint: Hash) -> Verdict {
+    verify_with(bytes, fingerprint, None)
+}
+
+/// The same, looking into what is encrypted as well.
+pub fn verify_with(bytes: &[u8], fingerprint: Hash, opener: Option<Opener<'_>>) -> Verdict {
     let mut verdict = Verdict::default();
     match Archive::parse(bytes) {
         Ok(archive) => {
-            Checker { archive: &archive, verdict: &mut verdict }.run(fingerprint);
+            Checker { archive: &archive, verdict: &mut verdict, opener }.run(fingerprint);
             // Whatever is wrong inside shows in the checksums around it, too: that is not news.
             if verdict.is_sound()
                 && let Err(fault) = archive.check()
@@ -279,6 +289,7 @@ struct Events {
 struct Checker<'a, 'v> {
     archive: &'v Archive<'a>,
     verdict: &'v mut Verdict,
+    opener: Option<Opener<'v>>,
 }
 
 impl<'a> Checker<'a, '_> {
@@ -490,7 +501,12 @@ impl<'a> Checker<'a, '_> {
                 self.fault(segments, Wrong::Missing);
                 continue;
             };
-            match recording::check(&manifest, seal, stored, self.archive.get(&cast)) {
+            match recording::check(&manifest, seal, stored, self.archive.get(&cast), self.opener) {
+                Ok(sound) if sound.is_closed => {
+                    self.verdict.proven.segments += sound.segments;
+                    self.verdict.proven.recordings.push(recording.clone());
+                    self.verdict.proven.closed.push(recording);
+                }
                 Ok(sound) => {
                     let told = events.file_operations.get(&recording).cloned().unwrap_or_default();
                     let has_crashed = manifest.end == crate::event::SessionEnd::Crashed;

@@ -27,7 +27,7 @@ use crate::hash::Hash;
 use crate::id::{GrantId, RecordingId, SessionId};
 use archive::FileName;
 
-pub use check::{Fault, Verdict, Wrong, verify};
+pub use check::{Fault, Verdict, Wrong, verify, verify_with};
 
 /// Lists of contents: 65,535 files and some 100,000 events.
 pub const CONTENTS: Kind = Kind { prefix: "sallyport-evidence-v1\n", most_bytes: 64 << 20 };
@@ -62,6 +62,11 @@ pub const UNLISTED: [&str; 5] = [CHECKPOINT, LIST, EVENTS, KEY, PROOFS];
 /// A session's [`super::manifest::Manifest`].
 pub fn manifest_name(session: SessionId) -> String {
     format!("sessions/{session}/manifest")
+}
+
+/// Whether a file of this name is a session's manifest.
+pub fn is_manifest(name: &str) -> bool {
+    name.starts_with("sessions/") && name.ends_with("/manifest")
 }
 
 /// What was run in a session, as far as can be told: a line of JSON for each command.

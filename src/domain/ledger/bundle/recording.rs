@@ -39,12 +39,16 @@ pub enum RecordingFault {
     Cast { line: usize, at: usize },
     #[error("there is no cast")]
     NoCast,
+    #[error("there is a cast, though the recording is encrypted")]
+    CastOfEncrypted,
+    #[error("segment {number} is encrypted, and cannot be read: {message}")]
+    Encrypted { number: usize, message: String },
 }
 
 impl RecordingFault {
     /// Whether the segments are sound and it is the cast that is wrong.
     pub fn is_of_cast(&self) -> bool {
-        matches!(self, RecordingFault::Cast { .. } | RecordingFault::NoCast)
+        matches!(self, RecordingFault::Cast { .. } | RecordingFault::NoCast | RecordingFault::CastOfEncrypted)
     }
 }
 
@@ -92,29 +96,60 @@ fn decompress(number: usize, seal: &SegmentSeal, stored: &[u8]) -> Result<Vec<u8
     if bytes.len() as u64 == seal.bytes { Ok(bytes) } else { Err(RecordingFault::Size { number, bytes: seal.bytes }) }
 }
 
+/// Decrypts a stored segment with keys of the client's: `None` if none of them fits, else what was encrypted, or why it cannot be
+/// decrypted, in words.
+pub type Opener<'o> = &'o dyn Fn(&[u8]) -> Result<Option<Vec<u8>>, String>;
+
+/// Decrypts one stored segment; `None` if there is no key that fits.
+fn decrypt(number: usize, stored: &[u8], opener: Option<Opener<'_>>) -> Result<Option<Vec<u8>>, RecordingFault> {
+    let failed = |message: String| RecordingFault::Encrypted { number, message };
+    if !stored.starts_with(segment::ENCRYPTED_MAGIC) {
+        return Err(failed("it is no age file".to_owned()));
+    }
+    opener.map_or(Ok(None), |opener| opener(stored).map_err(failed))
+}
+
 /// What comes out of a recording that was verified.
 #[derive(Debug, Default)]
 pub struct Sound {
     pub segments: u64,
+    /// It is encrypted, and there was no key to look into it: its segments are what was stored.
+    pub is_closed: bool,
     /// Canonical JSON of each file operation in the frames, and how often it is there.
     pub file_operations: BTreeMap<Vec<u8>, u64>,
 }
 
 /// Verifies a recording: every stored segment against the manifest, the frames against its counters, and the cast against the
-/// frames. Needs memory for one segment at a time.
+/// frames. Needs memory for one segment at a time. An encrypted recording has no cast, and is looked into with `opener`, if that can.
 pub fn check(
     manifest: &Manifest,
     seal: &RecordingSeal,
     stored: &[u8],
     cast: Option<&[u8]>,
+    opener: Option<Opener<'_>>,
 ) -> Result<Sound, RecordingFault> {
     let segments = split(seal, stored)?;
-    let mut sound = Sound { segments: segments.len() as u64, ..Sound::default() };
+    let is_closed = seal.is_encrypted() && opener.is_none();
+    let mut sound = Sound { segments: segments.len() as u64, is_closed, ..Sound::default() };
+    if seal.is_encrypted() && cast.is_some() {
+        return Err(RecordingFault::CastOfEncrypted);
+    }
     let mut tally = Tally::default();
     let (mut lines, mut encoder) = (Vec::new(), None);
     let mut expected = Compared::new(cast.unwrap_or_default());
     for (number, (segment, stored)) in segments.into_iter().enumerate() {
-        let (snapshot, frames) = open(number, segment, stored)?;
+        let decrypted;
+        let plain = if seal.is_encrypted() {
+            decrypted = decrypt(number, stored, opener)?;
+            let Some(plain) = &decrypted else {
+                sound.is_closed = true;
+                continue;
+            };
+            plain.as_slice()
+        } else {
+            stored
+        };
+        let (snapshot, frames) = open(number, segment, plain)?;
         let encoder = encoder
             .get_or_insert_with(|| Encoder::new(Version::V3, &header(manifest, seal, Some(&snapshot)), &mut lines));
         for frame in &frames {
@@ -127,10 +162,16 @@ pub fn check(
         expected.next(&lines);
         lines.clear();
     }
+    if sound.is_closed {
+        return Ok(sound);
+    }
     tally.check(seal)?;
     let encoder = encoder.unwrap_or_else(|| Encoder::new(Version::V3, &header(manifest, seal, None), &mut lines));
     encoder.finish(&mut lines);
     expected.next(&lines);
+    if seal.is_encrypted() {
+        return Ok(sound);
+    }
     if cast.is_none() {
         return Err(RecordingFault::NoCast);
     }
@@ -138,6 +179,26 @@ pub fn check(
         Some((line, at)) => Err(RecordingFault::Cast { line, at }),
         None => Ok(sound),
     }
+}
+
+/// The cast of a recording whose segments may be encrypted; `None` if there is no key that fits.
+pub fn cast(
+    manifest: &Manifest,
+    seal: &RecordingSeal,
+    stored: &[u8],
+    opener: Opener<'_>,
+) -> Result<Option<Vec<u8>>, RecordingFault> {
+    let (mut lines, mut encoder) = (Vec::new(), None);
+    for (number, (segment, stored)) in split(seal, stored)?.into_iter().enumerate() {
+        let Some(plain) = decrypt(number, stored, Some(opener))? else { return Ok(None) };
+        let (snapshot, frames) = open(number, segment, &plain)?;
+        let encoder = encoder
+            .get_or_insert_with(|| Encoder::new(Version::V3, &header(manifest, seal, Some(&snapshot)), &mut lines));
+        frames.iter().for_each(|frame| encoder.frame(frame, &mut lines));
+    }
+    let encoder = encoder.unwrap_or_else(|| Encoder::new(Version::V3, &header(manifest, seal, None), &mut lines));
+    encoder.finish(&mut lines);
+    Ok(Some(lines))
 }
 
 /// Cuts the file of segments where the manifest says, and verifies the hash of each.
