@@ -67,6 +67,7 @@ fn grant(number: u128) -> Grant {
             files: FileRules::default(),
             commands: CommandRules::default(),
             forwarding: Forwarding::default(),
+            review: None,
         },
         window: Window::new(at(0), at(3600)).unwrap(),
         reason: "INC-7".to_owned(),
