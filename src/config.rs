@@ -23,6 +23,7 @@ use crate::app::recordings::RecordingSettings;
 use crate::app::recordings::journal::Durability;
 use crate::app::requests::RequestSettings;
 use crate::app::retention::rules::RetentionSettings;
+use crate::app::reviews::ReviewSettings;
 pub use crate::ssh::{Failures, SshSettings};
 use crate::store::blob::BlobSettings;
 use crate::store::db::DatabaseSettings;
@@ -59,6 +60,7 @@ pub struct Config {
     pub consent: ConsentSettings,
     pub ledger: LedgerSettings,
     pub retention: RetentionSettings,
+    pub review: ReviewSettings,
     pub outbox: Vec<DestinationSettings>,
     pub notify: Vec<NotifySettings>,
     pub metrics: MetricsSettings,
@@ -146,6 +148,7 @@ impl Config {
             consent: section("consent", &mut given, &mut faults),
             ledger: section("ledger", &mut given, &mut faults),
             retention: section("retention", &mut given, &mut faults),
+            review: section("review", &mut given, &mut faults),
             outbox: list("outbox", &mut given, &mut faults),
             notify: list("notify", &mut given, &mut faults),
             metrics: section("metrics", &mut given, &mut faults),
@@ -153,7 +156,7 @@ impl Config {
             log: section("log", &mut given, &mut faults),
         };
         for unknown in given {
-            let message = "there is no such section (one of server, ssh, api, database, blobs, recording, requests, consent, ledger, retention, outbox, notify, metrics, master_key, log)";
+            let message = "there is no such section (one of server, ssh, api, database, blobs, recording, requests, consent, ledger, retention, review, outbox, notify, metrics, master_key, log)";
             let key = format!("{}.{}", unknown.section, unknown.key);
             faults.push(ConfigFault { key, place: unknown.place, message: message.to_owned() });
         }
@@ -214,6 +217,9 @@ impl Config {
             if time.is_some_and(|time| time.is_zero()) {
                 fault(key, "must be longer than nothing");
             }
+        }
+        for (key, message) in self.review.faults() {
+            fault(&format!("review.{key}"), message);
         }
         // RFC 4253 §9 advises new keys after a gigabyte; below this they would cost more than the bytes.
         if self.ssh.rekey_bytes.as_u64() < 1 << 20 {

@@ -33,6 +33,7 @@ mod recording;
 mod replay;
 mod request;
 mod retention;
+mod review;
 pub(crate) mod serve;
 mod session;
 mod target;

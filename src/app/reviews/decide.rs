@@ -9,9 +9,9 @@ use sallyport_domain::event::{Act, Actor};
 use sallyport_domain::hash::Hash;
 use sallyport_domain::id::{RecordingId, SessionId};
 use sallyport_domain::recording::frame::Body;
+use sallyport_domain::review::choose;
 use sallyport_domain::review::risk::{Assessor, Moment, Risk, Sign};
 use sallyport_domain::review::seen::{Activity, Span};
-use sallyport_domain::review::choose;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
@@ -229,7 +229,9 @@ async fn assess(
         until: Some(ended_at),
     };
     let denials = events::list(tx, 0, &denied, PAGE).await?;
-    let theirs = denials.iter().filter(|(_, event)| matches!(&event.act, Act::Denied { person, .. } if *person == session.principal));
+    let theirs = denials
+        .iter()
+        .filter(|(_, event)| matches!(&event.act, Act::Denied { person, .. } if *person == session.principal));
     assessor.note(Sign::Denied, theirs.count() as u64, None);
     Ok(assessor.finish())
 }

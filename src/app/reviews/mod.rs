@@ -135,7 +135,9 @@ fn offset<'de, D: Deserializer<'de>>(deserializer: D) -> Result<FixedOffset, D::
 pub enum ReviewError {
     #[error("there is no session {0}")]
     NoSession(SessionId),
-    #[error("session {0} has not come to rest: it lives, or ended just now; flags and notes are taken, a verdict is not yet")]
+    #[error(
+        "session {0} has not come to rest: it lives, or ended just now; flags and notes are taken, a verdict is not yet"
+    )]
     NotAtRest(SessionId),
     #[error(transparent)]
     NoJudge(#[from] NoJudge),
@@ -275,7 +277,7 @@ pub async fn sign_off(
     let coverage = seen::coverage(&mut tx, &judge).await?;
     let was_deleted = is_deleted(&mut tx, id).await?;
     let act = Act::SessionReviewed { session: id, verdict, note: note.clone(), coverage, was_deleted };
-    say(app, tx, now, person, &judge, &note, RemarkKind::SignOff { verdict, coverage }, act).await
+    say(tx, now, person, &judge, &note, RemarkKind::SignOff { verdict, coverage }, act).await
 }
 
 /// Points at a moment of a recording, or at the session as a whole; a live one, too.
@@ -297,13 +299,14 @@ pub async fn flag(
         let started = found.recording.started_at;
         // The wall clock may have been set in the session: by the recording's own clock it lasted as long as that.
         let lasted = chrono::TimeDelta::microseconds(i64::try_from(found.progress.duration_us).unwrap_or(i64::MAX));
-        let end = if found.progress.ended_at.is_some() { started.checked_add_signed(lasted).unwrap_or(now) } else { now };
+        let end =
+            if found.progress.ended_at.is_some() { started.checked_add_signed(lasted).unwrap_or(now) } else { now };
         if at < started || at > end {
             return Err(ReviewError::NoMoment { recording, at });
         }
     }
     let act = Act::SessionFlagged { session: id, moment, words: words.clone() };
-    say(app, tx, now, person, &judge, &words, RemarkKind::Flag(moment), act).await
+    say(tx, now, person, &judge, &words, RemarkKind::Flag(moment), act).await
 }
 
 /// Says something of a session without a verdict.
@@ -313,13 +316,11 @@ pub async fn note(app: &App, person: &Principal, id: SessionId, words: &str) -> 
     let now = app.clock.now();
     let judge = judge(&mut tx, now, person, id).await?;
     let act = Act::ReviewNoted { session: id, note: words.clone() };
-    say(app, tx, now, person, &judge, &words, RemarkKind::Note, act).await
+    say(tx, now, person, &judge, &words, RemarkKind::Note, act).await
 }
 
 /// Writes what was said, and its event, and gives what there is then.
-#[expect(clippy::too_many_arguments, reason = "each is a part of one remark")]
 async fn say(
-    app: &App,
     mut tx: Tx,
     now: DateTime<Utc>,
     person: &Principal,

@@ -365,7 +365,13 @@ pub(crate) mod tests {
                     reason,
                 })
                 .boxed(),
-            (any_uuid(), prop::option::of(any_instant()), any::<u32>(), prop::collection::vec(any_reason(), 0..3), any::<u8>())
+            (
+                any_uuid(),
+                prop::option::of(any_instant()),
+                any::<u32>(),
+                prop::collection::vec(any_reason(), 0..3),
+                any::<u8>()
+            )
                 .prop_map(|(session, due_at, risk, reasons, share)| Act::ReviewDecided {
                     session: SessionId::from_uuid(session),
                     due_at,

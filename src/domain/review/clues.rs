@@ -7,8 +7,8 @@ use super::risk::Sign;
 
 /// Programs that run the command behind them.
 const RUNNERS: [&str; 22] = [
-    "sudo", "doas", "pkexec", "runuser", "env", "nohup", "time", "nice", "ionice", "exec", "command", "sh", "bash", "dash", "zsh",
-    "ksh", "xargs", "timeout", "watch", "stdbuf", "setsid", "busybox",
+    "sudo", "doas", "pkexec", "runuser", "env", "nohup", "time", "nice", "ionice", "exec", "command", "sh", "bash",
+    "dash", "zsh", "ksh", "xargs", "timeout", "watch", "stdbuf", "setsid", "busybox",
 ];
 
 /// Programs by which somebody becomes somebody else.
@@ -16,8 +16,30 @@ const CHANGERS: [&str; 6] = ["sudo", "su", "doas", "pkexec", "runuser", "sg"];
 
 /// Programs that only look at the files they are given.
 const READERS: [&str; 24] = [
-    "cat", "less", "more", "head", "tail", "ls", "ll", "stat", "file", "wc", "grep", "egrep", "fgrep", "zgrep", "diff", "cmp",
-    "md5sum", "sha1sum", "sha256sum", "ssh-keygen", "find", "which", "man", "test",
+    "cat",
+    "less",
+    "more",
+    "head",
+    "tail",
+    "ls",
+    "ll",
+    "stat",
+    "file",
+    "wc",
+    "grep",
+    "egrep",
+    "fgrep",
+    "zgrep",
+    "diff",
+    "cmp",
+    "md5sum",
+    "sha1sum",
+    "sha256sum",
+    "ssh-keygen",
+    "find",
+    "which",
+    "man",
+    "test",
 ];
 
 /// What a command has to do with.
@@ -36,8 +58,8 @@ fn of_words(words: &[&str], redirects: bool, signs: &mut BTreeSet<Sign>) {
     let Some((program, arguments)) = program(words, signs) else { return };
     let has = |wanted: &[&str]| arguments.iter().any(|argument| wanted.contains(argument));
     match program {
-        "ssh" | "sftp" | "autossh" | "sshpass" | "mosh" | "telnet" | "rlogin" | "rsh" | "ssh-copy-id" | "nc" | "ncat"
-        | "netcat" | "socat" => {
+        "ssh" | "sftp" | "autossh" | "sshpass" | "mosh" | "telnet" | "rlogin" | "rsh" | "ssh-copy-id" | "nc"
+        | "ncat" | "netcat" | "socat" => {
             signs.insert(Sign::NestedSsh);
         }
         // The far end of somebody's copying to and from this very host goes nowhere.
@@ -90,11 +112,13 @@ fn program<'a>(words: &'a [&'a str], signs: &mut BTreeSet<Sign>) -> Option<(&'a 
     loop {
         let (first, after) = rest.split_first()?;
         let name = name_of(first);
-        let is_assignment = first.split_once('=').is_some_and(|(name, _)| {
-            !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-        });
-        let is_option = behind_runner && (first.starts_with('-') || first.chars().all(|c| c.is_ascii_digit() || c == '.'));
-        let is_word_of_shells = matches!(name, "" | "if" | "then" | "else" | "elif" | "do" | "while" | "until" | "for" | "in");
+        let is_assignment = first
+            .split_once('=')
+            .is_some_and(|(name, _)| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'));
+        let is_option =
+            behind_runner && (first.starts_with('-') || first.chars().all(|c| c.is_ascii_digit() || c == '.'));
+        let is_word_of_shells =
+            matches!(name, "" | "if" | "then" | "else" | "elif" | "do" | "while" | "until" | "for" | "in");
         if is_assignment || is_option || is_word_of_shells {
             rest = after;
             continue;

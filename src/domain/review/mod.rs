@@ -131,10 +131,18 @@ pub enum Choice {
     /// Its terms ask for none.
     NoTerm,
     /// Its risk is as high as that.
-    Risk { always_from: u32 },
+    Risk {
+        always_from: u32,
+    },
     /// The lot fell on it: `draw`, of 10,000, is below `share` hundreds.
-    Drawn { draw: u32, share: u8 },
-    NotDrawn { draw: u32, share: u8 },
+    Drawn {
+        draw: u32,
+        share: u8,
+    },
+    NotDrawn {
+        draw: u32,
+        share: u8,
+    },
     /// It is of a version that knew no reviews.
     Older,
 }
@@ -191,7 +199,6 @@ impl Verdict {
 }
 
 /// What binds somebody to a session.
-#[expect(clippy::struct_excessive_bools, reason = "each is a tie of its own, and one is enough")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Ties {
     /// It is theirs.
@@ -268,7 +275,9 @@ mod tests {
 
     #[test]
     fn a_term_reads_back_from_its_text_and_nothing_else_is_one() {
-        for (text, term) in [("none", ReviewTerm::None), ("5d", ReviewTerm::Within(5)), ("366d", ReviewTerm::Within(366))] {
+        for (text, term) in
+            [("none", ReviewTerm::None), ("5d", ReviewTerm::Within(5)), ("366d", ReviewTerm::Within(366))]
+        {
             assert_eq!(text.parse(), Ok(term));
             assert_eq!(serde_json::from_str::<ReviewTerm>(&serde_json::to_string(&term).unwrap()).unwrap(), term);
         }

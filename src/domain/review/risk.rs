@@ -259,8 +259,11 @@ impl Assessor {
 
     /// What it comes to.
     pub fn finish(self) -> Risk {
-        let reason = |(sign, (amount, first)): (Sign, (u64, Option<Moment>))| {
-            Reason { sign, weight: sign.weight(amount), amount, first }
+        let reason = |(sign, (amount, first)): (Sign, (u64, Option<Moment>))| Reason {
+            sign,
+            weight: sign.weight(amount),
+            amount,
+            first,
         };
         let mut reasons: Vec<Reason> = self.0.into_iter().map(reason).filter(|reason| reason.weight > 0).collect();
         reasons.sort_by_key(|reason| std::cmp::Reverse(reason.weight));
@@ -302,8 +305,12 @@ pub(crate) mod tests {
         let risk = assessor.finish();
 
         assert_eq!(risk.score, 100);
-        let expected =
-            ["touched authorized_keys", "download of 310 MB", "first time on this target", "became another user (2 times)"];
+        let expected = [
+            "touched authorized_keys",
+            "download of 310 MB",
+            "first time on this target",
+            "became another user (2 times)",
+        ];
         assert_eq!(words(&risk), expected);
         assert_eq!(risk.reasons[3].first, Some(moment(7)));
     }
@@ -337,7 +344,12 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn any_reason() -> impl Strategy<Value = Reason> {
-        (prop::sample::select(&Sign::ALL), any::<u32>(), any::<u64>(), prop::option::of((0..4_000_000_000_i64, any::<u128>())))
+        (
+            prop::sample::select(&Sign::ALL),
+            any::<u32>(),
+            any::<u64>(),
+            prop::option::of((0..4_000_000_000_i64, any::<u128>())),
+        )
             .prop_map(|(sign, weight, amount, first)| {
                 let first = first.map(|(at, id)| Moment {
                     at: DateTime::from_timestamp(at, 0).unwrap(),

@@ -392,7 +392,10 @@ mod tests {
         let (shown, read) = (Spans::from(vec![span(0, 2)]), Spans::from(vec![span(0, 50)]));
         let mut coverage = Coverage::default();
         coverage.add(&activity, &Seen { shown, read });
-        assert_eq!(coverage, Coverage { active_us: 1_800_000, seen_us: 1_400_000, shown_us: 1_400_000, read_us: 1_400_000 });
+        assert_eq!(
+            coverage,
+            Coverage { active_us: 1_800_000, seen_us: 1_400_000, shown_us: 1_400_000, read_us: 1_400_000 }
+        );
         assert_eq!(coverage.percent(), Some(77));
         assert_eq!(Coverage::default().percent(), None);
     }

@@ -47,11 +47,7 @@ pub async fn activity(tx: &mut Tx, session: SessionId) -> Result<HashMap<Recordi
 }
 
 /// What the person has seen of the session's recordings.
-pub async fn seen(
-    tx: &mut Tx,
-    session: SessionId,
-    person: PrincipalId,
-) -> Result<HashMap<RecordingId, Seen>, DbError> {
+pub async fn seen(tx: &mut Tx, session: SessionId, person: PrincipalId) -> Result<HashMap<RecordingId, Seen>, DbError> {
     let rows = on_either!(tx, |c| sqlx::query_as::<_, (Uuid, String, String)>(SEEN)
         .bind(session.as_uuid())
         .bind(person.as_uuid())
@@ -91,7 +87,6 @@ pub async fn pace(tx: &mut Tx, judge: &Judge, now: DateTime<Utc>) -> Result<(Dat
 /// Keeps what is left of the person's time at `now`.
 pub async fn set_pace(tx: &mut Tx, judge: &Judge, now: DateTime<Utc>, credit: u64) -> Result<(), DbError> {
     let credit = i64::try_from(credit).unwrap_or(i64::MAX);
-    let set =
-        change_either!(tx, |c| sqlx::query(SET_PACE).bind(judge.person().as_uuid()).bind(now).bind(credit));
+    let set = change_either!(tx, |c| sqlx::query(SET_PACE).bind(judge.person().as_uuid()).bind(now).bind(credit));
     set.map(drop).map_err(doing(DOING))
 }

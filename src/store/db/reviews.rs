@@ -13,7 +13,8 @@ use super::{DbError, Tx, change_either, doing, from_json, from_text, on_either, 
 const INSERT: &str = "INSERT INTO reviews (session_id, asked, due_at, sign_offs, risk, reasons, choice, active_us)
                       VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
 const DECIDED: &str = "UPDATE sessions SET review_decided = TRUE WHERE id = $1";
-const UNDECIDED: &str = "SELECT id FROM sessions WHERE sealed_at IS NOT NULL AND NOT review_decided ORDER BY sealed_at, id LIMIT $1";
+const UNDECIDED: &str =
+    "SELECT id FROM sessions WHERE sealed_at IS NOT NULL AND NOT review_decided ORDER BY sealed_at, id LIMIT $1";
 /// Rows of `$8`, a person, are those that they may and have not judged. A parameter left at `NULL` does not limit. `$5`, `$6`, `$7`: the
 /// last row of the page before.
 const LIST: &str = "SELECT r.session_id, r.asked, r.due_at, r.sign_offs, r.signed, r.done_at, r.verdict, r.risk, r.reasons, r.choice, r.active_us,
@@ -42,7 +43,8 @@ const SUM: &str = "SELECT COUNT(*) AS due, COALESCE(SUM(CASE WHEN r.due_at <= $1
                                                  AND m.kind = 'sign_off' AND m.principal_id = $2)))";
 const LATE: &str = "SELECT session_id, due_at FROM reviews
                     WHERE asked AND done_at IS NULL AND NOT overdue_told AND due_at <= $1 ORDER BY due_at, session_id LIMIT $2";
-const TELL_LATE: &str = "UPDATE reviews SET overdue_told = TRUE WHERE session_id = $1 AND NOT overdue_told AND done_at IS NULL";
+const TELL_LATE: &str =
+    "UPDATE reviews SET overdue_told = TRUE WHERE session_id = $1 AND NOT overdue_told AND done_at IS NULL";
 /// Takes the row's lock: who signs at the same time waits.
 const SIGN: &str = "UPDATE reviews SET signed = signed + 1,
                            done_at = CASE WHEN done_at IS NULL AND signed + 1 >= sign_offs THEN $2 ELSE done_at END
@@ -50,10 +52,12 @@ const SIGN: &str = "UPDATE reviews SET signed = signed + 1,
 const SET_VERDICT: &str = "UPDATE reviews SET verdict = $2 WHERE session_id = $1";
 const REMARK: &str = "INSERT INTO review_remarks (id, session_id, principal_id, name, at, kind, words, recording_id, moment, verdict, coverage)
                       VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
-const REMARKS: &str = "SELECT id, principal_id, name, at, kind, words, recording_id, moment, verdict, coverage FROM review_remarks
+const REMARKS: &str =
+    "SELECT id, principal_id, name, at, kind, words, recording_id, moment, verdict, coverage FROM review_remarks
                        WHERE session_id = $1 ORDER BY at, id";
 const COUNT_REMARKS: &str = "SELECT COUNT(*) FROM review_remarks WHERE session_id = $1 AND principal_id = $2";
-const WAS_THERE_BEFORE: &str = "SELECT EXISTS (SELECT 1 FROM sessions WHERE principal_id = $1 AND target_id = $2 AND started_at < $3)";
+const WAS_THERE_BEFORE: &str =
+    "SELECT EXISTS (SELECT 1 FROM sessions WHERE principal_id = $1 AND target_id = $2 AND started_at < $3)";
 const NOTE_HAND: &str = "INSERT INTO grant_hands (grant_id, principal_id) VALUES ($1, $2) ON CONFLICT DO NOTHING";
 const HAD_A_HAND: &str = "SELECT EXISTS (SELECT 1 FROM grant_hands WHERE grant_id = $1 AND principal_id = $2)";
 

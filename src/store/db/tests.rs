@@ -136,7 +136,13 @@ async fn what_is_stored_reads_back_the_same_down_to_the_microsecond() {
         let found = sessions::find(&mut tx, session(101, &grant).id).await.unwrap();
         assert_eq!(
             found,
-            Some(SessionRecord { session: session(101, &grant), ended: None, cut_requested: None, held: None })
+            Some(SessionRecord {
+                session: session(101, &grant),
+                ended: None,
+                cut_requested: None,
+                held: None,
+                review: None
+            })
         );
     })
     .await;
