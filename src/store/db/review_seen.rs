@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use super::{DbError, Tx, change_either, doing, from_json, on_either, to_count, to_json};
 
-const INSERT_ACTIVITY: &str =
-    "INSERT INTO review_activity (recording_id, session_id, bursts) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+const INSERT_ACTIVITY: &str = "INSERT INTO review_activity (recording_id, session_id, bursts) VALUES ($1, $2, $3)
+     ON CONFLICT (recording_id) DO UPDATE SET bursts = excluded.bursts";
 const ACTIVITY: &str = "SELECT recording_id, bursts FROM review_activity WHERE session_id = $1";
 const SEEN: &str = "SELECT recording_id, shown, read FROM review_seen WHERE session_id = $1 AND principal_id = $2";
 const SET_SEEN: &str = "INSERT INTO review_seen (principal_id, recording_id, session_id, shown, read) VALUES ($1, $2, $3, $4, $5)

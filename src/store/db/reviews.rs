@@ -11,8 +11,10 @@ use uuid::Uuid;
 use super::{DbError, Tx, change_either, doing, from_json, from_text, on_either, to_count, to_json};
 
 const INSERT: &str = "INSERT INTO reviews (session_id, asked, due_at, sign_offs, risk, reasons, choice, active_us)
-                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
-const DECIDED: &str = "UPDATE sessions SET review_decided = TRUE WHERE id = $1";
+                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+                      ON CONFLICT (session_id) DO UPDATE SET asked = excluded.asked, due_at = excluded.due_at, risk = excluded.risk,
+                          reasons = excluded.reasons, choice = excluded.choice, active_us = excluded.active_us";
+const DECIDED: &str = "UPDATE sessions SET review_decided = TRUE WHERE id = $1 AND NOT review_decided";
 const UNDECIDED: &str =
     "SELECT id FROM sessions WHERE sealed_at IS NOT NULL AND NOT review_decided ORDER BY sealed_at, id LIMIT $1";
 /// Rows of `$8`, a person, are those that they may and have not judged. A parameter left at `NULL` does not limit. `$5`, `$6`, `$7`: the
@@ -262,11 +264,16 @@ impl TryFrom<RemarkRow> for Remark {
     }
 }
 
-/// Adds what is decided of a session that is at rest; `false` if it was decided before.
+/// Keeps what is decided of a session that is at rest; `false` if it was decided before. One that was completed after it had come to
+/// rest is decided on again; what was said of it stays.
 pub async fn insert(tx: &mut Tx, review: &NewReview) -> Result<bool, DbError> {
     const DECIDE: &str = "decide on a review";
     let (reasons, choice) = (to_json(DECIDE, &review.risk.reasons)?, to_json(DECIDE, &review.choice)?);
     let session = review.session.as_uuid();
+    let first = change_either!(tx, |c| sqlx::query(DECIDED).bind(session));
+    if first.map_err(doing(DECIDE))? == 0 {
+        return Ok(false);
+    }
     let inserted = change_either!(tx, |c| sqlx::query(INSERT)
         .bind(session)
         .bind(review.choice.is_asked())
@@ -276,9 +283,7 @@ pub async fn insert(tx: &mut Tx, review: &NewReview) -> Result<bool, DbError> {
         .bind(&reasons)
         .bind(&choice)
         .bind(i64::try_from(review.active_us).unwrap_or(i64::MAX)));
-    let inserted = inserted.map_err(doing(DECIDE))? == 1;
-    change_either!(tx, |c| sqlx::query(DECIDED).bind(session)).map_err(doing(DECIDE))?;
-    Ok(inserted)
+    inserted.map(|_| true).map_err(doing(DECIDE))
 }
 
 /// At most `limit` sessions that are at rest and of which nothing is decided yet, the oldest first.
