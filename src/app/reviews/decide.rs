@@ -82,6 +82,10 @@ pub async fn sweep(app: &App, settings: &ReviewSettings) -> Result<usize, Decide
         decide(app, settings, session).await?;
     }
     tell_late(app).await?;
+    let sum = reviews::sum(&mut app.db.read().await?, app.clock.now(), None).await?;
+    let gauge = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    app.metrics.reviews_due.set(gauge(sum.due));
+    app.metrics.reviews_overdue.set(gauge(sum.overdue));
     Ok(waiting.len())
 }
 
