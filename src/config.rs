@@ -23,6 +23,7 @@ use crate::app::recordings::RecordingSettings;
 use crate::app::recordings::journal::Durability;
 use crate::app::requests::RequestSettings;
 use crate::app::retention::rules::RetentionSettings;
+use crate::app::reviews::ReviewSettings;
 pub use crate::ssh::{Failures, SshSettings};
 use crate::store::blob::BlobSettings;
 use crate::store::db::DatabaseSettings;
@@ -74,6 +75,7 @@ pub struct Config {
     pub consent: ConsentSettings,
     pub ledger: LedgerSettings,
     pub retention: RetentionSettings,
+    pub review: ReviewSettings,
     pub outbox: Vec<DestinationSettings>,
     pub notify: Vec<NotifySettings>,
     pub metrics: MetricsSettings,
@@ -161,6 +163,7 @@ impl Config {
             consent: section("consent", &mut given, &mut faults),
             ledger: section("ledger", &mut given, &mut faults),
             retention: section("retention", &mut given, &mut faults),
+            review: section("review", &mut given, &mut faults),
             outbox: list("outbox", &mut given, &mut faults),
             notify: list("notify", &mut given, &mut faults),
             metrics: section("metrics", &mut given, &mut faults),
@@ -168,7 +171,7 @@ impl Config {
             log: section("log", &mut given, &mut faults),
         };
         for unknown in given {
-            let message = "there is no such section (one of server, ssh, api, database, blobs, recording, requests, consent, ledger, retention, outbox, notify, metrics, master_key, log)";
+            let message = "there is no such section (one of server, ssh, api, database, blobs, recording, requests, consent, ledger, retention, review, outbox, notify, metrics, master_key, log)";
             let key = format!("{}.{}", unknown.section, unknown.key);
             faults.push(ConfigFault { key, place: unknown.place, message: message.to_owned() });
         }
@@ -229,6 +232,9 @@ impl Config {
             if time.is_some_and(|time| time.is_zero()) {
                 fault(key, "must be longer than nothing");
             }
+        }
+        for (key, message) in self.review.faults() {
+            fault(&format!("review.{key}"), message);
         }
         if self.server.dead_after < Duration::from_secs(1) {
             fault("server.dead_after", "must be at least 1s");

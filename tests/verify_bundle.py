@@ -14,6 +14,7 @@ import zstandard
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+REVIEW_ACTS = ["review_decided", "review_noted", "review_overdue", "session_flagged", "session_reviewed"]
 UNLISTED = ["checkpoint", "contents", "events.jsonl", "key", "proofs.jsonl"]
 
 
@@ -506,12 +507,14 @@ def verify(data, fingerprint):
         raise Wrong("contents")
     if {event["number"] for event in contents["events"]} != {number for number, _ in events[:-1]}:
         raise Wrong("events.jsonl")
-    acts, told, lines = [event["act"] for _, event in events], {}, b""
+    acts, told, lines, reviews = [event["act"] for _, event in events], {}, b"", b""
     for _, event in events:
         if (act := event["act"])["act"] == "file_operation":
             told.setdefault(act["recording"], Counter())[canonical(act["operation"])] += 1
             line = {"at": event["at"], **{name: act[name] for name in ("operation", "recording", "session")}}
             lines += canonical(line) + b"\n"
+        if act["act"] in REVIEW_ACTS:
+            reviews += canonical({name: event[name] for name in ("act", "actor", "at")}) + b"\n"
     told = {**{a["recording"]: Counter() for a in acts if a["act"] == "recording_started"}, **told}
     sealed = {}
     for act in acts:
@@ -524,9 +527,10 @@ def verify(data, fingerprint):
         check_session(act, acts, files, told, deletions(events))
     if "grant.json" in files:
         check_grant(files["grant.json"], contents["grant"], acts)
-    if (found := files.get("files.jsonl", b"")) != lines:
-        same = next((i for i, (a, b) in enumerate(zip(found, lines)) if a != b), min(len(found), len(lines)))
-        raise Wrong(f"files.jsonl:{1 + found[:same].count(10)}")
+    for name, expected in ("files.jsonl", lines), ("reviews.jsonl", reviews):
+        if (found := files.get(name, b"")) != expected:
+            same = next((i for i, (a, b) in enumerate(zip(found, expected)) if a != b), min(len(found), len(expected)))
+            raise Wrong(f"{name}:{1 + found[:same].count(10)}")
     for entry in contents["files"]:
         if entry["name"] not in files or sha256(files[entry["name"]]).hex() != entry["sha256"]:
             raise Wrong(entry["name"])

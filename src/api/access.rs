@@ -9,6 +9,7 @@
 //! | [`Replay`]     |          | yes      | yes     |       | yes      |
 //! | [`Administer`] |          |          |         | yes   | yes      |
 //! | [`Dispose`]    |          | yes      |         | yes   | yes      |
+//! | [`Judge`]      |          | yes      |         |       | (nobody) |
 
 use std::marker::PhantomData;
 use std::net::SocketAddr;
@@ -82,6 +83,9 @@ pub struct Replay;
 /// Changing people, targets, grants; cutting sessions.
 pub struct Administer;
 
+/// Saying what a session was, and what one has seen of it. A person's act: the operator may ask, and is nobody.
+pub struct Judge;
+
 /// Having a hand in legal holds and deletions. A deletion takes two of them, people both.
 pub struct Dispose;
 
@@ -96,6 +100,9 @@ impl Class for Replay {
 }
 impl Class for Administer {
     const ROLES: &'static [Role] = &[Role::Admin];
+}
+impl Class for Judge {
+    const ROLES: &'static [Role] = &[Role::Reviewer];
 }
 impl Class for Dispose {
     const ROLES: &'static [Role] = &[Role::Admin, Role::Reviewer];

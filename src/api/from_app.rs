@@ -14,6 +14,7 @@ use crate::app::people::PeopleError;
 use crate::app::recordings::read::ReadError;
 use crate::app::requests::RequestError;
 use crate::app::retention::RetentionError;
+use crate::app::reviews::ReviewError;
 use crate::app::second_factor::SecondFactorError;
 use crate::app::sessions::SessionError;
 use crate::app::sign_in::SignInError;
@@ -166,6 +167,24 @@ impl From<RetentionError> for ApiError {
             RetentionError::SamePerson | RetentionError::OwnSession(_) => ApiError::Forbidden(text),
             RetentionError::Text(_) => ApiError::BadRequest(text),
             RetentionError::Db(error) => error.into(),
+        }
+    }
+}
+
+impl From<ReviewError> for ApiError {
+    fn from(error: ReviewError) -> Self {
+        let text = error.to_string();
+        match error {
+            ReviewError::NoSession(_) | ReviewError::NoRecording { .. } => ApiError::NotFound(text),
+            ReviewError::NotAtRest(_) | ReviewError::SignedBefore(_) | ReviewError::TooMany { .. } => {
+                ApiError::Conflict(text)
+            }
+            ReviewError::NoJudge(_) => ApiError::Forbidden(text),
+            ReviewError::NoteMissing
+            | ReviewError::NoMoment { .. }
+            | ReviewError::Parts { .. }
+            | ReviewError::Text(_) => ApiError::BadRequest(text),
+            ReviewError::Db(error) => error.into(),
         }
     }
 }

@@ -14,6 +14,7 @@ use sallyport_domain::grant::{self, Approval, Capabilities, ForwardFrom, TargetS
 use sallyport_domain::hash::Hash;
 use sallyport_domain::id::{GrantId, PrincipalId};
 use sallyport_domain::name::{Login, PrincipalName, TargetName};
+use sallyport_domain::review::ReviewTerm;
 use sallyport_domain::target;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -52,6 +53,9 @@ pub struct Grant {
     pub files: Files,
     pub commands: Commands,
     pub forwarding: Forwarding,
+    /// By when sessions are to be reviewed: `none`, or working days such as `5d`; absent, as the bastion's settings say.
+    #[schema(value_type = Option<String>)]
+    pub review: Option<ReviewTerm>,
     pub not_before: DateTime<Utc>,
     /// The first instant at which the grant no longer holds.
     pub not_after: DateTime<Utc>,
@@ -283,6 +287,10 @@ pub struct MakeGrant {
     pub commands: Commands,
     #[serde(default)]
     pub forwarding: Forwarding,
+    /// By when sessions are to be reviewed: `none`, or working days such as `5d`; left out, as the bastion's settings say.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub review: Option<ReviewTerm>,
     /// Now, where it is left out.
     #[serde(default)]
     pub not_before: Option<DateTime<Utc>>,
@@ -403,6 +411,7 @@ fn shape(grant: grant::Grant, names: &HashMap<PrincipalId, PrincipalName>, now: 
         files,
         commands,
         forwarding,
+        review,
     } = grant.terms;
     Grant {
         id: grant.id,
@@ -418,6 +427,7 @@ fn shape(grant: grant::Grant, names: &HashMap<PrincipalId, PrincipalName>, now: 
         files: files.into(),
         commands: commands.into(),
         forwarding: forwarding.into(),
+        review,
         not_before: grant.window.not_before(),
         not_after: grant.window.not_after(),
         reason: grant.reason,
@@ -452,6 +462,7 @@ impl MakeGrant {
             files: self.files.into(),
             commands: self.commands.into(),
             forwarding: self.forwarding.into(),
+            review: self.review,
         };
         Ok(NewGrant { people: self.people, terms, window, reason: self.reason, ticket: self.ticket })
     }

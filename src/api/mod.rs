@@ -36,6 +36,7 @@ pub mod recordings;
 pub mod replay;
 pub mod requests;
 pub mod retention;
+pub mod reviews;
 pub mod rotations;
 pub mod second_factors;
 pub mod sessions;

@@ -16,8 +16,8 @@ use super::error::ApiError;
 use super::extract::MOST_BODY_BYTES;
 use super::{
     ApiState, assets, audit, bastion, commands, error, evidence, files, grants, health, keys, ledger, live, nodes,
-    outbox, people, probes, recordings, replay, requests, retention, rotations, second_factors, sessions, sign_in,
-    targets, tokens, watch,
+    outbox, people, probes, recordings, replay, requests, retention, reviews, rotations, second_factors, sessions,
+    sign_in, targets, tokens, watch,
 };
 use crate::app::metrics::timed;
 use crate::app::replay::Looks;
@@ -94,6 +94,13 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(replay::stored))
         .routes(routes!(evidence::of_grant))
         .routes(routes!(evidence::of_session))
+        .routes(routes!(reviews::list))
+        .routes(routes!(reviews::summary))
+        .routes(routes!(reviews::show))
+        .routes(routes!(reviews::report))
+        .routes(routes!(reviews::flag))
+        .routes(routes!(reviews::note))
+        .routes(routes!(reviews::sign_off))
         .routes(routes!(retention::ask))
         .routes(routes!(retention::list))
         .routes(routes!(retention::show))

@@ -2,6 +2,8 @@
 
 use sallyport_domain::grant::{Approval, ForwardFrom};
 use sallyport_domain::principal::Role;
+use sallyport_domain::review::Verdict;
+use sallyport_domain::review::risk::Sign;
 use sallyport_domain::target::{CredentialKind, HostKeyTrust};
 use utoipa::openapi::schema::{Array, Object, ObjectBuilder, Type};
 
@@ -19,6 +21,14 @@ pub(super) fn approval() -> Object {
 
 pub(super) fn forward_from() -> Object {
     words("who dials a forward's destination", ForwardFrom::ALL.map(ForwardFrom::as_str))
+}
+
+pub(super) fn verdict() -> Object {
+    words("what a reviewer says of a session, the gravest last", Verdict::ALL.map(Verdict::as_str))
+}
+
+pub(super) fn sign() -> Object {
+    words("what speaks for a longer look", Sign::ALL.map(Sign::as_str))
 }
 
 pub(super) fn credential() -> Object {

@@ -7,10 +7,10 @@ use chrono::{DateTime, Utc};
 use sallyport_domain::event::SessionEnd;
 use sallyport_domain::id::{GrantId, SessionId, TargetId};
 use sallyport_domain::name::{Login, PrincipalName, TargetName};
+use sallyport_domain::review::Verdict;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::ApiState;
 use super::access::{Administer, Look, May};
 use super::commands::{self, CommandCounts};
 use super::error::{ApiError, Problem};
@@ -19,6 +19,8 @@ use super::grants::Reason;
 use super::page::{Page, PageQuery, cursor};
 use super::people::PersonRef;
 use super::recordings::{self, Recording};
+use super::reviews::{ReviewState, state_of};
+use super::{ApiState, schemas};
 use crate::app::sessions::{self, SessionFilter, SessionRecord};
 
 /// One permitted connection to one target.
@@ -48,6 +50,18 @@ pub struct Session {
     pub ending: Option<serde_json::Value>,
     /// The same, for a person.
     pub ending_text: Option<String>,
+    /// How far its review has come; absent until it is at rest.
+    pub review: Option<SessionReview>,
+}
+
+/// A session's review in short.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SessionReview {
+    pub state: ReviewState,
+    #[schema(schema_with = schemas::verdict)]
+    pub verdict: Option<Verdict>,
+    /// 0 to 100.
+    pub risk: u32,
 }
 
 /// A session with its recordings.
@@ -107,8 +121,8 @@ pub struct SessionQuery {
     pub grant: Option<GrantId>,
 }
 
-fn shape(record: SessionRecord) -> Result<Session, ApiError> {
-    let SessionRecord { session, ended, cut_requested, held } = record;
+fn shape(record: SessionRecord, now: DateTime<Utc>) -> Result<Session, ApiError> {
+    let SessionRecord { session, ended, cut_requested, held, review } = record;
     let state = match (&ended, &cut_requested) {
         (Some(_), _) => SessionState::Ended,
         (None, Some(_)) => SessionState::Ending,
@@ -127,6 +141,11 @@ fn shape(record: SessionRecord) -> Result<Session, ApiError> {
         client_version: session.client_version,
         started_at: session.started_at,
         held,
+        review: review.map(|review| SessionReview {
+            state: state_of(review.asked, review.is_done, review.due_at, now),
+            verdict: review.verdict,
+            risk: review.risk,
+        }),
         ended_at,
         ending_text: ending.as_ref().map(ending_text),
         ending: ending.map(serde_json::to_value).transpose().map_err(ApiError::internal)?,
@@ -165,11 +184,12 @@ pub(super) async fn list(
         after: page.after()?,
     };
     let limit = page.limit();
+    let now = state.app.clock.now();
     let records = sessions::list(&state.app, &filter, limit).await?;
     let is_full = records.len() >= limit as usize;
     let last = records.last().map(|record| (record.session.started_at, record.session.id));
     let next = last.filter(|_| is_full).and_then(|last| cursor(&last));
-    Ok(Json(Page { items: records.into_iter().map(shape).collect::<Result<_, _>>()?, next }))
+    Ok(Json(Page { items: records.into_iter().map(|record| shape(record, now)).collect::<Result<_, _>>()?, next }))
 }
 
 /// One session with its recordings.
@@ -183,7 +203,7 @@ pub(super) async fn show(
     State(state): State<ApiState>,
     Path(id): Path<SessionId>,
 ) -> Result<Json<SessionDetail>, ApiError> {
-    let session = shape(sessions::find(&state.app, id).await?)?;
+    let session = shape(sessions::find(&state.app, id).await?, state.app.clock.now())?;
     let commands = commands::counts(&state, id).await?;
     Ok(Json(SessionDetail { session, recordings: recordings::of_session(&state, id).await?, commands }))
 }
@@ -201,7 +221,7 @@ pub(super) async fn cut(
     Body(body): Body<Reason>,
 ) -> Result<(StatusCode, Json<Session>), ApiError> {
     sessions::request_cut(&state.app, &may.actor(), id, &body.reason).await?;
-    Ok((StatusCode::ACCEPTED, Json(shape(sessions::find(&state.app, id).await?)?)))
+    Ok((StatusCode::ACCEPTED, Json(shape(sessions::find(&state.app, id).await?, state.app.clock.now())?)))
 }
 
 /// What an admin has to say.
@@ -225,7 +245,7 @@ pub(super) async fn hold(
     Body(body): Body<Reason>,
 ) -> Result<(StatusCode, Json<Session>), ApiError> {
     sessions::hold(&state.app, &may.actor(), id, &body.reason).await?;
-    Ok((StatusCode::ACCEPTED, Json(shape(sessions::find(&state.app, id).await?)?)))
+    Ok((StatusCode::ACCEPTED, Json(shape(sessions::find(&state.app, id).await?, state.app.clock.now())?)))
 }
 
 /// Lets a held session go on.
@@ -240,7 +260,7 @@ pub(super) async fn release(
     Path(id): Path<SessionId>,
 ) -> Result<(StatusCode, Json<Session>), ApiError> {
     sessions::release(&state.app, &may.actor(), id).await?;
-    Ok((StatusCode::ACCEPTED, Json(shape(sessions::find(&state.app, id).await?)?)))
+    Ok((StatusCode::ACCEPTED, Json(shape(sessions::find(&state.app, id).await?, state.app.clock.now())?)))
 }
 
 /// Says something to whoever is at the session's terminals; programs without one are not told.
@@ -256,5 +276,5 @@ pub(super) async fn message(
     Body(body): Body<Message>,
 ) -> Result<(StatusCode, Json<Session>), ApiError> {
     sessions::send(&state.app, &may.actor(), id, &body.text).await?;
-    Ok((StatusCode::ACCEPTED, Json(shape(sessions::find(&state.app, id).await?)?)))
+    Ok((StatusCode::ACCEPTED, Json(shape(sessions::find(&state.app, id).await?, state.app.clock.now())?)))
 }

@@ -414,6 +414,13 @@ const ACCESS: &[(&str, [bool; 6])] = &[
     ("evidence_of_grant", REPLAY),
     ("evidence_of_session", REPLAY),
     ("recordings_live", REPLAY),
+    ("reviews_list", LOOK),
+    ("reviews_summary", LOOK),
+    ("reviews_show", LOOK),
+    ("reviews_seen", JUDGE),
+    ("reviews_flag", JUDGE),
+    ("reviews_note", JUDGE),
+    ("reviews_sign_off", JUDGE),
     ("deletions_ask", DISPOSE),
     ("deletions_list", LOOK),
     ("deletions_show", LOOK),
@@ -447,6 +454,8 @@ const KNOWN: [bool; 6] = [false, true, true, true, true, true];
 const LOOK: [bool; 6] = [false, false, true, true, true, true];
 const REPLAY: [bool; 6] = [false, false, true, true, false, true];
 const ADMINISTER: [bool; 6] = [false, false, false, false, true, true];
+/// The operator is let in, and told that they are nobody.
+const JUDGE: [bool; 6] = [false, false, true, false, false, true];
 const DISPOSE: [bool; 6] = [false, false, true, false, true, true];
 
 /// Every operation of the document: its id, method and path.

@@ -187,6 +187,7 @@ mod tests {
                 files: FileRules::default(),
                 commands: CommandRules::default(),
                 forwarding: Forwarding::default(),
+                review: None,
             };
             let now = app.clock.now();
             let new = NewGrant {

@@ -15,7 +15,7 @@ use crate::app::clock::whole_microseconds;
 use crate::app::text::{self, TextError};
 use crate::app::{App, audit};
 use crate::store::db::grants::GrantBounds;
-use crate::store::db::{DbError, Tx, grants, policy_version, principals, targets};
+use crate::store::db::{DbError, Tx, grants, policy_version, principals, reviews, targets};
 
 /// A grant to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,6 +143,7 @@ pub(crate) async fn make_in(
         revoked: None,
     };
     grants::insert(tx, &grant).await?;
+    note_hand(tx, actor, grant.id).await?;
     let made = Act::GrantMade {
         grant: grant.id,
         people: grant.people.clone(),
@@ -229,8 +230,17 @@ pub(crate) async fn extend_in(
         Window::new(grant.window.not_before(), not_after)?;
         return Err(GrantError::Ended { id, at: grant.window.not_after() });
     };
+    note_hand(tx, actor, id).await?;
     audit::append(tx, now, actor, Act::GrantExtended { grant: id, not_after, reason }).await?;
     Ok(grant)
+}
+
+/// Who had a hand in a grant reviews no session under it.
+pub(crate) async fn note_hand(tx: &mut Tx, actor: &Actor, grant: GrantId) -> Result<(), DbError> {
+    match audit::person(actor) {
+        Some(person) => reviews::note_hand(tx, grant, person).await,
+        None => Ok(()),
+    }
 }
 
 /// Takes a grant back. Live sessions under it are cut.
@@ -283,6 +293,7 @@ fn check_terms(terms: &Terms) -> Result<(), GrantError> {
         files,
         commands,
         forwarding,
+        review: _,
     } = terms;
     some_but_not_too_many("logins", "login", logins.len())?;
     if source_networks.len() > MOST {
@@ -382,6 +393,7 @@ mod tests {
             files: FileRules::default(),
             commands: CommandRules::default(),
             forwarding: Forwarding::default(),
+            review: None,
         }
     }
 

@@ -58,6 +58,8 @@ pub struct Series {
     pub sessions_opened: Counter,
     /// By `how`.
     pub sessions_ended: Family<One, Counter>,
+    pub reviews_due: Gauge,
+    pub reviews_overdue: Gauge,
     pub session_open_seconds: Histogram,
     pub target_connect_seconds: Histogram,
     pub recording_store_seconds: Histogram,
@@ -165,6 +167,8 @@ impl Metrics {
             sessions_live: add(r, "sessions_live", "Sessions that are going on at this node", Gauge::default()),
             sessions_opened: add(r, "sessions_opened", "Sessions that were opened", Counter::default()),
             sessions_ended: add(r, "sessions_ended", "Sessions that have ended, by how", Family::default()),
+            reviews_due: add(r, "reviews_due", "Sessions that wait for a review, late ones too", Gauge::default()),
+            reviews_overdue: add(r, "reviews_overdue", "Sessions whose review is late", Gauge::default()),
             session_open_seconds: add(
                 r,
                 "session_open_seconds",

@@ -32,6 +32,7 @@ pub mod recordings;
 pub mod replay;
 pub mod requests;
 pub mod retention;
+pub mod reviews;
 pub mod second_factor;
 pub mod sessions;
 pub mod sign_in;

@@ -292,6 +292,7 @@ async fn give(
         files: changes.files,
         commands: changes.commands,
         forwarding: Forwarding::default(),
+        review: None,
     };
     let as_asked = Terms {
         targets: selectors.clone(),
@@ -304,6 +305,7 @@ async fn give(
         files: FileRules::default(),
         commands: CommandRules::default(),
         forwarding: Forwarding::default(),
+        review: None,
     };
     let changed = terms != as_asked || not_before > now || not_after - not_before != length(*lasting);
     let new = NewGrant {
@@ -343,7 +345,10 @@ async fn let_start(tx: &mut Tx, actor: &Actor, id: GrantId) -> Result<Grant, Req
     let grant = db::grants::find(tx, id).await?.ok_or(GrantError::Unknown { id })?;
     match audit::person(actor) {
         Some(person) if grant.people.contains(&person) => Err(RequestError::UnderGrant),
-        _ => Ok(grant),
+        _ => {
+            grants::note_hand(tx, actor, id).await?;
+            Ok(grant)
+        }
     }
 }
 

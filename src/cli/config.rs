@@ -72,6 +72,7 @@ fn settings(config: &Config) -> Value {
         consent,
         ledger,
         retention,
+        review,
         outbox,
         notify,
         metrics,
@@ -123,6 +124,8 @@ fn settings(config: &Config) -> Value {
         verify_every,
     } = ledger;
     let crate::app::retention::rules::RetentionSettings { keep, rules, automatic, every } = retention;
+    let crate::app::reviews::ReviewSettings { due, sign_offs, always_from_risk, share, working_hours, utc_offset } =
+        review;
     let rule = |rule: &crate::app::retention::rules::RuleSetting| json!({ "targets": rule.targets.to_string(), "keep": span(&rule.keep) });
     let mut all = json!({
         "server": {
@@ -206,6 +209,14 @@ fn settings(config: &Config) -> Value {
             "rules": rules.iter().map(rule).collect::<Vec<_>>(),
             "automatic": automatic,
             "every": span(every),
+        },
+        "review": {
+            "due": due.to_string(),
+            "sign_offs": sign_offs,
+            "always_from_risk": always_from_risk,
+            "share": share,
+            "working_hours": working_hours.to_string(),
+            "utc_offset": utc_offset.to_string(),
         },
         "outbox": outbox.iter().map(destination).collect::<Vec<_>>(),
         "notify": notify.iter().map(notification).collect::<Vec<_>>(),

@@ -144,6 +144,7 @@ async fn furnish(app: &App, place: &Path, toy: &ToyTarget, login: &Login, lastin
         files: FileRules::default(),
         commands: CommandRules::default(),
         forwarding: Forwarding::default(),
+        review: None,
     };
     let window = Window::new(now, now + lasting)?;
     let grant = grants::NewGrant {

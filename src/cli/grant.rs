@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use sallyport_domain::grant::{Approval, ForwardFrom, TargetSelector};
 use sallyport_domain::id::GrantId;
 use sallyport_domain::name::{Login, NameError, PrincipalName, TargetName};
+use sallyport_domain::review::ReviewTerm;
 
 use super::client::Client;
 use super::commands::{self, CommandArgs};
@@ -78,6 +79,9 @@ pub(crate) struct NewArgs {
     /// Sessions that may be open at once
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_sessions: Option<u32>,
+    /// By when its sessions are to be reviewed: working days such as `5d`, or `none`; as the bastion's settings say where it is left out
+    #[arg(long, value_name = "TERM")]
+    review: Option<ReviewTerm>,
     #[command(flatten)]
     strict: Strict,
     #[command(flatten)]
@@ -320,6 +324,7 @@ fn rows(grant: &Grant) -> Vec<(&'static str, String)> {
         ("Coming from", networks),
         ("Sessions", grant.max_sessions.map_or("any number".to_owned(), |most| format!("at most {most} at once"))),
         ("Takes", takes_row(grant.second_factor, grant.approval)),
+        ("Review", grant.review.map(|term| term.to_string()).unwrap_or_default()),
         ("From", when::local(grant.not_before)),
         ("Until", when::local(grant.not_after)),
         ("Reason", grant.reason.clone()),
@@ -397,6 +402,7 @@ async fn new(client: &Client, args: NewArgs, global: &Global) -> Result<(), Fail
             from: args.forwarding.forward_from,
             metadata_only: args.forwarding.forward_metadata_only,
         },
+        review: args.review,
         not_before: args.from,
         not_after,
         reason: args.reason,
@@ -532,6 +538,7 @@ mod tests {
             files: crate::api::grants::Files::default(),
             commands: crate::api::grants::Commands::default(),
             forwarding: Forwarding::default(),
+            review: None,
             not_before: None,
             not_after: now().to_utc(),
             reason: String::new(),

@@ -35,6 +35,7 @@ mod recording;
 mod replay;
 mod request;
 mod retention;
+mod review;
 pub(crate) mod serve;
 mod session;
 mod sockets;

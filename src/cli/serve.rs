@@ -36,8 +36,8 @@ use crate::app::outbox::Outbox;
 use crate::app::recordings::Recordings;
 use crate::app::recordings::encryption::note_recipients;
 use crate::app::requests;
-use crate::app::retention;
 use crate::app::sign_in::SignIns;
+use crate::app::{retention, reviews};
 use crate::config::Config;
 use crate::ssh::{self, Authorities, Door, DoorParts};
 use crate::store::blob::Blobs;
@@ -271,6 +271,7 @@ impl Bastion {
         tasks.spawn(requests::sweep(app.clone(), stop.clone()));
         tasks.spawn(retention::removal::run(app.clone(), stop.clone()));
         tasks.spawn(retention::rules::run(app.clone(), config.retention.clone(), stop.clone()));
+        tasks.spawn(reviews::decide::run(app.clone(), config.review.clone(), stop.clone()));
         tasks.spawn({
             let anchors = anchors.clone();
             ledger::manifests::sweep(app.clone(), stop.clone(), move || anchors.wake())

@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::output::{self, Column, Format, column};
 use super::recording::{self, ExportArgs, PlayArgs, WatchArgs};
 use super::{Global, now, when};
-use super::{commands, files};
+use super::{commands, files, review};
 use crate::api::commands::CommandCounts;
 use crate::api::grants::Reason;
 use crate::api::recordings::Recording;
@@ -54,6 +54,9 @@ pub(crate) enum SessionCommand {
     },
     /// Let a held session go on
     Release { id: SessionId },
+    /// What waits for a look, by due date and risk; verdicts, flags, notes
+    #[command(subcommand)]
+    Review(review::ReviewCommand),
     /// Say something to whoever is at the session's terminal
     Message {
         id: SessionId,
@@ -99,6 +102,7 @@ pub(crate) async fn run(command: SessionCommand, global: &Global) -> Result<(), 
         SessionCommand::Play(args) => recording::play(args, global).await,
         SessionCommand::Watch(args) => recording::watch(args, global).await,
         SessionCommand::Export(args) => recording::export(args, global).await,
+        SessionCommand::Review(command) => review::run(command, global).await,
         SessionCommand::Ls(args) => {
             let mut query = Vec::new();
             query.extend(args.live.then(|| ("live", "true".to_owned())));

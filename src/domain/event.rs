@@ -19,6 +19,9 @@ use crate::policy::Denial;
 use crate::principal::Role;
 use crate::request::Wish;
 use crate::retention::HoldSubject;
+use crate::review::risk::{Moment, Reason};
+use crate::review::seen::Coverage;
+use crate::review::{Choice, Verdict};
 
 /// One entry of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -429,6 +432,43 @@ pub enum Act {
         deletion: DeletionId,
         session: SessionId,
         objects: u64,
+    },
+    /// A session is at rest, and it is decided whether it is to be reviewed: if `due_at` is there, by so many people before then.
+    ReviewDecided {
+        session: SessionId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        due_at: Option<DateTime<Utc>>,
+        sign_offs: u32,
+        /// 0 to 100, and what speaks for it.
+        risk: u32,
+        reasons: Vec<Reason>,
+        choice: Choice,
+    },
+    /// It was not reviewed in time. Told once.
+    ReviewOverdue {
+        session: SessionId,
+        due_at: DateTime<Utc>,
+    },
+    /// A reviewer points at a moment, or at the session as a whole.
+    SessionFlagged {
+        session: SessionId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        moment: Option<Moment>,
+        words: String,
+    },
+    ReviewNoted {
+        session: SessionId,
+        note: String,
+    },
+    /// A reviewer's verdict, and how much of the session they had seen by then.
+    SessionReviewed {
+        session: SessionId,
+        verdict: Verdict,
+        note: String,
+        coverage: Coverage,
+        /// What was recorded had been deleted before.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        was_deleted: bool,
     },
     /// Everything about a grant, or one session under it, was put into a bundle for somebody outside; `contents` is the SHA-256 of
     /// its list of contents (see [`crate::ledger::bundle`]).

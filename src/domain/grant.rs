@@ -15,6 +15,7 @@ use crate::commands::rules::CommandRules;
 use crate::files::FileRules;
 use crate::id::{GrantId, PrincipalId};
 use crate::name::Login;
+use crate::review::ReviewTerm;
 use crate::target::Target;
 
 /// A principal may reach a target from `not_before` up to, not including, `not_after`.
@@ -131,6 +132,9 @@ pub struct Terms {
     /// How forwards are made, and what is kept of them.
     #[serde(default, skip_serializing_if = "Forwarding::is_usual")]
     pub forwarding: Forwarding,
+    /// By when its sessions are to be reviewed; `None` is as the bastion's settings say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub review: Option<ReviewTerm>,
 }
 
 /// How forwards are made, and what is kept of them. An unknown field is an error, as in [`FileRules`].
@@ -421,6 +425,7 @@ mod tests {
             files: FileRules::default(),
             commands: CommandRules::default(),
             forwarding: Forwarding::default(),
+            review: None,
         };
         assert!(terms.admits("::ffff:203.0.113.9".parse().unwrap()));
         assert!(!terms.admits("198.51.100.1".parse().unwrap()));

@@ -15,6 +15,7 @@ pub mod policy;
 pub mod principal;
 pub mod request;
 pub mod retention;
+pub mod review;
 pub mod target;
 
 pub mod channel;

@@ -486,6 +486,7 @@ mod tests {
                 files: FileRules::default(),
                 commands: CommandRules::default(),
                 forwarding: crate::grant::Forwarding::default(),
+                review: None,
             },
             window: Window::new(at(from), at(until)).unwrap(),
             reason: "INC-7".to_owned(),

@@ -468,6 +468,7 @@ pub async fn give(app: &App, person: &str, target: &str, login: &str, window: Wi
         files: FileRules::default(),
         commands: CommandRules::default(),
         forwarding: Forwarding::default(),
+        review: None,
     };
     let reason = "a test".to_owned();
     let people = vec![person.parse().unwrap()];

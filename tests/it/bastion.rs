@@ -185,6 +185,7 @@ impl Bastion {
             files: FileRules::default(),
             commands: CommandRules::default(),
             forwarding: Forwarding::default(),
+            review: None,
         };
         let new = grants::NewGrant {
             people: vec![person.name.parse().expect("a person's name")],

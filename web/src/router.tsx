@@ -1,7 +1,7 @@
 // Every page and what its address holds. Pages load when they are opened.
 import type { QueryClient } from "@tanstack/react-query";
 import { createRootRouteWithContext, createRoute, createRouter, lazyRouteComponent, stripSearchParams, type SearchSchemaInput } from "@tanstack/react-router";
-import type { GrantStateFilter } from "./api/queries";
+import type { GrantStateFilter, ReviewStateFilter } from "./api/queries";
 import { NotFound, PageFailed } from "./parts/states";
 import { Shell } from "./views/Shell";
 
@@ -53,6 +53,17 @@ export const sessionRoute = createRoute({
     }),
   search: { middlewares: [stripSearchParams({ tab: "commands" as const })] },
   component: lazyRouteComponent(() => import("./views/Session"), "Session"),
+});
+
+export const REVIEW_STATES = ["due", "overdue", "done", "not_asked"] as const;
+
+export const reviewRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: "/review",
+  validateSearch: (search: { state?: ReviewStateFilter } & Texts<"session"> & SearchSchemaInput) =>
+    given({ state: one<ReviewStateFilter>(REVIEW_STATES, search.state, "due"), session: text(search.session) }),
+  search: { middlewares: [stripSearchParams({ state: "due" as const })] },
+  component: lazyRouteComponent(() => import("./views/Review"), "Review"),
 });
 
 export const grantsRoute = createRoute({
@@ -110,7 +121,7 @@ export const auditRoute = createRoute({
 const me = createRoute({ getParentRoute: () => rootRoute, path: "/me", component: lazyRouteComponent(() => import("./views/MyAccess"), "MyAccess") });
 const settings = createRoute({ getParentRoute: () => rootRoute, path: "/settings", component: lazyRouteComponent(() => import("./views/Settings"), "Settings") });
 
-const tree = rootRoute.addChildren([overview, sessionsRoute, sessionRoute, grantsRoute, grantRoute, requestsRoute, targetsRoute, peopleRoute, auditRoute, me, settings]);
+const tree = rootRoute.addChildren([overview, sessionsRoute, sessionRoute, reviewRoute, grantsRoute, grantRoute, requestsRoute, targetsRoute, peopleRoute, auditRoute, me, settings]);
 
 export function makeRouter(client: QueryClient) {
   return createRouter({

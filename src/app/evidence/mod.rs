@@ -244,19 +244,22 @@ async fn make_once(app: &App, actor: &Actor, subject: Subject) -> Result<Bundle,
     };
     let made_at = app.clock.now();
     spool.add(bundle::GRANT, &bundle::line(&grant)?)?;
-    spool.add(bundle::REVIEWS, b"")?;
     // Places are needed for the list, and so for its hash: what happened just now may not have one yet.
     let ids: Vec<EventId> = found.iter().map(|event| event.id).collect();
     let mut placed = proved::places(app, &ids).await?;
     placed.sort_unstable_by_key(|placed| placed.number);
-    let mut lines = Vec::new();
+    let (mut lines, mut reviews) = (Vec::new(), Vec::new());
     for placed in &placed {
         let told: Value = serde_json::from_slice(placed.json()).map_err(EvidenceError::internal)?;
         if let Some(line) = bundle::file_line(&told) {
             lines.extend_from_slice(&line?);
         }
+        if let Some(line) = bundle::review_line(&told) {
+            reviews.extend_from_slice(&line?);
+        }
     }
     spool.add(bundle::FILES, &lines)?;
+    spool.add(bundle::REVIEWS, &reviews)?;
     let data = story::tell(&grant, session, made_at, &played, &placed)?;
     drop(played);
     let page = tokio::task::spawn_blocking(move || page::render(&data)).await.map_err(EvidenceError::internal)?;

@@ -16,7 +16,7 @@ pub mod holds;
 pub mod removal;
 pub mod rules;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use sallyport_domain::id::{DeletionId, GrantId, HoldId, PrincipalId, SessionId, TargetId};
 

@@ -29,15 +29,15 @@ use crate::store::db::{self, Db, deletions, manifests, recordings, sessions};
 const OPERATOR: Actor = Actor::Operator { uid: 0 };
 
 /// What one bastion has recorded: each session's is at rest and signed.
-struct Archive {
-    app: App,
-    sessions: Vec<SessionId>,
-    recordings: Vec<RecordingId>,
+pub(crate) struct Archive {
+    pub(crate) app: App,
+    pub(crate) sessions: Vec<SessionId>,
+    pub(crate) recordings: Vec<RecordingId>,
     folder: tempfile::TempDir,
 }
 
 impl Archive {
-    async fn of(db: Db, count: u128) -> Self {
+    pub(crate) async fn of(db: Db, count: u128) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("file:{}/blobs", folder.path().display());
         let blobs = Blobs::open(&BlobSettings { url, ..BlobSettings::default() }).unwrap();
@@ -60,11 +60,11 @@ impl Archive {
         archive
     }
 
-    async fn sign(&self) {
+    pub(crate) async fn sign(&self) {
         Sequencer::new(self.app.clone()).catch_up().await.unwrap();
     }
 
-    async fn verify(&self) -> Report {
+    pub(crate) async fn verify(&self) -> Report {
         self.sign().await;
         verify(&self.app, Wish::default(), |_| {}).await.unwrap()
     }
@@ -74,13 +74,13 @@ impl Archive {
         keys.iter().map(|key| self.folder.path().join("blobs").join(key)).collect()
     }
 
-    async fn acts(&self, kind: &str) -> Vec<(Actor, Act)> {
+    pub(crate) async fn acts(&self, kind: &str) -> Vec<(Actor, Act)> {
         let filter = audit::EventFilter { kind: Some(kind.to_owned()), ..audit::EventFilter::default() };
         let events = audit::list(&self.app, 0, &filter, 1000).await.unwrap();
         events.into_iter().map(|(_, event)| (event.actor, event.act)).collect()
     }
 
-    async fn person(&self, name: &str, role: Role) -> Principal {
+    pub(crate) async fn person(&self, name: &str, role: Role) -> Principal {
         let new = people::NewPerson {
             name: name.parse().unwrap(),
             organisation: None,
@@ -92,7 +92,7 @@ impl Archive {
         people::find(&self.app, &name.parse().unwrap()).await.unwrap().principal
     }
 
-    async fn adam_and_rita(&self) -> (Principal, Principal) {
+    pub(crate) async fn adam_and_rita(&self) -> (Principal, Principal) {
         (self.person("adam", Role::Admin).await, self.person("rita", Role::Reviewer).await)
     }
 }

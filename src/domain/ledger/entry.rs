@@ -94,6 +94,9 @@ pub(crate) mod tests {
     use crate::policy::{Capability, Denial};
     use crate::principal::Role;
     use crate::retention::HoldSubject;
+    use crate::review::risk::tests::any_reason;
+    use crate::review::seen::Coverage;
+    use crate::review::{Choice, MOST_DAYS, ReviewTerm, Verdict};
 
     /// One entry of each act, without the prefix. They were written once; they must be readable for ever.
     const FIXTURE: &str = include_str!("fixtures/events-v1.jsonl");
@@ -213,7 +216,7 @@ pub(crate) mod tests {
             select(&Approval::ALL),
             any_file_rules(),
             any_command_rules(),
-            (select(&ForwardFrom::ALL), any::<bool>()),
+            (select(&ForwardFrom::ALL), any::<bool>(), prop::option::of(0..=MOST_DAYS)),
         )
             .prop_map(
                 |(
@@ -227,7 +230,7 @@ pub(crate) mod tests {
                     approval,
                     files,
                     commands,
-                    (from, metadata_only),
+                    (from, metadata_only, review),
                 )| Terms {
                     targets: targets.into_iter().map(|text| text.parse().unwrap()).collect(),
                     logins: logins.into_iter().map(|text| text.parse().unwrap()).collect(),
@@ -245,6 +248,7 @@ pub(crate) mod tests {
                     files,
                     commands,
                     forwarding: Forwarding { from, metadata_only },
+                    review: review.map(|days| if days == 0 { ReviewTerm::None } else { ReviewTerm::Within(days) }),
                 },
             )
             .boxed()
@@ -359,6 +363,36 @@ pub(crate) mod tests {
                     asked_by,
                     rule,
                     reason,
+                })
+                .boxed(),
+            (
+                any_uuid(),
+                prop::option::of(any_instant()),
+                any::<u32>(),
+                prop::collection::vec(any_reason(), 0..3),
+                any::<u8>()
+            )
+                .prop_map(|(session, due_at, risk, reasons, share)| Act::ReviewDecided {
+                    session: SessionId::from_uuid(session),
+                    due_at,
+                    sign_offs: 1,
+                    risk,
+                    reasons,
+                    choice: Choice::NotDrawn { draw: risk, share },
+                })
+                .boxed(),
+            (any_uuid(), select(&Verdict::ALL), any::<String>(), any::<[u32; 2]>(), any::<bool>())
+                .prop_map(|(session, verdict, note, [active_us, seen_us], was_deleted)| Act::SessionReviewed {
+                    session: SessionId::from_uuid(session),
+                    verdict,
+                    note,
+                    coverage: Coverage {
+                        active_us: active_us.into(),
+                        seen_us: seen_us.into(),
+                        shown_us: 0,
+                        read_us: seen_us.into(),
+                    },
+                    was_deleted,
                 })
                 .boxed(),
             ended.prop_map(|(session, recording, segments, chain, gaps)| Act::RecordingEnded {

@@ -4,7 +4,7 @@
 use crate::event::Act;
 
 /// Kinds of acts that go together, for people who choose.
-const TOPICS: [(&str, &[&str]); 6] = [
+const TOPICS: [(&str, &[&str]); 7] = [
     ("requests", &["request_made", "request_withdrawn", "request_expired"]),
     ("approvals", &["request_approved", "grant_made", "grant_extended"]),
     ("denials", &["request_denied", "denied", "request_refused", "grant_revoked", "session_cut"]),
@@ -22,6 +22,7 @@ const TOPICS: [(&str, &[&str]); 6] = [
         ],
     ),
     ("sessions", &["session_opened", "session_ended"]),
+    ("reviews", &["review_overdue", "session_flagged", "session_reviewed"]),
 ];
 
 /// A choice of events.

@@ -105,6 +105,15 @@ pub fn sentence(event: &Event, names: &Names) -> String {
             let destination = plain(destination, 64);
             format!("ALARM: {destination} refused {records} records, which were given up: events {first} to {last}")
         }
+        Act::ReviewOverdue { session, due_at } => {
+            format!("nobody has reviewed session {session}; it was due {}", due_at.format("%Y-%m-%d %H:%M UTC"))
+        }
+        Act::SessionFlagged { session, words, .. } => format!("{by} flagged session {session}: {}", quoted(words)),
+        Act::SessionReviewed { session, verdict, note, .. } => {
+            let verdict = verdict.as_str().replace('_', " ");
+            let note = if note.is_empty() { String::new() } else { format!(": {}", quoted(note)) };
+            format!("{by} signed off session {session} as {verdict}{note}")
+        }
         // What was chosen by its kind alone: the kind says what it is, the reference where to read more.
         _ => format!("{} by {by} ({})", kind(&event.act), event.id),
     }

@@ -24,6 +24,8 @@ pub mod policy_version;
 pub mod principals;
 pub mod recordings;
 pub mod requests;
+pub mod review_seen;
+pub mod reviews;
 pub mod roles;
 pub mod rotations;
 pub mod second_factors;

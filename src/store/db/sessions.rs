@@ -8,6 +8,7 @@ use sallyport_domain::event::{CutReason, SessionEnd};
 use sallyport_domain::grant::Terms;
 use sallyport_domain::id::{GrantId, PrincipalId, SessionId, TargetId};
 use sallyport_domain::name::{Login, PrincipalName, TargetName};
+use sallyport_domain::review::Verdict;
 use uuid::Uuid;
 
 use super::{DbError, Tx, change_either, doing, from_json, from_text, on_either, to_count, to_json};
@@ -18,17 +19,20 @@ const INSERT: &str =
                       VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
 const END: &str = "UPDATE sessions SET ended_at = $2, ending = $3 WHERE id = $1 AND ended_at IS NULL";
 const FIND: &str = "SELECT id, principal_id, principal_name, target_id, target_name, login, grant_id, terms, node,
-                           client_address, client_version, started_at, ended_at, ending, cut_requested, held
-                    FROM sessions WHERE id = $1";
+                           client_address, client_version, started_at, ended_at, ending, cut_requested, held,
+                           asked, due_at, done_at, verdict, risk
+                    FROM sessions LEFT JOIN reviews ON session_id = sessions.id WHERE id = $1";
 const LIVE_ON: &str = "SELECT id, run FROM sessions WHERE node = $1 AND ended_at IS NULL ORDER BY id";
 const LIVE_OF: &str = "SELECT id FROM sessions WHERE run = $1 AND ended_at IS NULL ORDER BY id";
 const HOLD_OPEN: &str = "UPDATE sessions SET run = run WHERE id = $1 AND ended_at IS NULL";
-const UNSEAL: &str = "UPDATE sessions SET sealed_at = NULL WHERE id = $1 AND sealed_at IS NOT NULL";
+const UNSEAL: &str =
+    "UPDATE sessions SET sealed_at = NULL, review_decided = FALSE WHERE id = $1 AND sealed_at IS NOT NULL";
 const LENGTHEN: &str = "UPDATE sessions SET ended_at = $2 WHERE id = $1 AND ended_at < $2";
 /// A parameter left at `NULL` does not limit. `$5`, `$6`: the last row of the page before.
 const LIST: &str = "SELECT id, principal_id, principal_name, target_id, target_name, login, grant_id, terms, node,
-                           client_address, client_version, started_at, ended_at, ending, cut_requested, held
-                    FROM sessions
+                           client_address, client_version, started_at, ended_at, ending, cut_requested, held,
+                           asked, due_at, done_at, verdict, risk
+                    FROM sessions LEFT JOIN reviews ON session_id = sessions.id
                     WHERE ($1 IS NULL OR principal_name = $1)
                       AND ($2 IS NULL OR target_name = $2)
                       AND ($3 IS NULL OR grant_id = $3)
@@ -92,6 +96,18 @@ pub struct SessionRecord {
     pub cut_requested: Option<CutReason>,
     /// Why an admin wants it to stand still.
     pub held: Option<String>,
+    /// How far its review has come; `None` until it is at rest.
+    pub review: Option<SessionReview>,
+}
+
+/// A session's review, as lists of sessions show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionReview {
+    pub asked: bool,
+    pub due_at: DateTime<Utc>,
+    pub is_done: bool,
+    pub verdict: Option<Verdict>,
+    pub risk: u32,
 }
 
 /// Which sessions to list; what is left at `None` does not limit.
@@ -124,6 +140,11 @@ struct SessionRow {
     ending: Option<String>,
     cut_requested: Option<String>,
     held: Option<String>,
+    asked: Option<bool>,
+    due_at: Option<DateTime<Utc>>,
+    done_at: Option<DateTime<Utc>>,
+    verdict: Option<String>,
+    risk: Option<i32>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -171,7 +192,17 @@ impl TryFrom<SessionRow> for SessionRecord {
             started_at: row.started_at,
         };
         let cut_requested = row.cut_requested.map(|reason| from_json(READ, &reason)).transpose()?;
-        Ok(Self { session, ended, cut_requested, held: row.held })
+        let review = match (row.asked, row.due_at, row.risk) {
+            (Some(asked), Some(due_at), Some(risk)) => Some(SessionReview {
+                asked,
+                due_at,
+                is_done: row.done_at.is_some(),
+                verdict: row.verdict.as_deref().map(super::reviews::verdict).transpose()?,
+                risk: to_count(READ, risk)?,
+            }),
+            _ => None,
+        };
+        Ok(Self { session, ended, cut_requested, held: row.held, review })
     }
 }
 

@@ -67,6 +67,7 @@ fn grant(number: u128) -> Grant {
             files: FileRules::default(),
             commands: CommandRules::default(),
             forwarding: Forwarding::default(),
+            review: None,
         },
         window: Window::new(at(0), at(3600)).unwrap(),
         reason: "INC-7".to_owned(),
@@ -138,7 +139,13 @@ async fn what_is_stored_reads_back_the_same_down_to_the_microsecond() {
         let found = sessions::find(&mut tx, session(101, &grant).id).await.unwrap();
         assert_eq!(
             found,
-            Some(SessionRecord { session: session(101, &grant), ended: None, cut_requested: None, held: None })
+            Some(SessionRecord {
+                session: session(101, &grant),
+                ended: None,
+                cut_requested: None,
+                held: None,
+                review: None
+            })
         );
     })
     .await;

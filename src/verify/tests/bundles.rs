@@ -123,6 +123,10 @@ const TAMPERINGS: &[Tampering] = &[
         flip(sample.file(bundle::GRANT), dice);
         bundle::GRANT.to_owned()
     }),
+    ("a byte of the list of reviews", |sample, dice| {
+        flip(sample.file(bundle::REVIEWS), dice);
+        bundle::REVIEWS.to_owned()
+    }),
     ("a byte of the list of files", |sample, dice| {
         flip(sample.file(bundle::FILES), dice);
         bundle::FILES.to_owned()

@@ -25,6 +25,8 @@ use sallyport_domain::ledger::tile::{Edge, Plan, Tiles};
 use sallyport_domain::ledger::verify::Tally;
 use sallyport_domain::recording::frame::{Body, Frame};
 use sallyport_domain::recording::segment::{self, Snapshot};
+use sallyport_domain::review::Verdict;
+use sallyport_domain::review::seen::Coverage;
 use uuid::Uuid;
 
 pub(crate) type Files = BTreeMap<archive::FileName, Vec<u8>>;
@@ -250,7 +252,7 @@ fn make(seed: u64, has_encrypted: bool) -> Sample {
     story.tell(Act::GrantExtended { grant: grant.id, not_after: grant.window.not_after(), reason: "more".to_owned() });
     let mut files = Files::new();
     let mut put = |name: &str, content: Vec<u8>| drop(files.insert(name.parse().unwrap(), content));
-    let (mut recordings, mut sessions, mut file_lines) = (vec![], vec![], vec![]);
+    let (mut recordings, mut sessions, mut file_lines, mut reviews) = (vec![], vec![], vec![], vec![]);
     for number in 0..2_u128 {
         let session = SessionId::from_uuid(Uuid::from_u128(0x5e55 + number));
         sessions.push(session);
@@ -307,17 +309,22 @@ fn make(seed: u64, has_encrypted: bool) -> Sample {
             Act::SessionSealed { session, manifest: Hash::of(&bytes), recordings, segments, supersedes: earlier };
         story.tell(sealed);
         put(&bundle::manifest_name(session), bytes);
+        let note = "a “note”\n".to_owned();
+        let coverage = Coverage { active_us: 9, seen_us: 7, shown_us: 7, read_us: 0 };
+        let verdict = Verdict::Deviation;
+        story.tell(Act::SessionReviewed { session, verdict, note, coverage, was_deleted: false });
     }
     story.noise();
     for &number in &story.chosen {
         let json = &story.entries[number as usize][entry::ENTRY.prefix.len()..];
         let event = sallyport_domain::ledger::canonical::check(bundle::PLAIN, json).unwrap();
         file_lines.extend(bundle::file_line(&event).map(Result::unwrap).unwrap_or_default());
+        reviews.extend(bundle::review_line(&event).map(Result::unwrap).unwrap_or_default());
     }
     put(bundle::FILES, file_lines);
     put(bundle::GRANT, bundle::line(&grant).unwrap());
     put(bundle::INDEX, b"<!doctype html>".to_vec());
-    put(bundle::REVIEWS, vec![]);
+    put(bundle::REVIEWS, reviews);
     if seed % 2 == 1 {
         put(bundle::KEY_CHANGES, key_changes());
     }

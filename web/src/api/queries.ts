@@ -96,6 +96,32 @@ export const requestsQuery = (open: boolean) =>
     refetchInterval: LIVE,
   });
 
+export type ReviewStateFilter = "due" | "overdue" | "done" | "not_asked";
+
+/** With `mine`, only those that the reader may judge and has not. */
+export const reviewsQuery = (state: ReviewStateFilter, mine: boolean) =>
+  infiniteQueryOptions({
+    queryKey: ["reviews", state, mine],
+    initialPageParam: "",
+    queryFn: ({ pageParam }) => answer(api.GET("/api/v1/reviews", { params: { query: { state, mine, limit: 100, ...(pageParam ? { cursor: pageParam } : {}) } } })),
+    getNextPageParam: (page) => page.next ?? undefined,
+    refetchInterval: 15_000,
+  });
+
+export const reviewSumQuery = (mine: boolean) =>
+  queryOptions({
+    queryKey: ["review-sum", mine],
+    queryFn: () => answer(api.GET("/api/v1/reviews/summary", { params: { query: { mine } } })),
+    refetchInterval: 15_000,
+  });
+
+export const reviewQuery = (id: string) =>
+  queryOptions({
+    queryKey: ["review", id],
+    queryFn: () => answer(api.GET("/api/v1/sessions/{id}/review", { params: { path: { id } } })),
+    refetchInterval: 10_000,
+  });
+
 export const peopleQuery = queryOptions({
   queryKey: ["people"],
   queryFn: () => answer(api.GET("/api/v1/people", { params: { query: { limit: 1000 } } })),

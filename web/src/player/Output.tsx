@@ -1,14 +1,33 @@
 // What a program without a terminal printed, as text: never as HTML, and controls as pictures.
-import { useMemo } from "react";
+import { useEffect, useMemo, useRef } from "react";
 import type { Schema } from "../api/client";
 import { useWords } from "../i18n";
 import { CopyButton } from "../parts/small";
 import { Empty, Loading, ProblemView } from "../parts/states";
 import css from "./player.module.css";
-import { clockTime, plainText } from "./recording";
+import { clockTime, plainText, type Gap } from "./recording";
 import type { Source } from "./useRecording";
 
-export default function Output({ recording, source }: { recording: Schema<"Recording">; source: Source }) {
+/** How often it is told what stands on the screen. */
+const TELL = 3000;
+
+export default function Output({ recording, source, onRead }: { recording: Schema<"Recording">; source: Source; onRead?: (part: Gap) => void }) {
+  const shown = useRef<HTMLPreElement>(null);
+  const last = source.events.at(-1)?.[0] ?? 0;
+  // As much of the text as stands above the end of what is shown; the bastion keeps what there was time to read.
+  useEffect(() => {
+    if (!onRead) return;
+    let furthest = 0;
+    const timer = setInterval(() => {
+      const place = shown.current;
+      if (place === null || document.visibilityState !== "visible" || place.scrollHeight === 0) return;
+      const box = place.getBoundingClientRect();
+      const visible = Math.min(box.bottom, innerHeight) - box.top;
+      furthest = Math.max(furthest, Math.min(1, (place.scrollTop + Math.max(0, visible)) / place.scrollHeight));
+      if (furthest > 0) onRead({ from: 0, to: furthest >= 0.99 ? last + 1 : last * furthest });
+    }, TELL);
+    return () => clearInterval(timer);
+  }, [onRead, last]);
   const { t, bytes } = useWords();
   const text = useMemo(() => plainText(source.events.flatMap(([, code, data]) => (code === "o" ? [data] : [])).join("")), [source.events]);
   if (source.error) return <ProblemView error={source.error} retry={source.retry} />;
@@ -33,7 +52,7 @@ export default function Output({ recording, source }: { recording: Schema<"Recor
       {text === "" ? (
         <Empty title={t.player.empty} />
       ) : (
-        <pre className={css.text} tabIndex={0}>
+        <pre ref={shown} className={css.text} tabIndex={0}>
           {text}
         </pre>
       )}

@@ -33,13 +33,15 @@ interface Props {
   /** Told about once a second while it plays, and after each seek. */
   onTime: (at: number) => void;
   onLive: (live: boolean) => void;
+  /** Told of what was played. */
+  onShown?: (part: Gap) => void;
 }
 
 export default function Replay(props: Props) {
   return props.isLive ? <Live {...props} /> : <Recorded {...props} />;
 }
 
-function Recorded({ recording, source, marks, who, at, onMoment, onTime, onLive }: Props) {
+function Recorded({ recording, source, marks, who, at, onMoment, onTime, onLive, onShown }: Props) {
   const words = useWords();
   const { t } = words;
   const toast = useToast();
@@ -155,7 +157,10 @@ function Recorded({ recording, source, marks, who, at, onMoment, onTime, onLive 
       if (typeof moment !== "number" || !Number.isFinite(moment)) return;
       look(moment);
       const last = now.current;
-      if (moment > last && moment - last < 3 * speed) setWatched((before) => joined(before, { from: last, to: moment }));
+      if (moment > last && moment - last < 3 * speed) {
+        setWatched((before) => joined(before, { from: last, to: moment }));
+        onShown?.({ from: last, to: moment });
+      }
       now.current = moment;
       setTime(moment);
       if (Math.abs(moment - told.current) >= 1) {
@@ -172,7 +177,7 @@ function Recorded({ recording, source, marks, who, at, onMoment, onTime, onLive 
       }
     }, TICK);
     return () => clearInterval(tick);
-  }, [isPlaying, skips, idle, look, speed, onTime]);
+  }, [isPlaying, skips, idle, look, speed, onTime, onShown]);
 
   const toggle = useCallback(() => {
     const shown = player.current;

@@ -9,7 +9,7 @@ const BIN = 4;
 /** Below the bars: a row for marks, then the line of what was watched. */
 const MARKS = 14;
 const WATCHED = 5;
-const COLOURS = { command: "--mut", failed: "--bad", flagged: "--warn", upload: "--accent", download: "--accent", denied: "--bad" } as const;
+const COLOURS = { command: "--mut", failed: "--bad", flagged: "--warn", upload: "--accent", download: "--accent", denied: "--bad", remark: "--warn" } as const;
 /** Outlines around a point, in pixels: colour never tells alone. */
 const SHAPES: Record<Mark["what"], readonly (readonly [number, number])[]> = {
   command: [[-0.5, -4], [0.5, -4], [0.5, 4], [-0.5, 4]],
@@ -17,6 +17,7 @@ const SHAPES: Record<Mark["what"], readonly (readonly [number, number])[]> = {
   flagged: [[-1, -5], [5, -2.5], [0, 0], [0, 5], [-1, 5]],
   upload: [[0, -4], [4, 3], [-4, 3]],
   download: [[-4, -3], [4, -3], [0, 4]],
+  remark: [[-1, -6], [6, -3], [0, 0], [0, 6], [-1, 6]],
   denied: [[-4, -1.5], [4, -1.5], [4, 1.5], [-4, 1.5]],
 };
 

@@ -101,7 +101,7 @@ export function coverage(watched: readonly Gap[], idle: readonly Gap[], duration
 /** Something that the timeline marks. */
 export interface Mark {
   at: number;
-  what: "command" | "failed" | "flagged" | "upload" | "download" | "denied";
+  what: "command" | "failed" | "flagged" | "upload" | "download" | "denied" | "remark";
 }
 
 /** `1:07:12`, or `0:42` */

@@ -4,11 +4,12 @@ import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { Link, useNavigate } from "@tanstack/react-router";
 import { lazy, Suspense, useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { Problem, type Schema } from "../api/client";
-import { commandsQuery, filesQuery, sessionQuery } from "../api/queries";
+import { commandsQuery, filesQuery, reviewQuery, sessionQuery } from "../api/queries";
 import { useWords } from "../i18n";
 import { clockTime } from "../player/recording";
 import { shownAt } from "../player/transcript";
 import { useSource } from "../player/useRecording";
+import { useSeen } from "../player/useSeen";
 import { Duration } from "../parts/Duration";
 import { Evidence } from "../parts/Evidence";
 import { useKeys } from "../parts/keys";
@@ -20,7 +21,8 @@ import { Details } from "./session/Details";
 import { Files, FileTable } from "./session/Files";
 import { Found } from "./session/Find";
 import { LiveActions, LiveNotes, WatchNote } from "./session/Live";
-import { commandAt, find, hasFailed, marksOf, momentOf, type Moment } from "./session/moments";
+import { commandAt, find, hasFailed, marksOf, momentOf, secondsIn, type Moment } from "./session/moments";
+import { ReviewPanel } from "./session/ReviewPanel";
 import { Transcript } from "./session/Transcript";
 import { useWatch, type Watching } from "./session/useWatch";
 import css from "./Session.module.css";
@@ -98,7 +100,14 @@ function Shown({ session, watching, onWatch }: { session: Detail; watching: Watc
   const commands = useMemo(() => commandPages.data?.pages.flatMap((page) => page.items) ?? [], [commandPages.data]);
   const files = useMemo(() => filePages.data?.pages.flatMap((page) => page.items) ?? [], [filePages.data]);
   const source = useSource(mayLook && !follows && !carriesFiles ? recording : undefined, hasTerminal ? FEW : 1);
-  const marks = useMemo(() => (recording ? marksOf(recording, commands, files) : []), [recording, commands, files]);
+  const review = useQuery(reviewQuery(session.id));
+  const seen = useSeen(session.id, recording?.id, review.data?.may_judge === true);
+  const remarks = review.data?.remarks;
+  const marks = useMemo(() => {
+    if (!recording) return [];
+    const flags = (remarks ?? []).flatMap((one) => (one.recording === recording.id && one.moment ? [{ at: secondsIn(recording, one.moment), what: "remark" as const }] : []));
+    return [...marksOf(recording, commands, files), ...flags].sort((a, b) => a.at - b.at);
+  }, [recording, commands, files, remarks]);
   const [now, setNow] = useState(search.t ?? 0);
 
   const go = useCallback(
@@ -231,9 +240,10 @@ function Shown({ session, watching, onWatch }: { session: Detail; watching: Watc
                   onMoment={onMoment}
                   onTime={setNow}
                   onLive={(live) => go({ ch: recording.channel, live })}
+                  onShown={seen.shown}
                 />
               ) : (
-                <Output key={recording.id} recording={recording} source={source} />
+                <Output key={recording.id} recording={recording} source={source} onRead={seen.read} />
               )}
             </Suspense>
           )}
@@ -279,11 +289,12 @@ function Shown({ session, watching, onWatch }: { session: Detail; watching: Watc
             ) : carriesFiles ? (
               <p className="muted">{t.session.sftp}</p>
             ) : source.index ? (
-              <Transcript source={source} at={now} onMoment={(at) => recording && see({ recording, at })} />
+              <Transcript source={source} at={now} onMoment={(at) => recording && see({ recording, at })} onRead={seen.read} />
             ) : (
               <Loading />
             )}
           </div>
+          <ReviewPanel session={session.id} recordings={recordings} recording={recording} at={now} onMoment={see} />
         </aside>
       </div>
     </div>

@@ -11,6 +11,7 @@ import { Ago, Status } from "../parts/small";
 import { Empty, Loading, ProblemView } from "../parts/states";
 import { useRows } from "../parts/useRows";
 import { sessionsRoute } from "../router";
+import { ReviewState } from "./session/ReviewState";
 import css from "./Sessions.module.css";
 
 type Session = Schema<"Session">;
@@ -178,6 +179,7 @@ function Rows({ items, more, wanted }: { items: Session[]; more: boolean; wanted
           <span role="columnheader">{t.session.target}</span>
           <span role="columnheader">{t.session.started}</span>
           <span role="columnheader">{t.session.duration}</span>
+          <span role="columnheader">{t.review.one}</span>
           <span role="columnheader">{t.session.ending}</span>
         </div>
       </div>
@@ -220,6 +222,9 @@ function SessionCells({ session }: { session: Session }) {
       </span>
       <span role="cell" className="mono">
         <Duration session={session} />
+      </span>
+      <span role="cell" className="cut">
+        {session.review ? <ReviewState review={session.review} /> : null}
       </span>
       <span role="cell" className="cut muted" title={session.ending_text ?? ""}>
         {session.ending_text ?? ""}

@@ -1,10 +1,10 @@
 // What surrounds every page: who may see it, where it leads, the keys. Whoever is not signed in sees the way in, at the same address.
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link, Outlet, useNavigate, useRouterState } from "@tanstack/react-router";
-import { Activity, FileClock, Inbox, KeyRound, LayoutDashboard, Menu, ScrollText, Server, Settings, Ticket, UserRound, type LucideIcon } from "lucide-react";
+import { Activity, ClipboardCheck, FileClock, Inbox, KeyRound, LayoutDashboard, Menu, ScrollText, Server, Settings, Ticket, UserRound, type LucideIcon } from "lucide-react";
 import { createContext, lazy, Suspense, useContext, useEffect, useRef, useState } from "react";
 import { api, Problem, type Role } from "../api/client";
-import { grantsQuery, liveSessionsQuery, meQuery, requestsQuery, type Me } from "../api/queries";
+import { grantsQuery, liveSessionsQuery, meQuery, requestsQuery, reviewSumQuery, type Me } from "../api/queries";
 import { recall, remember, useWords, type Words } from "../i18n";
 import { useKeys } from "../parts/keys";
 import { Toasts, useNow } from "../parts/small";
@@ -19,7 +19,7 @@ const LOOK: readonly Role[] = ["admin", "reviewer", "auditor"];
 const KNOWN: readonly Role[] = ["engineer", "admin", "reviewer", "auditor"];
 
 interface Page {
-  to: "/" | "/grants" | "/sessions" | "/requests" | "/targets" | "/people" | "/audit" | "/settings" | "/me";
+  to: "/" | "/grants" | "/sessions" | "/review" | "/requests" | "/targets" | "/people" | "/audit" | "/settings" | "/me";
   key: string;
   icon: LucideIcon;
   roles: readonly Role[];
@@ -30,6 +30,7 @@ const PAGES: readonly Page[] = [
   { to: "/", key: "o", icon: LayoutDashboard, roles: LOOK, name: (t) => t.overview },
   { to: "/grants", key: "g", icon: Ticket, roles: LOOK, name: (t) => t.grants },
   { to: "/sessions", key: "s", icon: Activity, roles: LOOK, name: (t) => t.sessions },
+  { to: "/review", key: "v", icon: ClipboardCheck, roles: LOOK, name: (t) => t.review.list },
   { to: "/requests", key: "r", icon: Inbox, roles: LOOK, name: (t) => t.requests },
   { to: "/targets", key: "t", icon: Server, roles: LOOK, name: (t) => t.targets },
   { to: "/people", key: "p", icon: KeyRound, roles: LOOK, name: (t) => t.people },
@@ -168,11 +169,14 @@ function Frame({ me }: { me: Me }) {
 /** How many there are, beside a page's name. */
 function Count({ page }: { page: Page["to"] }) {
   const { number } = useWords();
+  const me = useMe();
+  const reviews = useQuery({ ...reviewSumQuery(has(me, "reviewer")), enabled: page === "/review" });
   const live = useQuery({ ...liveSessionsQuery, enabled: page === "/sessions" });
   const open = useQuery({ ...requestsQuery(true), enabled: page === "/requests" });
   const active = useQuery({ ...grantsQuery("active"), enabled: page === "/grants" });
   const shown = (count: number | undefined, tone = "") => (count ? <span className={`${css.count} ${tone}`}>{number(count)}</span> : null);
   if (page === "/sessions") return shown(live.data?.items.length, css.live);
+  if (page === "/review") return shown(reviews.data?.due, reviews.data?.overdue ? css.waiting : "");
   if (page === "/requests") return shown(open.data?.items.length, css.waiting);
   if (page === "/grants") return shown(active.data?.items.length);
   return null;

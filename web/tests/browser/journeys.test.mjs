@@ -304,6 +304,55 @@ describe("the ledger", () => {
   });
 });
 
+describe("review", () => {
+  it("is a queue: watched, flagged at a moment and signed off, with how much was seen", async () => {
+    const { page, context, wrongs } = await openPage(browser, demo);
+    await signIn(page, demo, "/review");
+    await page.getByRole("status").getByText(/\d+ to review/).waitFor();
+    await page.keyboard.press("j");
+    await page.waitForURL(/session=s-/);
+    await page.goto(`${demo.url}/review?session=${shellSession}`);
+    const panel = page.getByRole("region", { name: "Review" });
+    await panel.getByText("first time on this target").waitFor();
+    await hasText(page, "first-frame-42");
+    const seen = panel.getByRole("meter");
+    await until(async () => Number(await seen.getAttribute("aria-valuenow")) > 0, 20_000, () => "nothing counts as seen");
+    await page.keyboard.press("f");
+    await page.getByLabel("What is to be seen here?").fill("why this frame?");
+    await page.keyboard.press("Enter");
+    await panel.getByText("why this frame?").waitFor();
+    await page.keyboard.press("s");
+    await page.getByText("Signed off.").waitFor();
+    const { review, remarks } = await cli(demo, ["session", "review", "show", shellSession]);
+    assert.deepEqual([review.state, review.verdict, review.flags], ["done", "as_planned", 1]);
+    assert.ok(remarks.find((one) => one.kind === "sign_off").coverage.percent > 0);
+    assert.deepEqual(await wrongs(), []);
+    await context.close();
+  });
+
+  it("is not for who gave the grant", async () => {
+    const { page, context, wrongs } = await openPage(browser, demo);
+    await signIn(page, demo);
+    const post = (path, body) =>
+      page.evaluate(([path, body]) => fetch(path, { method: "POST", headers: { "content-type": "application/json", "x-sallyport": "web" }, body: JSON.stringify(body) }).then((answer) => answer.status), [path, body]);
+    // Of two grants the one that lasts longest counts.
+    const given = await post("/api/v1/grants", { people: ["alice"], targets: ["toy"], logins: [demo.login], not_after: "2100-01-01T00:00:00Z", reason: "another one" });
+    assert.equal(given, 201);
+    await ssh(demo, { command: ["echo given-by-admin"], terminal: false }).ended;
+    let own;
+    await until(async () => {
+      [own] = await cli(demo, ["session", "ls"]);
+      return own.state === "ended" && (await cli(demo, ["session", "review", "show", own.id])).review !== null;
+    }, 20_000, () => JSON.stringify(own));
+    await page.goto(`${demo.url}/sessions/${own.id}`);
+    await page.getByText("nobody reviews a session under a grant that they gave").waitFor();
+    assert.equal(await page.getByRole("button", { name: "Sign off" }).count(), 0);
+    assert.equal(await post(`/api/v1/sessions/${own.id}/review/sign-off`, { verdict: "as_planned" }), 403);
+    assert.deepEqual(await wrongs(), []);
+    await context.close();
+  });
+});
+
 describe("evidence", () => {
   it("of a session is saved as a file that proves itself", async () => {
     const { page, context, wrongs } = await openPage(browser, demo);
@@ -328,7 +377,7 @@ describe("every page", () => {
         const findings = { "sign-in": await judge(page) };
         await signIn(page, demo);
         const grants = await cli(demo, ["grant", "ls"]);
-        for (const path of ["/", "/grants", "/grants?new=true", `/grants/${grants[0].id}`, "/sessions", `/sessions/${shellSession}?t=2`, `/sessions/${shellSession}?t=2&tab=transcript`, `/sessions/${shellSession}?t=2&find=frame`, `/sessions/${execSession}?tab=details`, `/sessions/${execSession}?tab=files`, "/requests", "/targets?name=toy", "/people?name=alice", "/audit", "/settings", "/me"]) {
+        for (const path of ["/", "/grants", "/grants?new=true", `/grants/${grants[0].id}`, "/sessions", `/sessions/${shellSession}?t=2`, `/sessions/${shellSession}?t=2&tab=transcript`, `/sessions/${shellSession}?t=2&find=frame`, `/sessions/${execSession}?tab=details`, `/sessions/${execSession}?tab=files`, "/review", `/review?session=${shellSession}`, "/requests", "/targets?name=toy", "/people?name=alice", "/audit", "/settings", "/me"]) {
           await page.goto(demo.url + path);
           await page.locator("h1").first().waitFor();
           await page.waitForLoadState("networkidle");

@@ -19,8 +19,8 @@ use super::super::note::{Note, VerifierKey};
 use super::archive::{Archive, ArchiveError};
 use super::recording::{self, Opener, RecordingFault};
 use super::{
-    CHECKPOINT, Contents, EVENTS, FILES, GRANT, KEY, KEY_CHANGES, LIST, PLAIN, PROOFS, Proof, UNLISTED, cast_name,
-    file_line, manifest_name, segments_name,
+    CHECKPOINT, Contents, EVENTS, FILES, GRANT, KEY, KEY_CHANGES, LIST, PLAIN, PROOFS, Proof, REVIEWS, UNLISTED,
+    cast_name, file_line, manifest_name, review_line, segments_name,
 };
 use crate::event::Actor;
 use crate::hash::Hash;
@@ -280,8 +280,9 @@ struct Events {
     proved: Vec<Event>,
     /// Number and leaf of every line, proved or not.
     there: Vec<(u64, Hash)>,
-    /// What [`FILES`] should be.
+    /// What [`FILES`] and [`REVIEWS`] should be.
     file_lines: Vec<u8>,
+    review_lines: Vec<u8>,
     /// How often each operation is told of, by recording.
     file_operations: BTreeMap<String, BTreeMap<Vec<u8>, u64>>,
 }
@@ -329,7 +330,8 @@ impl<'a> Checker<'a, '_> {
         if let Some(contents) = &contents {
             self.grant(contents, &events);
         }
-        self.file_lines(&events);
+        self.lines(FILES, "file_operation", &events.file_lines);
+        self.lines(REVIEWS, "review", &events.review_lines);
         if let Some(contents) = &contents {
             self.listed_files(contents);
         }
@@ -611,13 +613,13 @@ impl<'a> Checker<'a, '_> {
         }
     }
 
-    /// The list of file operations must be what the events give.
-    fn file_lines(&mut self, events: &Events) {
-        let found = self.file(FILES);
-        if found != events.file_lines {
-            let same = found.iter().zip(&events.file_lines).take_while(|(a, b)| a == b).map(|(a, _)| *a);
+    /// The lists of file operations and of reviews must be what the events give.
+    fn lines(&mut self, name: &str, act: &'static str, expected: &[u8]) {
+        let found = self.file(name);
+        if found != expected {
+            let same = found.iter().zip(expected).take_while(|(a, b)| a == b).map(|(a, _)| *a);
             let line = 1 + same.filter(|&byte| byte == b'\n').count();
-            self.fault(format!("{FILES}:{line}"), Wrong::Disagrees { act: "file_operation", of: FILES.to_owned() });
+            self.fault(format!("{name}:{line}"), Wrong::Disagrees { act, of: name.to_owned() });
         }
     }
 
@@ -675,6 +677,9 @@ impl Events {
     }
 
     fn take(&mut self, number: u64, mut event: Value) {
+        if let Some(Ok(line)) = review_line(&event) {
+            self.review_lines.extend_from_slice(&line);
+        }
         if let Some(Ok(line)) = file_line(&event) {
             self.file_lines.extend_from_slice(&line);
             let act = event.get("act").unwrap_or(&Value::Null);

@@ -53,7 +53,7 @@ pub const INDEX: &str = "index.html";
 pub const GRANT: &str = "grant.json";
 /// A [`FileLine`] for each file operation.
 pub const FILES: &str = "files.jsonl";
-/// What reviewers said, a line for each.
+/// A line for each event of [`REVIEW_ACTS`]: what reviewers said, and what there was to review.
 pub const REVIEWS: &str = "reviews.jsonl";
 
 /// Files that the list of contents cannot list: they are made after it, and prove themselves.
@@ -162,6 +162,20 @@ pub fn file_line(event: &serde_json::Value) -> Option<Result<Vec<u8>, CanonicalE
         "session": of_act("session"),
     });
     Some(line(&told))
+}
+
+/// Acts that [`REVIEWS`] tells of.
+pub const REVIEW_ACTS: [&str; 5] =
+    ["review_decided", "review_noted", "review_overdue", "session_flagged", "session_reviewed"];
+
+/// The line of [`REVIEWS`] that an event gives, if it tells of a review.
+pub fn review_line(event: &serde_json::Value) -> Option<Result<Vec<u8>, CanonicalError>> {
+    let act = event.get("act")?;
+    if !REVIEW_ACTS.contains(&act.get("act")?.as_str()?) {
+        return None;
+    }
+    let of_event = |name: &str| event.get(name).cloned().unwrap_or_default();
+    Some(line(&serde_json::json!({ "act": act, "actor": of_event("actor"), "at": of_event("at") })))
 }
 
 /// The file names of a recording and of its session, checked.

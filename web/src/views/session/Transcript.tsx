@@ -2,14 +2,15 @@
 import { useEffect, useRef } from "react";
 import { useWords } from "../../i18n";
 import { useRows } from "../../parts/useRows";
-import { clockTime } from "../../player/recording";
+import { clockTime, type Gap } from "../../player/recording";
 import { lineAt, shownAt } from "../../player/transcript";
 import type { Source } from "../../player/useRecording";
 import css from "../Session.module.css";
 
 const ROW = 22;
+const READ_AFTER = 1500;
 
-export function Transcript({ source, at, onMoment }: { source: Source; at: number; onMoment: (at: number) => void }) {
+export function Transcript({ source, at, onMoment, onRead }: { source: Source; at: number; onMoment: (at: number) => void; onRead?: (part: Gap) => void }) {
   const { t } = useWords();
   const place = useRef<HTMLDivElement>(null);
   const { lines } = source;
@@ -18,6 +19,15 @@ export function Transcript({ source, at, onMoment }: { source: Source; at: numbe
   useEffect(() => {
     if (current >= 0 && place.current && !place.current.matches(":hover, :focus-within")) show(current);
   }, [current, show]);
+  // Lines that have stood there for a while were there to be read.
+  useEffect(() => {
+    if (!onRead || lines.length === 0) return;
+    const timer = setTimeout(() => {
+      const [from, to] = [lines[first]?.at, lines[Math.min(end, lines.length) - 1]?.at];
+      if (from !== undefined && to !== undefined && document.visibilityState === "visible") onRead({ from: first === 0 ? 0 : from, to: to + 0.5 });
+    }, READ_AFTER);
+    return () => clearTimeout(timer);
+  }, [onRead, lines, first, end]);
   return (
     <div className={css.transcript}>
       <Looked source={source} />
