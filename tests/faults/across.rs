@@ -87,7 +87,8 @@ async fn an_address_that_fails_on_one_node_and_on_the_other_is_refused_on_both()
     let (world, other, _s3) = two(&[limit]).await;
     world.grant_with(&[]).await;
     world.ssh().arg("true").run().await.expect_success();
-    let stranger = Workstation::new(&KeyPair::ed25519());
+    let unknown = KeyPair::ed25519();
+    let stranger = Workstation::new(&unknown);
     for address in [world.address, other.address] {
         stranger.trust(address, &world.host_key().await);
         for _ in 0..2 {
