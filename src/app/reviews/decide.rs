@@ -9,9 +9,9 @@ use sallyport_domain::event::{Act, Actor};
 use sallyport_domain::hash::Hash;
 use sallyport_domain::id::{RecordingId, SessionId};
 use sallyport_domain::recording::frame::Body;
-use sallyport_domain::review::choose;
 use sallyport_domain::review::risk::{Assessor, Moment, Risk, Sign};
 use sallyport_domain::review::seen::{Activity, Span};
+use sallyport_domain::review::{Choice, choose};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
@@ -105,7 +105,7 @@ async fn decide(app: &App, settings: &ReviewSettings, id: SessionId) -> Result<(
     let mut tx = app.db.read().await?;
     let Some(record) = sessions::find(&mut tx, id).await? else { return Ok(()) };
     let of_session = recordings::of_session(&mut tx, id).await?;
-    let manifest = manifests::find(&mut tx, id).await?.map_or(Hash::ZERO, |bytes| Hash::of(&bytes));
+    let manifest = manifests::find(&mut tx, id).await?.map(|bytes| Hash::of(&bytes));
     drop(tx);
     let mut activities = Vec::new();
     for found in &of_session {
@@ -120,7 +120,7 @@ async fn decide(app: &App, settings: &ReviewSettings, id: SessionId) -> Result<(
 
     let ended_at = record.ended.as_ref().map_or(record.session.started_at, |(at, _)| *at);
     let term = record.session.terms.review.unwrap_or(settings.due);
-    let choice = choose(term, risk.score, settings.sampling(), manifest);
+    let choice = manifest.map_or(Choice::Older, |manifest| choose(term, risk.score, settings.sampling(), manifest));
     // What nobody needs to look at is in no list of what is due.
     let due_at = term.due(ended_at, settings.utc_offset).unwrap_or(ended_at);
     let active_us = activities.iter().map(|(_, activity)| activity.length()).sum();

@@ -28,7 +28,7 @@ async fn queue(archive: &Archive, filter: ReviewFilter) -> Vec<SessionId> {
 }
 
 fn all(recording: RecordingId) -> Report {
-    Report { recording, shown: vec![Span::new(0, 400_000).unwrap()], read: vec![] }
+    Report { recording, shown: vec![Span::new(0, 3_000_000).unwrap()], read: vec![] }
 }
 
 #[tokio::test]

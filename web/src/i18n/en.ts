@@ -39,6 +39,8 @@ export const en = {
     speed: "slower, faster",
     idle: "skip idle time",
     link: "copy a link to this moment",
+    signOff: "sign off the review",
+    flag: "flag this moment",
     live: "go live",
     command: "previous, next command",
     matters: "previous, next flag or failure",

@@ -40,6 +40,8 @@ export const zh: Dictionary = {
     speed: "减速、加速",
     idle: "跳过空闲",
     link: "复制此刻的链接",
+    signOff: "签核复核",
+    flag: "标记此刻",
     live: "转到实时",
     command: "上一条、下一条命令",
     matters: "上一处、下一处标记或失败",
