@@ -36,6 +36,7 @@ pub mod replay;
 pub mod requests;
 pub mod retention;
 pub mod rotations;
+pub mod search;
 pub mod second_factors;
 pub mod sessions;
 pub mod sign_in;

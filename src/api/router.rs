@@ -16,8 +16,8 @@ use super::error::ApiError;
 use super::extract::MOST_BODY_BYTES;
 use super::{
     ApiState, assets, audit, bastion, commands, error, evidence, files, grants, health, keys, ledger, live, outbox,
-    people, probes, recordings, replay, requests, retention, rotations, second_factors, sessions, sign_in, targets,
-    tokens, watch,
+    people, probes, recordings, replay, requests, retention, rotations, search, second_factors, sessions, sign_in,
+    targets, tokens, watch,
 };
 use crate::app::metrics::timed;
 use crate::app::replay::Looks;
@@ -86,6 +86,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(watch::watch, watch::beat))
         .routes(routes!(files::list))
         .routes(routes!(commands::list))
+        .routes(routes!(search::find))
         .routes(routes!(recordings::show))
         .routes(routes!(replay::index))
         .routes(routes!(replay::segment))

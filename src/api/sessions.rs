@@ -107,7 +107,7 @@ pub struct SessionQuery {
     pub grant: Option<GrantId>,
 }
 
-fn shape(record: SessionRecord) -> Result<Session, ApiError> {
+pub(super) fn shape(record: SessionRecord) -> Result<Session, ApiError> {
     let SessionRecord { session, ended, cut_requested, held } = record;
     let state = match (&ended, &cut_requested) {
         (Some(_), _) => SessionState::Ended,

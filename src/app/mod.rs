@@ -31,6 +31,7 @@ pub mod recordings;
 pub mod replay;
 pub mod requests;
 pub mod retention;
+pub mod search;
 pub mod second_factor;
 pub mod sessions;
 pub mod sign_in;

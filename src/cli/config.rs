@@ -108,6 +108,8 @@ fn settings(config: &Config) -> Value {
         segment_time,
         stdin_budget,
         backlog_budget,
+        index_lines,
+        index_bytes,
     } = recording;
     let crate::app::ledger::anchors::LedgerSettings {
         anchor_every,
@@ -177,6 +179,8 @@ fn settings(config: &Config) -> Value {
             "segment_time": span(segment_time),
             "stdin_budget": stdin_budget.to_string(),
             "backlog_budget": backlog_budget.to_string(),
+            "index_lines": index_lines,
+            "index_bytes": index_bytes.to_string(),
         },
         "requests": { "expire_after": span(&requests.expire_after), "max_open": requests.max_open },
         "ledger": {

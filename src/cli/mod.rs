@@ -33,6 +33,7 @@ mod recording;
 mod replay;
 mod request;
 mod retention;
+mod search;
 pub(crate) mod serve;
 mod session;
 mod target;

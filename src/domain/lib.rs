@@ -35,3 +35,4 @@ pub mod outbox;
 
 pub mod cast;
 pub mod recording;
+pub mod search;

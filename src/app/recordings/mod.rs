@@ -10,11 +10,13 @@
 //! - [`journal`]: the files, their writer and their reader.
 //! - [`seal`]: frames to segments, in pure computation.
 //! - [`keeper`]: one task a recording; carries the journal to rest.
+//! - [`index`]: what of it can be searched for.
 //! - [`aside`]: the threads on which that is computed.
 //! - [`recover`]: journals that a crash left behind.
 //! - [`read`]: a recording's frames, wherever they are.
 
 mod aside;
+mod index;
 pub mod journal;
 mod keeper;
 pub mod read;
@@ -71,6 +73,9 @@ pub struct RecordingSettings {
     pub stdin_budget: ByteSize,
     /// How far a recording's journal may be ahead of what is at rest; then its session waits.
     pub backlog_budget: ByteSize,
+    /// How much of each session's output and paths can be searched for, in lines and bytes; none with 0.
+    pub index_lines: u64,
+    pub index_bytes: ByteSize,
 }
 
 impl Default for RecordingSettings {
@@ -84,6 +89,8 @@ impl Default for RecordingSettings {
             segment_time: Duration::from_secs(120),
             stdin_budget: ByteSize::gib(2),
             backlog_budget: ByteSize::gib(1),
+            index_lines: 50_000,
+            index_bytes: ByteSize::mib(8),
         }
     }
 }
@@ -170,6 +177,12 @@ impl Recordings {
             live: Mutex::default(),
             stop: CancellationToken::new(),
         })))
+    }
+
+    /// How much of a session is indexed.
+    fn index_bounds(&self) -> index::Bounds {
+        let RecordingSettings { index_lines, index_bytes, .. } = &self.0.settings;
+        index::Bounds { lines: *index_lines, bytes: index_bytes.as_u64() }
     }
 
     /// The settings in force.
