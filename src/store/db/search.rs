@@ -46,7 +46,7 @@ const FIND_POSTGRES: &str = "WITH found AS MATERIALIZED (SELECT id FROM search_b
      JOIN search_blocks b ON b.id = f.id JOIN recordings r ON r.id = b.recording_id ORDER BY b.id DESC";
 const FIND_SQLITE: &str = "SELECT b.id, b.recording_id, b.kind, b.number, b.times, b.lines, r.session_id, r.channel, r.started_at,
             EXISTS (SELECT 1 FROM deletion_sessions d WHERE d.session_id = r.session_id AND d.state IN ('deleting', 'deleted')) AS is_gone
-     FROM (SELECT rowid AS id FROM search_keys WHERE keys MATCH $1 AND rowid >= $2 AND rowid < $3 ORDER BY rowid DESC LIMIT $4) f
+     FROM (SELECT rowid AS id FROM search_keys WHERE search_keys MATCH $1 AND rowid >= $2 AND rowid < $3 ORDER BY rowid DESC LIMIT $4) f
      CROSS JOIN search_blocks b ON b.id = f.id CROSS JOIN recordings r ON r.id = b.recording_id ORDER BY b.id DESC";
 const LAST: &str = "SELECT CAST(COALESCE(MAX(id), 0) AS BIGINT) FROM search_blocks";
 const LINES: &str = "SELECT times, lines FROM search_blocks WHERE recording_id = $1 AND kind = $2 AND number = $3";
