@@ -12,7 +12,7 @@ LINES ?= 1000000
 TEST ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint fmt deps bench bench-ledger bench-search soak audit web-check web-test deb
+.PHONY: help demo test check lint fmt deps bench bench-ledger bench-search bench-web soak audit web-check web-test deb
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -64,6 +64,10 @@ bench-ledger: deps ## Measure how many events a second the ledger takes on Postg
 
 bench-search: deps ## Measure how long searches take over LINES=1000000 lines on PostgreSQL
 	LINES=$(LINES) $(CARGO) test --release --lib -- --ignored --nocapture --test-threads=1 a_search_over_many_lines
+
+bench-web: web/node_modules/.package-lock.json deps ## Measure the replay of 8 hours and 500 MB in Chromium; HOURS=1 MEGABYTES=20 for a first look
+	$(CARGO) build --release
+	cd web && SALLYPORT="$${SALLYPORT:-$(CURDIR)/target/release/sallyport}" npm run --silent bench
 
 soak: deps ## Hold SESSIONS=1000 sessions for MINUTES=10 and look whether anything is lost, grows or falls behind
 	$(CARGO) build --release
