@@ -6,11 +6,13 @@ BENCH ?=
 # What `make soak` holds, and for how long
 SESSIONS ?= 1000
 MINUTES ?= 10
+# How many lines `make bench-search` searches
+LINES ?= 1000000
 # More options for the tests: make test TEST="--test e2e"
 TEST ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint fmt deps bench bench-ledger bench-web soak audit web-check web-test deb
+.PHONY: help demo test check lint fmt deps bench bench-ledger bench-search bench-web soak audit web-check web-test deb
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -59,6 +61,9 @@ bench: deps ## Measure against OpenSSH, with recording on; BENCH="--quick" for a
 
 bench-ledger: deps ## Measure how many events a second the ledger takes on PostgreSQL, for a minute each way
 	SALLYPORT_TEST_LARGE=1 $(CARGO) test --release --lib -- --ignored --nocapture --test-threads=1 events_a_second
+
+bench-search: deps ## Measure how long searches take over LINES=1000000 lines on PostgreSQL
+	LINES=$(LINES) $(CARGO) test --release --lib -- --ignored --nocapture --test-threads=1 a_search_over_many_lines
 
 bench-web: web/node_modules/.package-lock.json deps ## Measure the replay of 8 hours and 500 MB in Chromium; HOURS=1 MEGABYTES=20 for a first look
 	$(CARGO) build --release

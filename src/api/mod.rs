@@ -38,6 +38,7 @@ pub mod requests;
 pub mod retention;
 pub mod reviews;
 pub mod rotations;
+pub mod search;
 pub mod second_factors;
 pub mod sessions;
 pub mod sign_in;

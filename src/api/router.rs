@@ -16,7 +16,7 @@ use super::error::ApiError;
 use super::extract::MOST_BODY_BYTES;
 use super::{
     ApiState, assets, audit, bastion, commands, error, evidence, files, grants, health, keys, ledger, live, nodes,
-    outbox, people, probes, recordings, replay, requests, retention, reviews, rotations, second_factors, sessions,
+    outbox, people, probes, recordings, replay, requests, retention, reviews, rotations, search, second_factors, sessions,
     sign_in, targets, tokens, watch,
 };
 use crate::app::metrics::timed;
@@ -87,6 +87,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(watch::watch, watch::beat))
         .routes(routes!(files::list))
         .routes(routes!(commands::list))
+        .routes(routes!(search::find))
         .routes(routes!(recordings::show))
         .routes(routes!(replay::index))
         .routes(routes!(replay::segment))

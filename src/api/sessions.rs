@@ -121,7 +121,7 @@ pub struct SessionQuery {
     pub grant: Option<GrantId>,
 }
 
-fn shape(record: SessionRecord, now: DateTime<Utc>) -> Result<Session, ApiError> {
+pub(super) fn shape(record: SessionRecord, now: DateTime<Utc>) -> Result<Session, ApiError> {
     let SessionRecord { session, ended, cut_requested, held, review } = record;
     let state = match (&ended, &cut_requested) {
         (Some(_), _) => SessionState::Ended,

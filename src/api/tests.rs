@@ -406,6 +406,7 @@ const ACCESS: &[(&str, [bool; 6])] = &[
     ("sessions_beat", REPLAY),
     ("sessions_files", LOOK),
     ("sessions_commands", LOOK),
+    ("search", LOOK),
     ("recordings_show", LOOK),
     ("recordings_index", REPLAY),
     ("recordings_segment", REPLAY),

@@ -33,6 +33,7 @@ pub mod replay;
 pub mod requests;
 pub mod retention;
 pub mod reviews;
+pub mod search;
 pub mod second_factor;
 pub mod sessions;
 pub mod sign_in;

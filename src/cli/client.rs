@@ -66,6 +66,19 @@ impl Client {
         url
     }
 
+    /// Where the web app shows something: its whole address, or on this host, where that is not known, what stands behind the bastion's name.
+    pub(crate) fn web_link(&self, path: &[&str], query: &[(&str, &str)]) -> String {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop().pop().extend(path); // `new` put `api/v1` there
+        }
+        url.query_pairs_mut().extend_pairs(query);
+        match &self.door {
+            Door::Url { .. } => url.into(),
+            Door::Socket(_) => url.as_str().trim_start_matches("http://bastion").to_owned(),
+        }
+    }
+
     /// Starts a request; for streams, whose answer may go on for ever.
     pub(crate) fn request(&self, method: Method, path: &[&str]) -> reqwest::RequestBuilder {
         let request = self.http.request(method, self.url(path));
@@ -217,6 +230,13 @@ mod tests {
         let client = client("https://bastion.example/sally/").unwrap();
         let url = client.url(&["people", "li.wei", "keys", "SHA256:a/b+c"]);
         assert_eq!(url.as_str(), "https://bastion.example/sally/api/v1/people/li.wei/keys/SHA256:a%2Fb+c");
+    }
+
+    #[test]
+    fn a_page_of_the_web_app_has_an_address() {
+        let client = client("https://bastion.example/sally/").unwrap();
+        let link = client.web_link(&["sessions", "s-1"], &[("find", "a b&c")]);
+        assert_eq!(link, "https://bastion.example/sally/sessions/s-1?find=a+b%26c");
     }
 
     #[test]

@@ -111,6 +111,8 @@ fn settings(config: &Config) -> Value {
         stdin_budget,
         backlog_budget,
         recipients,
+        index_lines,
+        index_bytes,
     } = recording;
     let crate::app::ledger::anchors::LedgerSettings {
         anchor_every,
@@ -191,6 +193,8 @@ fn settings(config: &Config) -> Value {
             "stdin_budget": stdin_budget.to_string(),
             "backlog_budget": backlog_budget.to_string(),
             "recipients": recipients.as_slice(),
+            "index_lines": index_lines,
+            "index_bytes": index_bytes.to_string(),
         },
         "requests": { "expire_after": span(&requests.expire_after), "max_open": requests.max_open },
         "ledger": {

@@ -36,6 +36,7 @@ mod replay;
 mod request;
 mod retention;
 mod review;
+mod search;
 pub(crate) mod serve;
 mod session;
 mod sockets;

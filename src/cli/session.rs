@@ -7,6 +7,7 @@ use sallyport_domain::name::{PrincipalName, TargetName};
 use super::failure::Failure;
 use super::output::{self, Column, Format, column};
 use super::recording::{self, ExportArgs, PlayArgs, WatchArgs};
+use super::search::SearchArgs;
 use super::{Global, now, when};
 use super::{commands, files, review};
 use crate::api::commands::CommandCounts;
@@ -34,6 +35,8 @@ pub(crate) enum SessionCommand {
         #[arg(long, value_name = "N", default_value_t = 10_000)]
         limit: usize,
     },
+    /// Look for words in what was run, what screens showed and the paths of files, over every session
+    Search(SearchArgs),
     /// Replay what was done, in this terminal
     Play(PlayArgs),
     /// Follow a session until it ends: a live one, or one that waits for its watcher
@@ -99,6 +102,7 @@ const COLUMNS: &[Column<Session>] = &[
 pub(crate) async fn run(command: SessionCommand, global: &Global) -> Result<(), Failure> {
     let client = global.client()?;
     match command {
+        SessionCommand::Search(args) => super::search::run(args, global).await,
         SessionCommand::Play(args) => recording::play(args, global).await,
         SessionCommand::Watch(args) => recording::watch(args, global).await,
         SessionCommand::Export(args) => recording::export(args, global).await,

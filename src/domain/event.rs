@@ -390,6 +390,10 @@ pub enum Act {
         recording: RecordingId,
         format: String,
     },
+    /// Somebody looked for something in all that was shown and run; `words` as they wrote it.
+    SessionsSearched {
+        words: String,
+    },
     /// What was recorded there is held back from deletion, whoever asks and whichever rule says so.
     HoldSet {
         hold: HoldId,

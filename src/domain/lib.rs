@@ -36,3 +36,4 @@ pub mod outbox;
 
 pub mod cast;
 pub mod recording;
+pub mod search;

@@ -6,6 +6,8 @@ import { NotFound, PageFailed } from "./parts/states";
 import { Shell } from "./views/Shell";
 
 const text = (value: unknown): string | undefined => (typeof value === "string" && value !== "" ? value : undefined);
+/** What was written may look like a number or like `true`, and is text all the same. */
+const words = (value: unknown): string | undefined => text(typeof value === "number" || typeof value === "boolean" ? String(value) : value);
 const number = (value: unknown): number | undefined => {
   const read = typeof value === "number" ? value : typeof value === "string" && value !== "" ? Number(value) : Number.NaN;
   return Number.isFinite(read) ? read : undefined;
@@ -47,7 +49,7 @@ export const sessionRoute = createRoute({
       ch: number(search.ch),
       t: number(search.t),
       tab: one(SESSION_TABS, search.tab, "commands"),
-      find: text(search.find),
+      find: words(search.find),
       live: search.live === true || search.live === "true" ? true : undefined,
       watch: search.watch === true || search.watch === "true" ? true : undefined,
     }),
@@ -118,10 +120,17 @@ export const auditRoute = createRoute({
   component: lazyRouteComponent(() => import("./views/Audit"), "Audit"),
 });
 
+export const searchRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: "/search",
+  validateSearch: (search: Texts<"q"> & SearchSchemaInput) => given({ q: words(search.q) }),
+  component: lazyRouteComponent(() => import("./views/Search"), "Search"),
+});
+
 const me = createRoute({ getParentRoute: () => rootRoute, path: "/me", component: lazyRouteComponent(() => import("./views/MyAccess"), "MyAccess") });
 const settings = createRoute({ getParentRoute: () => rootRoute, path: "/settings", component: lazyRouteComponent(() => import("./views/Settings"), "Settings") });
 
-const tree = rootRoute.addChildren([overview, sessionsRoute, sessionRoute, reviewRoute, grantsRoute, grantRoute, requestsRoute, targetsRoute, peopleRoute, auditRoute, me, settings]);
+const tree = rootRoute.addChildren([overview, sessionsRoute, sessionRoute, reviewRoute, grantsRoute, grantRoute, requestsRoute, targetsRoute, peopleRoute, auditRoute, searchRoute, me, settings]);
 
 export function makeRouter(client: QueryClient) {
   return createRouter({

@@ -12,7 +12,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -23,16 +23,20 @@ use sallyport_domain::event::Act;
 use sallyport_domain::id::{RecordingId, SessionId};
 use sallyport_domain::ledger::manifest::{Counter, Counters};
 use sallyport_domain::recording::frame::{Body, Frame};
+use sallyport_domain::search::Kind;
+use sallyport_domain::search::lines::Line;
 use tracing::{error, warn};
 
 use super::aside::Died;
 use super::encryption::{Encryption, KeepKeyError};
+use super::index::Bounds;
 use super::journal::{self, JournalReadError, JournalReader, Rest};
 use super::seal::{Resume, SealSettings, Sealed, Sealer};
 use super::{Ending, NewRecording, Recordings, Shared, event};
 use crate::app::ledger::manifests::RecordingFacts;
 use crate::app::metrics::timed;
 use crate::store::blob::{BlobError, Blobs};
+use crate::store::db::search::{self, Block};
 use crate::store::db::{self, DbError, Tx};
 
 /// Journal bytes that one turn of sealing takes, so that turns are short.
@@ -49,6 +53,18 @@ const EAGER_BYTES: u64 = 1 << 20;
 
 /// Objects of one recording that are written at once.
 const PUTS_AT_ONCE: usize = 4;
+
+/// How often what is new goes into the search index.
+const INDEX_EVERY: Duration = Duration::from_secs(2);
+
+/// The longest that the search index may take: nothing waits for it any longer.
+const INDEX_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Tries to write the last of a recording into the index.
+const INDEX_TRIES: u32 = 3;
+
+/// Blocks that wait for the index; more are left out of it.
+const MOST_UNINDEXED: usize = 1024;
 
 /// A recording that was taken over is looked at this often, whether its session has stopped writing it.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
@@ -73,6 +89,10 @@ pub(super) struct Keeper {
     rules: OnceLock<CommandRules>,
     /// Of an encrypted recording the texts of commands are not kept either.
     encryption: Option<Encryption>,
+    /// Blocks that the search index has not taken yet.
+    unindexed: Vec<Block>,
+    /// Some were given up.
+    misses_blocks: bool,
 }
 
 /// Where the frames come from.
@@ -112,6 +132,8 @@ struct Work {
     sealer: Sealer,
     frames: Vec<Frame>,
     encryption: Option<Encryption>,
+    /// When blocks for the search index were taken last.
+    indexed_at: Instant,
 }
 
 /// What a turn brought.
@@ -123,6 +145,8 @@ struct Turn {
     resume: Option<String>,
     /// Commands that are new or known better.
     commands: Vec<Command>,
+    /// Blocks for the search index.
+    blocks: Vec<Block>,
     /// The last "exit-status" or "exit-signal", as JSON.
     exit: Option<String>,
     /// Nothing more will come: how it ended.
@@ -186,12 +210,30 @@ impl Keeper {
         let settings = SealSettings {
             segment_bytes: recordings.0.settings.segment_bytes.as_u64(),
             segment_us: u64::try_from(recordings.0.settings.segment_time.as_micros()).unwrap_or(u64::MAX),
+            // What only the client's keys are to open is not kept as text beside it.
+            index: if encryption.is_some() { Bounds { lines: 0, bytes: 0 } } else { recordings.index_bounds() },
         };
         let reader = JournalReader::new(dir, resume.position);
         let sealer = Sealer::new(settings, resume, keeps_content).encrypting(encryption.clone());
-        let work = Some(Work { reader, sealer, frames: Vec::new(), encryption: encryption.clone() });
+        let work =
+            Some(Work { reader, sealer, frames: Vec::new(), encryption: encryption.clone(), indexed_at: Instant::now() });
         let (tails, exit, rules) = (0, None, OnceLock::new());
-        Self { recordings, recording, session, started_at, generation, source, work, tails, exit, rules, encryption }
+        let (unindexed, misses_blocks) = (Vec::new(), false);
+        Self {
+            recordings,
+            recording,
+            session,
+            started_at,
+            generation,
+            source,
+            work,
+            tails,
+            exit,
+            rules,
+            encryption,
+            unindexed,
+            misses_blocks,
+        }
     }
 
     /// Runs until the recording is at rest, or the program ends. Gives back the last instant in the recording, in
@@ -214,6 +256,8 @@ impl Keeper {
             if turn.exit.is_some() {
                 self.exit.clone_from(&turn.exit);
             }
+            // Before the segments, so that where a sealer resumes no lines are behind it that are not in the index.
+            Box::pin(self.index(&turn)).await;
             match Box::pin(self.bring_to_rest(&turn)).await {
                 Ok(()) => {}
                 Err(KeepError::Stopped) => return None,
@@ -273,7 +317,11 @@ impl Keeper {
             shared.behind_since.store(u64::MAX, Ordering::Relaxed);
             // What was typed is held back until it is known whether it was echoed; what is young goes to the tail later.
             let soon = work.sealer.is_waiting() || work.sealer.oldest_untailed().is_some();
-            let age = if soon { interval / 2 } else { self.recordings.0.settings.segment_time };
+            let age = match () {
+                () if soon => interval / 2,
+                () if work.sealer.has_index_news() || !self.unindexed.is_empty() => INDEX_EVERY,
+                () => self.recordings.0.settings.segment_time,
+            };
             if tokio::time::timeout(age, shared.wake.notified()).await.is_err() {
                 return;
             }
@@ -413,6 +461,79 @@ impl Keeper {
         }
         tx.commit().await?;
         Ok(())
+    }
+
+    /// Brings what is new into the search index, if it takes it now: a recording comes to rest with or without.
+    async fn index(&mut self, turn: &Turn) {
+        self.unindexed.extend(turn.blocks.iter().cloned());
+        self.unindexed.extend(turn.commands.iter().map(|command| Block {
+            kind: Kind::Command,
+            number: command.number.into(),
+            lines: vec![Line { at: command.at, text: command.text.replace('\n', " ") }],
+        }));
+        if self.unindexed.is_empty() && !turn.done {
+            return;
+        }
+        let tries = if turn.done { INDEX_TRIES } else { 1 };
+        for _ in 0..tries {
+            let error = match tokio::time::timeout(INDEX_DEADLINE, self.try_index(turn.done)).await {
+                Ok(Ok(bounds)) => {
+                    self.unindexed.clear();
+                    if let Some(work) = &mut self.work {
+                        work.sealer.indexer().bound(bounds);
+                    }
+                    return;
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(_elapsed) => "the database takes too long".to_owned(),
+            };
+            if turn.done || self.unindexed.len() > MOST_UNINDEXED {
+                warn!(recording = %self.recording, error, "What was recorded could not be added to the search index.");
+            }
+        }
+        if self.unindexed.len() > MOST_UNINDEXED {
+            self.unindexed.clear();
+            self.misses_blocks = true;
+        }
+    }
+
+    /// Gives back how much of this recording may be in the index, as the session's others leave it.
+    async fn try_index(&self, done: bool) -> Result<Bounds, DbError> {
+        let Bounds { lines, bytes } = self.recordings.index_bounds();
+        let mut tx = self.recordings.0.app.db.write().await?;
+        let others = search::state(&mut tx, self.session, Some(self.recording)).await?;
+        let bounds = Bounds { lines: lines.saturating_sub(others.lines), bytes: bytes.saturating_sub(others.bytes) };
+        if db::recordings::generation(&mut tx, self.recording).await? != Some(self.generation) {
+            return Ok(bounds); // another node has taken it over, and its index with it
+        }
+        let room = u64::from(db::commands::MOST_KEPT).saturating_sub(others.commands);
+        for block in &self.unindexed {
+            if block.kind != Kind::Command || block.number < room {
+                search::put(&mut tx, self.recording, block).await?;
+            }
+        }
+        if let Some(work) = &self.work {
+            let (state, commands) = (work.sealer.index_state(), work.sealer.commands());
+            // What an earlier run may have written and this one, from the same frames, has not.
+            if let (true, Source::Left { .. } | Source::Lost { .. }) = (done, &self.source) {
+                for (kind, end) in [
+                    (Kind::Screen, state.end(Kind::Screen)),
+                    (Kind::File, state.end(Kind::File)),
+                    (Kind::Command, work.sealer.next_command().into()),
+                ] {
+                    search::delete_from(&mut tx, self.recording, kind, end).await?;
+                }
+            }
+            let indexed = search::Indexed {
+                lines: state.lines,
+                bytes: state.bytes,
+                commands: commands.min(room),
+                is_cut: state.is_cut || commands > room || self.misses_blocks,
+            };
+            search::set_state(&mut tx, self.recording, self.session, &indexed).await?;
+        }
+        tx.commit().await?;
+        Ok(bounds)
     }
 
     /// Notes how far the recording has come; `false` if its end was noted before.
@@ -644,6 +765,11 @@ impl Work {
         }
         turn.commands = self.sealer.take_commands();
         turn.resume = turn.sealed.last().and_then(|last| last.resume.clone().encode(self.encryption.as_ref()));
+        // What is in a sealed segment is not read again, so it must be in the index before.
+        if turn.done || !turn.sealed.is_empty() || self.indexed_at.elapsed() >= INDEX_EVERY {
+            turn.blocks = self.sealer.indexer().take();
+            self.indexed_at = Instant::now();
+        }
         turn
     }
 

@@ -11,12 +11,14 @@
 //! - [`seal`]: frames to segments, in pure computation.
 //! - [`keeper`]: one task a recording; carries the journal to rest.
 //! - [`encryption`]: what only the client's keys open.
+//! - [`index`]: what of it can be searched for.
 //! - [`aside`]: the threads on which that is computed.
 //! - [`recover`]: journals that a crash left behind.
 //! - [`read`]: a recording's frames, wherever they are.
 
 mod aside;
 pub mod encryption;
+mod index;
 pub mod journal;
 mod keeper;
 pub mod read;
@@ -76,6 +78,9 @@ pub struct RecordingSettings {
     pub backlog_budget: ByteSize,
     /// Public keys (age) of the client's. With any, what is at rest is encrypted to them, and opens here no more once a recording is over.
     pub recipients: Recipients,
+    /// How much of each session's output and paths can be searched for, in lines and bytes; none with 0.
+    pub index_lines: u64,
+    pub index_bytes: ByteSize,
 }
 
 impl Default for RecordingSettings {
@@ -90,6 +95,8 @@ impl Default for RecordingSettings {
             stdin_budget: ByteSize::gib(2),
             backlog_budget: ByteSize::gib(1),
             recipients: Recipients::default(),
+            index_lines: 50_000,
+            index_bytes: ByteSize::mib(8),
         }
     }
 }
@@ -181,6 +188,12 @@ impl Recordings {
             live: Mutex::default(),
             stop: CancellationToken::new(),
         })))
+    }
+
+    /// How much of a session is indexed.
+    fn index_bounds(&self) -> index::Bounds {
+        let RecordingSettings { index_lines, index_bytes, .. } = &self.0.settings;
+        index::Bounds { lines: *index_lines, bytes: index_bytes.as_u64() }
     }
 
     /// The settings in force.

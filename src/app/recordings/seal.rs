@@ -2,7 +2,7 @@
 //!
 //! A [`Sealer`] is fed every frame in journal order. It masks what the terminal did not echo, keeps a terminal going so
 //! that each segment starts with a snapshot, notes which commands were run, and cuts a segment when it is large or old
-//! enough, only where time strictly increases. It computes; reading the journal, storing segments and telling the database are `keeper`'s.
+//! enough, only where time strictly increases. What it stores goes by the [`Indexer`] too. It computes; reading the journal, storing segments and telling the database are `keeper`'s.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -22,6 +22,8 @@ use tracing::{error, warn};
 
 use super::encryption::{Encryption, LiveKey};
 
+use super::index::{Bounds, IndexState, Indexer};
+
 /// What stands before each frame in a journal but not in a segment: the CRC.
 const CRC_BYTES: u64 = 4;
 
@@ -32,6 +34,8 @@ pub struct SealSettings {
     /// screen, and a bulk transfer should not become thousands of objects.
     pub segment_bytes: u64,
     pub segment_us: u64,
+    /// How much goes into the search index.
+    pub index: Bounds,
 }
 
 /// See [`SealSettings::segment_bytes`].
@@ -80,6 +84,9 @@ pub struct Resume {
     /// What is known of commands so far.
     #[serde(default)]
     pub commands: Tracker,
+    /// What is in the search index.
+    #[serde(default)]
+    pub index: IndexState,
 }
 
 impl Resume {
@@ -96,6 +103,7 @@ impl Resume {
             tally: Tally::default(),
             holes: Vec::new(),
             commands: Tracker::default(),
+            index: IndexState::default(),
         }
     }
 
@@ -177,8 +185,9 @@ pub struct Sealer {
     /// Frames of the segment being made, as they came.
     pending: Vec<Frame>,
     pending_bytes: u64,
-    /// How many of `pending` went to the live tail.
+    /// How many of `pending` went to the live tail, and to the index.
     tailed: usize,
+    indexer: Indexer,
     /// What passed is kept; if not, only how much did.
     keeps_content: bool,
     encryption: Option<Encryption>,
@@ -192,6 +201,7 @@ impl Sealer {
         let screen = resume.snapshot.size.and_then(|size| Screen::restore(size, &resume.snapshot.init));
         let plain = resume.snapshot.size.is_none();
         let factor = if plain { PLAIN_FACTOR } else { 1 };
+        let indexer = Indexer::new(resume.index.clone(), settings.index);
         Self {
             settings: SealSettings { segment_bytes: settings.segment_bytes * factor, ..settings },
             screen,
@@ -201,6 +211,7 @@ impl Sealer {
             pending: Vec::new(),
             pending_bytes: 0,
             tailed: 0,
+            indexer,
             keeps_content,
             encryption: None,
             ends: Default::default(),
@@ -281,6 +292,7 @@ impl Sealer {
         }
         let mut bytes = Vec::with_capacity(fresh.iter().map(Frame::encoded_bytes).sum());
         fresh.iter().for_each(|frame| frame.encode(&mut bytes));
+        fresh.iter().for_each(|frame| self.indexer.push(frame));
         self.tailed = self.pending.len();
         match &self.encryption {
             Some(encryption) => Some(encryption.while_it_lives(&bytes).into()),
@@ -296,6 +308,21 @@ impl Sealer {
     /// Commands that are new or known better since the last call.
     pub fn take_commands(&mut self) -> Vec<Command> {
         self.resume.commands.take()
+    }
+
+    /// What goes into the search index.
+    pub fn indexer(&mut self) -> &mut Indexer {
+        &mut self.indexer
+    }
+
+    /// How much did.
+    pub fn index_state(&self) -> &IndexState {
+        &self.indexer.state
+    }
+
+    /// Whether something is to go into the search index.
+    pub fn has_index_news(&self) -> bool {
+        self.indexer.has_news()
     }
 
     /// The number of the next command.
@@ -372,6 +399,8 @@ impl Sealer {
         if self.pending.is_empty() {
             return;
         }
+        self.pending.iter().skip(self.tailed).for_each(|frame| self.indexer.push(frame));
+        self.resume.index.clone_from(&self.indexer.state);
         let mut frames = std::mem::take(&mut self.pending);
         self.pending_bytes = 0;
         self.tailed = 0;
@@ -451,7 +480,8 @@ mod tests {
 
     use super::*;
 
-    const SETTINGS: SealSettings = SealSettings { segment_bytes: 4096, segment_us: 120_000_000 };
+    const INDEX: Bounds = Bounds { lines: 10_000, bytes: 1 << 20 };
+    const SETTINGS: SealSettings = SealSettings { segment_bytes: 4096, segment_us: 120_000_000, index: INDEX };
 
     fn output(at: u64, text: &str) -> Frame {
         Frame { at, body: Body::Output(Bytes::copy_from_slice(text.as_bytes())) }

@@ -7,7 +7,7 @@ use sallyport_domain::event::Actor;
 use sallyport_domain::id::{DeletionId, EventId, RecordingId, SessionId, TargetId};
 use uuid::Uuid;
 
-use super::{DbError, Tx, change_either, doing, from_json, manifests, on_either, to_count, to_json};
+use super::{DbError, Tx, change_either, doing, from_json, manifests, on_either, search, to_count, to_json};
 
 const INSERT: &str = "INSERT INTO deletions (id, reason, asked_by, asked_at) VALUES ($1, $2, $3, $4)";
 const INSERT_SESSION: &str = "INSERT INTO deletion_sessions (deletion_id, session_id, rule, state, changed_at)
@@ -330,6 +330,7 @@ pub async fn finish(tx: &mut Tx, under_way: &UnderWay, at: DateTime<Utc>) -> Res
     for statement in [DELETE_TAILS, DELETE_COMMANDS, FORGET_SCREENS] {
         change_either!(tx, |c| sqlx::query(statement).bind(session)).map_err(doing(FINISH))?;
     }
+    search::delete_session(tx, under_way.session).await?;
     Ok(true)
 }
 

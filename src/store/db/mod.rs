@@ -28,6 +28,7 @@ pub mod review_seen;
 pub mod reviews;
 pub mod roles;
 pub mod rotations;
+pub mod search;
 pub mod second_factors;
 pub mod sessions;
 pub mod targets;
@@ -130,6 +131,11 @@ impl DbError {
     /// Whether the database was away, busy or full: the same call may succeed later.
     pub fn is_unreachable(&self) -> bool {
         matches!(self, DbError::Unreachable { .. })
+    }
+
+    /// Whether a statement was given up by the database because it took too long: `query_canceled` (PostgreSQL, appendix A).
+    pub fn is_too_slow(&self) -> bool {
+        matches!(self, DbError::Unreachable { source: sqlx::Error::Database(said), .. } if said.code().is_some_and(|code| code == "57014"))
     }
 
     /// A row of `doing` does not parse.

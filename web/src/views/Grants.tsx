@@ -37,7 +37,7 @@ export function Grants() {
 
   const chosen = items[at];
   useKeys({
-    "/": () => filter.current?.focus(),
+    f: () => filter.current?.focus(),
     j: () => setAt(Math.min(items.length - 1, at + 1)),
     k: () => setAt(Math.max(0, at - 1)),
     Enter: () => chosen && void navigate({ to: "/grants/$id", params: { id: chosen.id } }),
@@ -63,7 +63,7 @@ export function Grants() {
           className={css.filter}
           type="search"
           aria-label={t.search}
-          placeholder={`${t.search}  /`}
+          placeholder={`${t.search}  f`}
           value={search.q ?? ""}
           onChange={(event) => void navigate({ to: "/grants", search: { state: search.state, ...(event.target.value ? { q: event.target.value } : {}) }, replace: true })}
         />

@@ -31,13 +31,13 @@ export function ListPage<T extends { id: string }>({ title, add, filter, onFilte
 }) {
   const { t } = useWords();
   const field = useRef<HTMLInputElement>(null);
-  useKeys({ "/": () => field.current?.focus() });
+  useKeys({ f: () => field.current?.focus() });
   const items = filtered(query.data?.items ?? [], filter, text);
   return (
     <div className={css.page}>
       <div className="bar">
         <h1>{title}</h1>
-        <input ref={field} type="search" aria-label={t.search} placeholder={`${t.search}  /`} value={filter} onChange={(event) => onFilter(event.target.value)} />
+        <input ref={field} type="search" aria-label={t.search} placeholder={`${t.search}  f`} value={filter} onChange={(event) => onFilter(event.target.value)} />
         <span className="grow" />
         {add ? (
           <button type="button" onClick={add.onClick}>

@@ -144,7 +144,9 @@ function Shown({ session, watching, onWatch }: { session: Detail; watching: Watc
   const words = search.find ?? "";
   const hits = useMemo(() => (words === "" ? [] : find(words, recordings, commands, files, recording, source.lines)), [words, recordings, commands, files, recording, source.lines]);
   const [hit, setHit] = useState("");
-  const hitNumber = hits.findIndex((one) => one.key === hit);
+  // Whoever comes by a link to a moment is at the hit that is there.
+  const isMeant = (one: (typeof hits)[number]) => (hit === "" ? one.channel === recording?.channel && Math.abs(one.at - (search.t ?? Number.NaN)) < 0.05 : one.key === hit);
+  const hitNumber = hits.findIndex(isMeant);
   const showHit = (number: number) => {
     const found = hits[(number + hits.length) % hits.length];
     if (!found) return;

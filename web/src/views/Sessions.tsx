@@ -45,7 +45,7 @@ export function Sessions() {
   }, [newest.data, refetch]);
 
   const isFiltered = search.person !== undefined || search.target !== undefined || search.grant !== undefined;
-  useKeys({ "/": () => filter.current?.focus() });
+  useKeys({ f: () => filter.current?.focus() });
 
   return (
     <div className={css.page}>

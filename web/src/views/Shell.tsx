@@ -1,7 +1,7 @@
 // What surrounds every page: who may see it, where it leads, the keys. Whoever is not signed in sees the way in, at the same address.
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link, Outlet, useNavigate, useRouterState } from "@tanstack/react-router";
-import { Activity, ClipboardCheck, FileClock, Inbox, KeyRound, LayoutDashboard, Menu, ScrollText, Server, Settings, Ticket, UserRound, type LucideIcon } from "lucide-react";
+import { Activity, ClipboardCheck, FileClock, Inbox, KeyRound, LayoutDashboard, Menu, ScrollText, Search, Server, Settings, Ticket, UserRound, type LucideIcon } from "lucide-react";
 import { createContext, lazy, Suspense, useContext, useEffect, useRef, useState } from "react";
 import { api, Problem, type Role } from "../api/client";
 import { grantsQuery, liveSessionsQuery, meQuery, requestsQuery, reviewSumQuery, type Me } from "../api/queries";
@@ -15,7 +15,7 @@ import { SignIn } from "./SignIn";
 
 const KeysHelp = lazy(() => import("./KeysHelp"));
 
-const LOOK: readonly Role[] = ["admin", "reviewer", "auditor"];
+export const LOOK: readonly Role[] = ["admin", "reviewer", "auditor"];
 const KNOWN: readonly Role[] = ["engineer", "admin", "reviewer", "auditor"];
 
 interface Page {
@@ -95,8 +95,8 @@ function Frame({ me }: { me: Me }) {
     if (onlyEngineer && path === "/") void navigate({ to: "/me", replace: true });
   }, [onlyEngineer, path, navigate]);
   useEffect(() => {
-    document.title = here ? `${here.name(t)} · Sallyport` : "Sallyport";
-  }, [here, t]);
+    document.title = path === "/search" ? `${t.find.title} · Sallyport` : here ? `${here.name(t)} · Sallyport` : "Sallyport";
+  }, [here, path, t]);
   useEffect(() => setMenu(false), [path]);
 
   useKeys({
@@ -122,6 +122,7 @@ function Frame({ me }: { me: Me }) {
           </svg>
           sallyport
         </Link>
+        {has(me, ...LOOK) ? <SearchBox path={path} /> : null}
         <span className="grow" />
         {has(me, ...LOOK) ? <LedgerChip /> : null}
         <Clock />
@@ -163,6 +164,47 @@ function Frame({ me }: { me: Me }) {
         </Suspense>
       ) : null}
     </div>
+  );
+}
+
+/** Looks for words over everything. Where it is narrow, it is a link to the page that has the field. */
+function SearchBox({ path }: { path: string }) {
+  const { t } = useWords();
+  const navigate = useNavigate();
+  const field = useRef<HTMLInputElement>(null);
+  const q = useRouterState({ select: (state) => (state.location.pathname === "/search" ? ((state.location.search as { q?: unknown }).q ?? "") : "") });
+  const asked = String(q);
+  const [text, setText] = useState(asked);
+  useEffect(() => setText(asked), [asked]);
+  // On a session's page the key finds in the session.
+  useKeys(path.startsWith("/sessions/") ? {} : { "/": () => field.current?.focus() });
+  return (
+    <form
+      role="search"
+      className={css.search}
+      onSubmit={(event) => {
+        event.preventDefault();
+        if (text.trim() === "") return;
+        field.current?.blur();
+        void navigate({ to: "/search", search: { q: text.trim() } });
+      }}
+    >
+      <Search size={14} aria-hidden />
+      <input
+        ref={field}
+        type="search"
+        aria-label={t.find.box}
+        placeholder={`${t.find.box}  /`}
+        maxLength={200}
+        spellCheck={false}
+        autoCapitalize="off"
+        value={text}
+        onChange={(event) => setText(event.target.value)}
+        onKeyDown={(event) => {
+          if (event.key === "Escape") event.currentTarget.blur();
+        }}
+      />
+    </form>
   );
 }
 

@@ -151,6 +151,45 @@ describe("replay", () => {
   });
 });
 
+describe("search", () => {
+  it("finds what was on a screen from any page, by the keyboard alone, and opens the frame that shows it", async () => {
+    const { page, context, wrongs } = await openPage(browser, demo);
+    await signIn(page, demo, "/grants");
+    await page.getByRole("heading", { name: "Grants" }).waitFor();
+    await page.keyboard.press("/");
+    await page.keyboard.type("text:SECOND-FRAME-43");
+    await page.keyboard.press("Enter");
+    await page.waitForURL(/\/search\?q=/);
+    const hit = page.getByRole("link", { name: /second-frame-43/ });
+    await hit.first().waitFor();
+    assert.equal(await page.locator("mark").first().innerText(), "second-frame-43");
+    await page.keyboard.press("j");
+    await page.keyboard.press("Enter");
+    await page.waitForURL(new RegExp(`/sessions/${shellSession}\\?.*find=second-frame-43`));
+    await hasText(page, "second-frame-43");
+    await page.locator("button[aria-current=true]", { hasText: "second-frame-43" }).waitFor();
+    const events = await cli(demo, ["audit", "ls"]);
+    assert.ok(JSON.stringify(events).includes("text:SECOND-FRAME-43"), "the search is in the audit log");
+    assert.deepEqual(await wrongs(), []);
+    await context.close();
+  });
+
+  it("finds commands, people and targets, and says what it did not find", async () => {
+    const { page, context, wrongs } = await openPage(browser, demo);
+    await signIn(page, demo, "/search?q=alice");
+    await page.getByRole("heading", { name: "People & keys" }).waitFor();
+    await page.getByRole("heading", { name: "Sessions", exact: true }).waitFor();
+    await page.goto(`${demo.url}/search?q=cmd%3A%22sleep%204%22`);
+    await page.getByRole("link", { name: /sleep 4/ }).waitFor();
+    await page.goto(`${demo.url}/search?q=${encodeURIComponent("100%_' OR \\ <script>nowhere")}`);
+    await page.getByText("Nothing that was run, shown or carried has this.").waitFor();
+    await page.goto(`${demo.url}/search?q=-f`);
+    await page.getByText(/is too short to look for/).waitFor();
+    assert.deepEqual(await wrongs(), []);
+    await context.close();
+  });
+});
+
 describe("a live session", () => {
   it("is seen as it goes on, told something, held, released, and cut", async () => {
     const { page, context, wrongs } = await openPage(browser, demo);
@@ -377,7 +416,7 @@ describe("every page", () => {
         const findings = { "sign-in": await judge(page) };
         await signIn(page, demo);
         const grants = await cli(demo, ["grant", "ls"]);
-        for (const path of ["/", "/grants", "/grants?new=true", `/grants/${grants[0].id}`, "/sessions", `/sessions/${shellSession}?t=2`, `/sessions/${shellSession}?t=2&tab=transcript`, `/sessions/${shellSession}?t=2&find=frame`, `/sessions/${execSession}?tab=details`, `/sessions/${execSession}?tab=files`, "/review", `/review?session=${shellSession}`, "/requests", "/targets?name=toy", "/people?name=alice", "/audit", "/settings", "/me"]) {
+        for (const path of ["/", "/grants", "/grants?new=true", `/grants/${grants[0].id}`, "/sessions", `/sessions/${shellSession}?t=2`, `/sessions/${shellSession}?t=2&tab=transcript`, `/sessions/${shellSession}?t=2&find=frame`, `/sessions/${execSession}?tab=details`, `/sessions/${execSession}?tab=files`, "/review", `/review?session=${shellSession}`, "/requests", "/targets?name=toy", "/people?name=alice", "/audit", "/search", "/search?q=frame", "/search?q=alice", "/settings", "/me"]) {
           await page.goto(demo.url + path);
           await page.locator("h1").first().waitFor();
           await page.waitForLoadState("networkidle");
