@@ -16,6 +16,7 @@ pub mod principal;
 pub mod request;
 pub mod retention;
 pub mod target;
+pub mod template;
 
 pub mod channel;
 pub mod commands;

@@ -26,6 +26,7 @@ pub mod rotations;
 pub mod second_factors;
 pub mod sessions;
 pub mod targets;
+pub mod templates;
 pub mod tokens;
 pub mod watches;
 pub mod web_sessions;

@@ -13,7 +13,7 @@ import { Proof } from "./Proof";
 /** The acts that are looked for most; any other is found by its name in the address. */
 const ACTS = [
   "logged_in", "login_refused", "denied", "session_opened", "session_cut", "session_ended", "recording_viewed", "recording_exported", "file_operation",
-  "grant_made", "grant_extended", "grant_revoked", "request_made", "request_approved", "request_denied", "person_added", "person_changed",
+  "grant_made", "grant_extended", "grant_revoked", "template_made", "template_changed", "template_removed", "request_made", "request_approved", "request_denied", "person_added", "person_changed",
   "person_disabled", "key_added", "key_removed", "target_added", "target_changed", "token_made", "token_revoked", "signed_out",
 ] as const;
 
