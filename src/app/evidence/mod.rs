@@ -198,10 +198,13 @@ async fn make_once(app: &App, actor: &Actor, subject: Subject) -> Result<Bundle,
     }
     let mut budget = Budget { film: FILM_BUDGET, text: TEXT_BUDGET };
     let mut played = Vec::new();
-    let sealed = found.iter().filter_map(|event| match &event.act {
-        Act::SessionSealed { session, .. } => Some(*session),
-        _ => None,
-    });
+    let mut sealed: Vec<SessionId> = Vec::new();
+    for event in &found {
+        if let Act::SessionSealed { session, .. } = &event.act {
+            sealed.retain(|earlier| earlier != session); // it was completed, and sealed once more
+            sealed.push(*session);
+        }
+    }
     for session in sealed {
         let bytes = manifests::find(&mut app.db.read().await?, session).await?;
         let bytes = bytes.ok_or(EvidenceError::NotSealed(session))?;
