@@ -19,6 +19,7 @@ use crate::api::bastion::Bastion;
 use crate::api::grants::{
     ExtendGrant, Grant, GrantPreview, GrantState, GrantStateFilter, MakeGrant, PreviewTarget, Reason,
 };
+use crate::api::terms::GrantTerms;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum GrantCommand {
@@ -51,7 +52,7 @@ pub(crate) struct NewArgs {
     #[arg(value_name = "TARGET", required_unless_present = "template")]
     targets: Vec<TargetSelector>,
     /// Take the terms of this template; then targets and logins may be fewer than its own, and `--for` and `--reason` other
-    #[arg(long, value_name = "NAME", conflicts_with_all = terms::TERM_GROUPS)]
+    #[arg(long, value_name = "NAME")]
     template: Option<TemplateName>,
     /// The accounts; may be left out where the targets have only one
     #[arg(long = "login", value_name = "LOGIN", value_delimiter = ',')]
@@ -244,9 +245,12 @@ async fn new(client: &Client, args: NewArgs, global: &Global) -> Result<(), Fail
         ticket: args.ticket,
         ..MakeGrant::to(people)
     };
-    if body.template.is_none() {
-        body.set(args.terms.read()?);
+    let terms = args.terms.read()?;
+    if body.template.is_some() && terms != GrantTerms::default() {
+        let message = "with `--template` all terms but targets and logins are the template's";
+        return Err(Failure::usage(message).hint("leave the other options out, or make the grant without it"));
     }
+    body.set(terms);
     let preview: GrantPreview = client.post(&["grants", "preview"], &body).await?;
     if preview.matching_targets.is_empty() {
         let hint = "`sallyport target ls` shows what there is";

@@ -34,9 +34,6 @@ pub(crate) struct TermArgs {
     forwarding: ForwardArgs,
 }
 
-/// The groups of [`TermArgs`], for options that go without them.
-pub(super) const TERM_GROUPS: [&str; 5] = ["TermArgs", "Strict", "FileArgs", "CommandArgs", "ForwardArgs"];
-
 impl TermArgs {
     /// The terms, but for targets and logins. Reads the files with hashes.
     pub(super) fn read(self) -> Result<GrantTerms, Failure> {

@@ -5,6 +5,13 @@ import { readLimits, writeLimits, type Written } from "../parts/limits";
 type Allow = Schema<"Allow">;
 type Template = Schema<"Template">;
 
+const ANY_FILES: Schema<"Files"> = {
+  upload: { paths: null, file_bytes: null, total_bytes: null },
+  download: { paths: null, file_bytes: null, total_bytes: null },
+  upload_sha256: null,
+  terminal_bytes: null,
+};
+
 /** What a form says, but for targets and logins. */
 export interface Said {
   allow: Allow;
@@ -22,7 +29,7 @@ export function termsOf({ terms }: Pick<Template, "terms">) {
     allow: terms.allow ?? usual,
     second_factor: terms.second_factor ?? false,
     commands,
-    files: terms.files ?? { upload: {}, download: {} },
+    files: terms.files ?? ANY_FILES,
     forwarding: terms.forwarding ?? { from: "target" as const, metadata_only: false },
     source_networks: terms.source_networks ?? [],
     max_sessions: terms.max_sessions ?? null,
