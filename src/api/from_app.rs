@@ -19,6 +19,7 @@ use crate::app::second_factor::SecondFactorError;
 use crate::app::sessions::SessionError;
 use crate::app::sign_in::SignInError;
 use crate::app::targets::TargetError;
+use crate::app::templates::TemplateError;
 use crate::app::tokens::TokenError;
 use crate::app::watching::WatchError;
 use crate::store::blob::BlobError;
@@ -122,6 +123,23 @@ impl From<GrantError> for ApiError {
             | GrantError::EmptyWindow(_)
             | GrantError::Text(_) => ApiError::BadRequest(text),
             GrantError::Db(error) => error.into(),
+        }
+    }
+}
+
+impl From<TemplateError> for ApiError {
+    fn from(error: TemplateError) -> Self {
+        let text = error.to_string();
+        match error {
+            TemplateError::Unknown { .. } => ApiError::NotFound(text),
+            TemplateError::NameTaken { .. } | TemplateError::Changed { .. } => ApiError::Conflict(text),
+            TemplateError::Lasting
+            | TemplateError::NoEnd { .. }
+            | TemplateError::NoReason { .. }
+            | TemplateError::Outside(_)
+            | TemplateError::Text(_) => ApiError::BadRequest(text),
+            TemplateError::Grant(error) => error.into(),
+            TemplateError::Db(error) => error.into(),
         }
     }
 }

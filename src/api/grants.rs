@@ -13,7 +13,7 @@ use sallyport_domain::files::{FileRules, PathGlob, WayRules};
 use sallyport_domain::grant::{self, Approval, Capabilities, ForwardFrom, TargetSelector, Terms, Window};
 use sallyport_domain::hash::Hash;
 use sallyport_domain::id::{GrantId, PrincipalId};
-use sallyport_domain::name::{Login, PrincipalName, TargetName};
+use sallyport_domain::name::{Login, PrincipalName, TargetName, TemplateName};
 use sallyport_domain::review::ReviewTerm;
 use sallyport_domain::target;
 use serde::{Deserialize, Serialize};
@@ -24,8 +24,10 @@ use super::error::{ApiError, Problem};
 use super::extract::{Body, Path, Query};
 use super::page::{Page, PageQuery};
 use super::people::PersonRef;
+use super::terms::GrantTerms;
 use super::{ApiState, schemas};
 use crate::app::grants::{self, GrantFilter, NewGrant};
+use crate::app::templates::{self, FromTemplate};
 use crate::app::{people, targets};
 
 /// A time-boxed permission.
@@ -61,6 +63,10 @@ pub struct Grant {
     pub not_after: DateTime<Utc>,
     pub reason: String,
     pub ticket: Option<String>,
+    /// The template that its terms were taken from. They are the grant's own now.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub template: Option<TemplateName>,
     /// Who gave it; absent for the operator on the bastion's own host.
     pub created_by: Option<PersonRef>,
     pub created_at: DateTime<Utc>,
@@ -260,7 +266,13 @@ pub struct MakeGrant {
     /// At least one.
     #[schema(value_type = Vec<String>)]
     pub people: Vec<PrincipalName>,
+    /// The template whose terms it takes. Then `targets` and `logins` may be fewer than the template's, the other terms are left out, and
+    /// `not_after` and `reason` may be where the template has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub template: Option<TemplateName>,
     /// Names, patterns such as `web-*`, and labels such as `env=prod`; at least one.
+    #[serde(default)]
     #[schema(value_type = Vec<String>)]
     pub targets: Vec<TargetSelector>,
     /// At least one; a preview may leave them out.
@@ -295,10 +307,76 @@ pub struct MakeGrant {
     #[serde(default)]
     pub not_before: Option<DateTime<Utc>>,
     /// The first instant at which the grant no longer holds.
-    pub not_after: DateTime<Utc>,
-    pub reason: String,
+    #[serde(default)]
+    pub not_after: Option<DateTime<Utc>>,
+    #[serde(default)]
+    pub reason: Option<String>,
     #[serde(default)]
     pub ticket: Option<String>,
+}
+
+impl Grant {
+    /// Its terms as one.
+    pub fn terms(&self) -> GrantTerms {
+        GrantTerms {
+            targets: self.targets.clone(),
+            logins: self.logins.clone(),
+            allow: Some(self.allow.clone()),
+            source_networks: self.source_networks.clone(),
+            max_sessions: self.max_sessions,
+            second_factor: self.second_factor,
+            approval: self.approval,
+            files: self.files.clone(),
+            commands: self.commands.clone(),
+            forwarding: self.forwarding,
+            review: self.review,
+        }
+    }
+}
+
+impl MakeGrant {
+    /// Says all of the terms but targets and logins.
+    pub fn set(&mut self, terms: GrantTerms) {
+        let GrantTerms {
+            targets: _,
+            logins: _,
+            allow,
+            source_networks,
+            max_sessions,
+            second_factor,
+            approval,
+            files,
+            commands,
+            forwarding,
+            review,
+        } = terms;
+        (self.allow, self.source_networks, self.max_sessions) = (allow, source_networks, max_sessions);
+        (self.second_factor, self.approval, self.files) = (second_factor, approval, files);
+        (self.commands, self.forwarding, self.review) = (commands, forwarding, review);
+    }
+
+    /// A grant to these people that says nothing yet.
+    pub fn to(people: Vec<PrincipalName>) -> Self {
+        Self {
+            people,
+            template: None,
+            targets: Vec::new(),
+            logins: Vec::new(),
+            allow: None,
+            source_networks: Vec::new(),
+            max_sessions: None,
+            second_factor: false,
+            approval: Approval::None,
+            files: Files::default(),
+            commands: Commands::default(),
+            forwarding: Forwarding::default(),
+            review: None,
+            not_before: None,
+            not_after: None,
+            reason: None,
+            ticket: None,
+        }
+    }
 }
 
 /// What a grant would mean, without making it.
@@ -306,6 +384,9 @@ pub struct MakeGrant {
 pub struct GrantPreview {
     #[schema(value_type = Vec<String>)]
     pub people: Vec<PrincipalName>,
+    /// What would be the grant's own terms.
+    pub terms: GrantTerms,
+    pub reason: String,
     /// The targets that the selectors mean today; one that is added later may be meant too.
     pub matching_targets: Vec<PreviewTarget>,
     pub not_before: DateTime<Utc>,
@@ -432,6 +513,7 @@ fn shape(grant: grant::Grant, names: &HashMap<PrincipalId, PrincipalName>, now: 
         not_after: grant.window.not_after(),
         reason: grant.reason,
         ticket: grant.ticket,
+        template: grant.template,
         created_by: grant.created_by.and_then(person),
         created_at: grant.created_at,
         revoked: grant.revoked.map(|grant::Revocation { at, by, reason }| Revocation {
@@ -446,25 +528,52 @@ async fn shape_one(state: &ApiState, grant: grant::Grant) -> Result<Json<Grant>,
     Ok(Json(shape(grant, &names(state).await?, state.app.clock.now())))
 }
 
+/// A grant that is asked for: with terms of its own, or with those of a template.
+enum Asked {
+    Own(Box<NewGrant>),
+    From(FromTemplate),
+}
+
 impl MakeGrant {
-    /// The window and the terms that are asked for.
-    fn read(self, now: DateTime<Utc>) -> Result<NewGrant, ApiError> {
-        let window = Window::new(self.not_before.unwrap_or(now), self.not_after)
-            .map_err(|error| ApiError::BadRequest(error.to_string()))?;
-        let terms = Terms {
+    fn read(self, now: DateTime<Utc>) -> Result<Asked, ApiError> {
+        let bad = |message: &str| ApiError::BadRequest(message.to_owned());
+        let Self { people, not_before, not_after, reason, ticket, template, .. } = self;
+        let terms = GrantTerms {
             targets: self.targets,
             logins: self.logins,
-            capabilities: self.allow.unwrap_or_else(|| Allow::usual_with(&self.commands)).into(),
+            allow: self.allow,
             source_networks: self.source_networks,
             max_sessions: self.max_sessions,
             second_factor: self.second_factor,
             approval: self.approval,
-            files: self.files.into(),
-            commands: self.commands.into(),
-            forwarding: self.forwarding.into(),
+            files: self.files,
+            commands: self.commands,
+            forwarding: self.forwarding,
             review: self.review,
         };
-        Ok(NewGrant { people: self.people, terms, window, reason: self.reason, ticket: self.ticket })
+        if let Some(template) = template {
+            let (targets, logins) = (terms.targets.clone(), terms.logins.clone());
+            if terms != (GrantTerms { targets: targets.clone(), logins: logins.clone(), ..GrantTerms::default() }) {
+                return Err(bad(
+                    "with `template`, all terms but `targets` and `logins` are the template's: leave them out",
+                ));
+            }
+            return Ok(Asked::From(FromTemplate {
+                template,
+                people,
+                targets,
+                logins,
+                not_before,
+                not_after,
+                reason,
+                ticket,
+            }));
+        }
+        let not_after = not_after.ok_or_else(|| bad("`not_after` is missing: say until when, or which `template`"))?;
+        let reason = reason.ok_or_else(|| bad("`reason` is missing: say why, or which `template`"))?;
+        let window = Window::new(not_before.unwrap_or(now), not_after)
+            .map_err(|error| ApiError::BadRequest(error.to_string()))?;
+        Ok(Asked::Own(Box::new(NewGrant { people, terms: terms.into(), window, reason, ticket })))
     }
 }
 
@@ -526,8 +635,10 @@ pub(super) async fn make(
     State(state): State<ApiState>,
     Body(body): Body<MakeGrant>,
 ) -> Result<(StatusCode, Json<Grant>), ApiError> {
-    let new = body.read(state.app.clock.now())?;
-    let grant = grants::make(&state.app, &may.actor(), new).await?;
+    let grant = match body.read(state.app.clock.now())? {
+        Asked::Own(new) => grants::make(&state.app, &may.actor(), *new).await?,
+        Asked::From(from) => templates::grant(&state.app, &may.actor(), from).await?,
+    };
     Ok((StatusCode::CREATED, shape_one(&state, grant).await?))
 }
 
@@ -541,7 +652,10 @@ pub(super) async fn preview(
     State(state): State<ApiState>,
     Body(body): Body<MakeGrant>,
 ) -> Result<Json<GrantPreview>, ApiError> {
-    let new = body.read(state.app.clock.now())?;
+    let new = match body.read(state.app.clock.now())? {
+        Asked::Own(new) => *new,
+        Asked::From(from) => templates::preview(&state.app, from).await?,
+    };
     for person in &new.people {
         people::find(&state.app, person).await?;
     }
@@ -554,6 +668,8 @@ pub(super) async fn preview(
     Ok(Json(GrantPreview {
         people: new.people,
         matching_targets: meant.map(account).collect(),
+        terms: new.terms.into(),
+        reason: new.reason,
         not_before: new.window.not_before(),
         not_after: new.window.not_after(),
     }))

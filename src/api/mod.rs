@@ -43,6 +43,8 @@ pub mod second_factors;
 pub mod sessions;
 pub mod sign_in;
 pub mod targets;
+pub mod templates;
+pub mod terms;
 pub mod tls;
 pub mod tokens;
 pub mod watch;

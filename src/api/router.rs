@@ -17,7 +17,7 @@ use super::extract::MOST_BODY_BYTES;
 use super::{
     ApiState, assets, audit, bastion, commands, error, evidence, files, grants, health, keys, ledger, live, nodes,
     outbox, people, probes, recordings, replay, requests, retention, reviews, rotations, search, second_factors, sessions,
-    sign_in, targets, tokens, watch,
+    sign_in, targets, templates, tokens, watch,
 };
 use crate::app::metrics::timed;
 use crate::app::replay::Looks;
@@ -73,6 +73,8 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(grants::show))
         .routes(routes!(grants::extend))
         .routes(routes!(grants::revoke))
+        .routes(routes!(templates::list, templates::make))
+        .routes(routes!(templates::show, templates::change, templates::remove))
         .routes(routes!(requests::list, requests::make))
         .routes(routes!(requests::show))
         .routes(routes!(requests::approve))

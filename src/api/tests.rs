@@ -201,6 +201,39 @@ async fn a_grant_is_made_listed_extended_and_revoked() {
 }
 
 #[tokio::test]
+async fn a_grant_from_a_template_takes_its_terms_and_no_others() {
+    let served = Served::start().await;
+    let client = served.operator().with_web_1().await;
+    let terms = json!({"targets": ["web-*"], "logins": ["root"], "allow": {"exec": true, "upload": true}, "second_factor": true});
+    let body = json!({"name": "firmware", "terms": terms, "lasting_seconds": 3600, "reason": "firmware"});
+
+    let template = client.post("/templates", body.clone()).await;
+    let preview = client.post("/grants/preview", json!({"people": ["alice"], "template": "firmware"})).await;
+    let grant = client.post("/grants", json!({"people": ["alice"], "template": "firmware"})).await;
+    let wider = json!({"people": ["alice"], "template": "firmware", "allow": {"shell": true}});
+    let (wider, problem) = client.send("POST", "/grants", Some(wider)).await;
+    let (twice, _) = client.send("POST", "/templates", Some(body)).await;
+    let neither = client.send("POST", "/grants", Some(json!({"people": ["alice"], "targets": ["web-1"]}))).await.0;
+    let set = json!({"note": "switches", "terms": {"targets": ["*"], "logins": ["root"]}});
+    let (_, changed) = client.send("PUT", "/templates/firmware", Some(set)).await;
+    let after = client.get(&format!("/grants/{}", grant["id"].as_str().unwrap())).await;
+    let (_, removed) = client.send("DELETE", "/templates/firmware", None).await;
+    let (gone, _) = client.send("GET", "/templates/firmware", None).await;
+
+    assert_eq!(template["terms"]["targets"], json!(["web-*"]));
+    assert_eq!((&preview["reason"], &preview["terms"]["allow"]["upload"]), (&json!("firmware"), &json!(true)));
+    assert_eq!(preview["matching_targets"][0]["name"], "web-1");
+    assert_eq!(
+        (&grant["template"], &grant["second_factor"], &grant["allow"]["shell"]),
+        (&json!("firmware"), &json!(true), &json!(false))
+    );
+    assert_eq!((wider, twice, neither), (StatusCode::BAD_REQUEST, StatusCode::CONFLICT, StatusCode::BAD_REQUEST));
+    assert!(problem["detail"].as_str().unwrap().contains("are the template's"), "{problem}");
+    assert_eq!((&changed["note"], &changed["terms"]["allow"]["shell"]), (&json!("switches"), &json!(true)));
+    assert_eq!((&after, &removed["note"], gone), (&grant, &json!("switches"), StatusCode::NOT_FOUND));
+}
+
+#[tokio::test]
 async fn a_person_loses_keys_password_and_entry() {
     let served = Served::start().await;
     let client = served.operator().with_web_1().await;
@@ -390,6 +423,11 @@ const ACCESS: &[(&str, [bool; 6])] = &[
     ("grants_show", LOOK),
     ("grants_extend", ADMINISTER),
     ("grants_revoke", ADMINISTER),
+    ("templates_list", LOOK),
+    ("templates_make", ADMINISTER),
+    ("templates_show", LOOK),
+    ("templates_change", ADMINISTER),
+    ("templates_remove", ADMINISTER),
     ("requests_list", KNOWN),
     ("requests_make", KNOWN),
     ("requests_show", KNOWN),

@@ -8,7 +8,7 @@ use sallyport_domain::grant::{
     Capabilities, Destination, EmptyWindow, ForwardFrom, Grant, TargetSelector, Terms, Window,
 };
 use sallyport_domain::id::{GrantId, PrincipalId};
-use sallyport_domain::name::{PrincipalName, TargetName};
+use sallyport_domain::name::{PrincipalName, TargetName, TemplateName};
 use uuid::Uuid;
 
 use crate::app::clock::whole_microseconds;
@@ -102,18 +102,19 @@ const MOST_PATTERNS: usize = 64;
 /// Makes a grant.
 pub async fn make(app: &App, actor: &Actor, new: NewGrant) -> Result<Grant, GrantError> {
     let mut tx = app.db.write().await?;
-    let grant = make_in(&mut tx, app.clock.now(), actor, new).await?;
+    let grant = make_in(&mut tx, app.clock.now(), actor, new, None).await?;
     tx.commit().await?;
     app.changes.notify();
     Ok(grant)
 }
 
-/// Makes a grant within a transaction. After the commit, [`App::changes`] must be told.
+/// Makes a grant within a transaction; `template` is where its terms are from. After the commit, [`App::changes`] must be told.
 pub(crate) async fn make_in(
     tx: &mut Tx,
     now: DateTime<Utc>,
     actor: &Actor,
     new: NewGrant,
+    template: Option<TemplateName>,
 ) -> Result<Grant, GrantError> {
     let reason = text::check("reason", &new.reason, text::MOST_REASON)?;
     let ticket = new.ticket.map(|ticket| text::check("ticket", &ticket, text::MOST_LABEL)).transpose()?;
@@ -138,6 +139,7 @@ pub(crate) async fn make_in(
         window,
         reason,
         ticket,
+        template,
         created_by: audit::person(actor),
         created_at: now,
         revoked: None,
@@ -150,6 +152,7 @@ pub(crate) async fn make_in(
         terms: grant.terms.clone(),
         window: grant.window,
         reason: grant.reason.clone(),
+        template: grant.template.clone(),
     };
     audit::append(tx, now, actor, made).await?;
     Ok(grant)
@@ -266,7 +269,7 @@ pub async fn matching_targets(app: &App, terms: &Terms) -> Result<Vec<TargetName
     Ok(all.into_iter().filter(|target| terms.covers(target)).map(|target| target.name).collect())
 }
 
-async fn person(tx: &mut Tx, name: PrincipalName) -> Result<PrincipalId, GrantError> {
+pub(crate) async fn person(tx: &mut Tx, name: PrincipalName) -> Result<PrincipalId, GrantError> {
     match principals::find(tx, &name).await? {
         Some(record) => Ok(record.principal.id),
         None => Err(GrantError::UnknownPerson { name }),
@@ -282,6 +285,13 @@ fn some_but_not_too_many(many: &'static str, one: &'static str, count: usize) ->
 }
 
 fn check_terms(terms: &Terms) -> Result<(), GrantError> {
+    some_but_not_too_many("targets", "target", terms.targets.len())?;
+    some_but_not_too_many("logins", "login", terms.logins.len())?;
+    check_open_terms(terms)
+}
+
+/// Whether the terms may be a template's, which may leave targets and logins open.
+pub(crate) fn check_open_terms(terms: &Terms) -> Result<(), GrantError> {
     let Terms {
         targets,
         logins,
@@ -295,7 +305,9 @@ fn check_terms(terms: &Terms) -> Result<(), GrantError> {
         forwarding,
         review: _,
     } = terms;
-    some_but_not_too_many("logins", "login", logins.len())?;
+    if logins.len() > MOST {
+        return Err(GrantError::TooMany { what: "logins", most: MOST });
+    }
     if source_networks.len() > MOST {
         return Err(GrantError::TooMany { what: "source networks", most: MOST });
     }
@@ -308,7 +320,7 @@ fn check_terms(terms: &Terms) -> Result<(), GrantError> {
     if forwarding.from == ForwardFrom::Bastion && capabilities.forwards.iter().any(Destination::is_socket) {
         return Err(GrantError::SocketOfBastion);
     }
-    check_selectors(targets)
+    check_lengths(targets)
 }
 
 /// Whether the rules for files fit into the event that tells of them.
@@ -340,6 +352,13 @@ fn check_commands(rules: &CommandRules, capabilities: &Capabilities) -> Result<(
 /// Whether the selectors may be stored.
 pub(crate) fn check_selectors(targets: &[TargetSelector]) -> Result<(), GrantError> {
     some_but_not_too_many("targets", "target", targets.len())?;
+    check_lengths(targets)
+}
+
+fn check_lengths(targets: &[TargetSelector]) -> Result<(), GrantError> {
+    if targets.len() > MOST {
+        return Err(GrantError::TooMany { what: "targets", most: MOST });
+    }
     // Selectors are stored as they are written.
     if targets.iter().any(|selector| selector.to_string().len() > 400) {
         return Err(GrantError::Text(TextError::TooLong { what: "target selector", most: 400, length: 401 }));

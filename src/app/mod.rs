@@ -39,6 +39,7 @@ pub mod sessions;
 pub mod sign_in;
 pub mod syslog;
 pub mod targets;
+pub mod templates;
 pub mod text;
 pub mod tokens;
 pub mod transcript;
@@ -60,6 +61,9 @@ use crate::store::db::Db;
 use crate::store::seal::Keyring;
 
 pub use crate::store::db::DbError;
+
+/// Whether a thing is still what the caller of a change knows; asked in the change's own transaction. `None` makes it whatever it is.
+pub type Still<'a, T> = Option<&'a (dyn Fn(&T) -> bool + Send + Sync)>;
 
 /// What every use case needs. Cheap to clone.
 #[derive(Debug, Clone)]

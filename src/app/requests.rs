@@ -315,7 +315,7 @@ async fn give(
         reason: request.reason.clone(),
         ticket: request.ticket.clone(),
     };
-    Ok((grants::make_in(tx, now, actor, new).await?, changed))
+    Ok((grants::make_in(tx, now, actor, new, None).await?, changed))
 }
 
 async fn give_more_time(

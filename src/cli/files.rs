@@ -8,8 +8,8 @@ use sallyport_domain::files::PathGlob;
 use sallyport_domain::hash::Hash;
 
 use super::failure::Failure;
-use super::grant::joined;
 use super::output::{Column, column};
+use super::terms::joined;
 use super::when;
 use crate::api::files::FileEntry;
 use crate::api::grants::{Files, FilesOneWay};

@@ -41,6 +41,8 @@ pub(crate) mod serve;
 mod session;
 mod sockets;
 mod target;
+mod template;
+mod terms;
 mod token;
 mod totp;
 mod verify;
@@ -157,6 +159,9 @@ enum Command {
     /// Who may reach what, and until when
     #[command(subcommand)]
     Grant(grant::GrantCommand),
+    /// Terms for grants that are agreed once
+    #[command(subcommand)]
+    Template(template::TemplateCommand),
     /// Ask for access, and answer those who ask
     #[command(subcommand)]
     Request(request::RequestCommand),
@@ -194,9 +199,9 @@ enum Command {
     /// Files that prove to outsiders what happened
     #[command(subcommand)]
     Evidence(evidence::EvidenceCommand),
-    /// Make people and targets what a file says; shows the difference first
+    /// Make people, targets and templates what a file says; shows the difference first
     Apply(declared::ApplyArgs),
-    /// Write people and targets as a file for `apply`, without secrets
+    /// Write people, targets and templates as a file for `apply`, without secrets
     Export,
     /// The configuration
     #[command(subcommand)]
@@ -259,6 +264,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Person(command) => block_on(person::run(command, &global)),
         Command::Target(command) => block_on(target::run(command, &global)),
         Command::Grant(command) => block_on(grant::run(command, &global)),
+        Command::Template(command) => block_on(template::run(command, &global)),
         Command::Request(command) => block_on(request::run(command, &global)),
         Command::Session(command) => block_on(session::run(command, &global)),
         Command::Recording(command) => block_on(retention::run(command, &global)),

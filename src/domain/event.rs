@@ -14,7 +14,7 @@ use crate::hash::Hash;
 use crate::id::{
     DeletionId, EventId, GrantId, HoldId, PrincipalId, RecordingId, RequestId, SessionId, TargetId, TokenId, WatchId,
 };
-use crate::name::{Login, PrincipalName, TargetName};
+use crate::name::{Login, PrincipalName, TargetName, TemplateName};
 use crate::policy::Denial;
 use crate::principal::Role;
 use crate::request::Wish;
@@ -22,6 +22,7 @@ use crate::retention::HoldSubject;
 use crate::review::risk::{Moment, Reason};
 use crate::review::seen::Coverage;
 use crate::review::{Choice, Verdict};
+use crate::template::Template;
 
 /// One entry of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,6 +131,20 @@ pub enum Act {
         terms: Terms,
         window: Window,
         reason: String,
+        /// The template that the terms were taken from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        template: Option<TemplateName>,
+    },
+    /// There is a template for grants, as it stands here.
+    TemplateMade {
+        template: Template,
+    },
+    /// It says something else from now on. Grants that were made from it stay what they are.
+    TemplateChanged {
+        template: Template,
+    },
+    TemplateRemoved {
+        template: TemplateName,
     },
     GrantExtended {
         grant: GrantId,

@@ -14,7 +14,7 @@ use crate::channel::Program;
 use crate::commands::rules::CommandRules;
 use crate::files::FileRules;
 use crate::id::{GrantId, PrincipalId};
-use crate::name::Login;
+use crate::name::{Login, TemplateName};
 use crate::review::ReviewTerm;
 use crate::target::Target;
 
@@ -28,6 +28,9 @@ pub struct Grant {
     pub window: Window,
     pub reason: String,
     pub ticket: Option<String>,
+    /// The template that its terms were taken from. They are the grant's own: what becomes of the template does not touch them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<TemplateName>,
     /// Who gave it; `None` for the operator on the bastion's own host.
     pub created_by: Option<PrincipalId>,
     pub created_at: DateTime<Utc>,

@@ -17,6 +17,7 @@ pub mod request;
 pub mod retention;
 pub mod review;
 pub mod target;
+pub mod template;
 
 pub mod channel;
 pub mod commands;

@@ -102,6 +102,10 @@ names! {
     TargetName, "target's name", 128, "lower-case letters, digits, `.`, `_` and `-`",
         |c| c.is_ascii_lowercase() || c.is_ascii_digit(),
         |c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-');
+    /// The name of a template for grants.
+    TemplateName, "template's name", 64, "lower-case letters, digits, `.`, `_` and `-`",
+        |c| c.is_ascii_lowercase() || c.is_ascii_digit(),
+        |c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-');
     /// An account on a target.
     Login, "login", 64, "letters, digits, `.`, `_`, `-` and `$`",
         |c| c.is_ascii_alphanumeric() || c == '_',

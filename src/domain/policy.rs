@@ -491,6 +491,7 @@ mod tests {
             window: Window::new(at(from), at(until)).unwrap(),
             reason: "INC-7".to_owned(),
             ticket: None,
+            template: None,
             created_by: None,
             created_at: at(0),
             revoked: None,

@@ -310,3 +310,41 @@ async fn a_person_enrols_codes_for_themselves_and_an_admin_takes_them_away() {
     assert!(events.contains("second_factor_enrolled") && events.contains("second_factor_reset"));
     assert!(!events.contains(begun["secret"].as_str().unwrap()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_from_a_template_is_who_which_and_until_when() {
+    let sallyport = Sallyport::start().await.with_alice_and_web_1().await;
+    let json = async |arguments: &str| -> Value {
+        serde_json::from_str(&sallyport.ok(&format!("{arguments} --json")).await).unwrap()
+    };
+
+    let made = json("template new firmware env=prod --login root --allow exec,upload --upload-path '/srv/**' --two-factor --reason firmware --for 2h").await;
+    let dry = sallyport.ok("grant new alice --template firmware --dry-run").await;
+    let given = json("grant new --template firmware --person alice --for 4h").await;
+    let narrow = json("grant new alice web-1 --template firmware --reason INC-7").await;
+    let (wider, told) = sallyport.fails("grant new alice 'web-*' --template firmware").await;
+    let (both, _) = sallyport.fails("grant new alice --template firmware --allow shell").await;
+    let changed = json("template change firmware --upload-bytes 1GB --clear two-factor,for").await;
+    let (no_end, why) = sallyport.fails("grant new alice --template firmware").await;
+    let (unknown, _) = sallyport.fails("grant new alice --template nothing --for 1h --reason x").await;
+    sallyport.ok("template rm firmware").await;
+
+    assert_eq!((&made["terms"]["targets"][0], &made["lasting_seconds"]), (&"env=prod".into(), &7200.into()));
+    assert!(
+        dry.contains("upload only /srv/**") && dry.contains("two factors") && dry.contains("alice+root@web-1"),
+        "{dry}"
+    );
+    assert_eq!(
+        (&given["template"], &given["reason"], &given["targets"][0]),
+        (&"firmware".into(), &"firmware".into(), &"env=prod".into())
+    );
+    assert_eq!(
+        (&narrow["targets"][0], &narrow["reason"], &narrow["second_factor"]),
+        (&"web-1".into(), &"INC-7".into(), &true.into())
+    );
+    assert_eq!((wider, both, no_end, unknown), (1, 2, 1, 3));
+    assert!(told.contains("does not lead to `web-*`") && why.contains("say until when"), "{told} {why}");
+    assert_eq!(changed["terms"]["files"]["upload"]["paths"][0], "/srv/**");
+    assert_eq!((&changed["lasting_seconds"], &changed["terms"]["second_factor"]), (&Value::Null, &Value::Null));
+    assert_eq!(sallyport.ok("template ls --output jsonl").await, "");
+}

@@ -1,4 +1,4 @@
-//! People and targets as a file: `sallyport export` and `sallyport apply`.
+//! People, targets and templates as a file: `sallyport export` and `sallyport apply`.
 
 use serde_json::Value;
 
@@ -147,4 +147,49 @@ async fn a_stored_secret_stays_and_a_named_file_is_stored() {
     assert!(stored.contains("login app: password from its file") && !stored.contains("planted"), "{stored}");
     assert_eq!((kept.as_str(), pruned.as_str()), ("", "- person alice\n    disabled: live sessions are cut\n"));
     assert_eq!(target["logins"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn templates_are_in_the_file_the_whole_of_each() {
+    let sallyport = Sallyport::start().await.with_alice_and_web_1().await;
+    sallyport.ok("template new firmware 'web-*' --login root --for 4h --allow exec,upload --two-factor --upload-path '/srv/**' --upload-bytes 1GB --reason 'firmware: #1'").await;
+    sallyport.ok("template new other --login root").await;
+    let exported = sallyport.ok("export").await;
+    let before = sallyport.kinds().await;
+    sallyport.write(&exported);
+
+    let same = sallyport.ok("apply -f access.yaml --prune").await;
+    sallyport.write("version: 1\ntemplates:\n  firmware:\n    terms: {targets: ['web-*'], logins: [root], second_factor: true}\n    for: 2h\n  new: {terms: {max_sessions: 1}}\n");
+    let applied = sallyport.ok("apply -f access.yaml --yes").await;
+    let template: Value = serde_json::from_str(&sallyport.ok("template show firmware --json").await).unwrap();
+    sallyport.write("version: 1\n");
+    let silent = sallyport.ok("apply -f access.yaml --yes").await;
+    sallyport.write("version: 1\ntemplates: {}\n");
+    let pruned = sallyport.ok("apply -f access.yaml --prune --yes").await;
+    sallyport.write("version: 1\ntemplates:\n  bad:\n    for: soon\n");
+    let (code, error) = sallyport.fails("apply -f access.yaml --yes").await;
+
+    assert_eq!(same, "");
+    assert!(exported.contains("for: 4h"), "{exported}");
+    for part in [
+        "~ template firmware",
+        "for: 4h → 2h",
+        "reason: firmware: #1 → none",
+        "Allow: exec,upload → shell,exec",
+        "+ template new",
+        "Sessions: at most 1 at once",
+    ] {
+        assert!(applied.contains(part), "{part} in {applied}");
+    }
+    let (changes, _) = applied.split_once("+ template new").unwrap();
+    assert!(!changes.contains("Takes"), "what stays is not listed: {changes}");
+    assert_eq!(
+        (&template["terms"]["second_factor"], &template["lasting_seconds"]),
+        (&Value::from(true), &Value::from(7200))
+    );
+    assert_eq!((silent.as_str(), code), ("", 2));
+    assert!(pruned.contains("- template firmware") && error.contains("line 4: "), "{pruned} {error}");
+    let kinds = sallyport.kinds().await;
+    let count = |kind: &str| kinds[before.len()..].iter().filter(|found| *found == kind).count();
+    assert_eq!((count("template_made"), count("template_changed"), count("template_removed")), (1, 1, 3));
 }

@@ -71,7 +71,7 @@ export const reviewRoute = createRoute({
 export const grantsRoute = createRoute({
   getParentRoute: () => rootRoute,
   path: "/grants",
-  validateSearch: (search: { state?: GrantStateFilter; new?: boolean | string } & Texts<"q" | "person" | "target" | "like"> & SearchSchemaInput) =>
+  validateSearch: (search: { state?: GrantStateFilter; new?: boolean | string } & Texts<"q" | "person" | "target" | "like" | "template"> & SearchSchemaInput) =>
     given({
       state: one<GrantStateFilter>(["active", "upcoming", "ended", "all"], search.state, "active"),
       q: text(search.q),
@@ -80,6 +80,7 @@ export const grantsRoute = createRoute({
       person: text(search.person),
       target: text(search.target),
       like: text(search.like),
+      template: text(search.template),
     }),
   search: { middlewares: [stripSearchParams({ state: "active" as const })] },
   component: lazyRouteComponent(() => import("./views/Grants"), "Grants"),
@@ -130,7 +131,14 @@ export const searchRoute = createRoute({
 const me = createRoute({ getParentRoute: () => rootRoute, path: "/me", component: lazyRouteComponent(() => import("./views/MyAccess"), "MyAccess") });
 const settings = createRoute({ getParentRoute: () => rootRoute, path: "/settings", component: lazyRouteComponent(() => import("./views/Settings"), "Settings") });
 
-const tree = rootRoute.addChildren([overview, sessionsRoute, sessionRoute, reviewRoute, grantsRoute, grantRoute, requestsRoute, targetsRoute, peopleRoute, auditRoute, searchRoute, me, settings]);
+export const templatesRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: "/settings/templates",
+  validateSearch: (search: Texts<"q" | "name"> & SearchSchemaInput) => given({ q: text(search.q), name: text(search.name) }),
+  component: lazyRouteComponent(() => import("./views/Templates"), "Templates"),
+});
+
+const tree = rootRoute.addChildren([overview, sessionsRoute, sessionRoute, reviewRoute, grantsRoute, grantRoute, requestsRoute, targetsRoute, peopleRoute, auditRoute, searchRoute, me, settings, templatesRoute]);
 
 export function makeRouter(client: QueryClient) {
   return createRouter({

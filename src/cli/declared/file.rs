@@ -1,10 +1,12 @@
-//! `access.yaml`: people and targets as they are to be. The format is strict: an unknown, repeated or misspelt key is an error with
-//! its line. What an entry leaves out stays as it is; an empty list empties.
+//! `access.yaml`: people, targets and templates as they are to be. The format is strict: an unknown, repeated or misspelt key is an error with
+//! its line. What an entry leaves out stays as it is; an empty list empties. Only a template's entry is the whole
+//! of it: terms that are half the file's and half somebody else's would be nobody's.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use sallyport_domain::name::{Login, PrincipalName, TargetName};
+use sallyport_domain::name::{Login, PrincipalName, TargetName, TemplateName};
 use sallyport_domain::principal::Role;
 use sallyport_domain::ssh_key::{SshPublicKey, SshPublicKeyError};
 use sallyport_domain::target::{Address, CredentialKind, HostKeyTrust};
@@ -12,6 +14,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::api::people::Person;
 use crate::api::targets::{HostKey, PinHostKey, Target};
+use crate::api::templates::Template;
+use crate::api::terms::GrantTerms;
 
 /// The one version of the format.
 const VERSION: u32 = 1;
@@ -28,7 +32,29 @@ pub(crate) struct Access {
     pub(crate) people: BTreeMap<PrincipalName, WantedPerson>,
     #[serde(default)]
     pub(crate) targets: BTreeMap<TargetName, WantedTarget>,
+    /// Nothing is said of templates where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) templates: Option<BTreeMap<TemplateName, WantedTemplate>>,
 }
+
+/// A template as it is to be, the whole of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct WantedTemplate {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) note: String,
+    /// In the API's words.
+    pub(crate) terms: GrantTerms,
+    /// How long a grant lasts that says nothing else: `4h`.
+    #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
+    pub(crate) lasting: Option<Lasting>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
+}
+
+/// A length of time in whole seconds, written as people do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lasting(pub(crate) u32);
 
 /// A person as they are to be.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,6 +192,21 @@ fn unusable<E: serde::de::Error>(error: SshPublicKeyError) -> E {
     E::custom(format!("this is not a public key: {error}"))
 }
 
+impl Serialize for Lasting {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_duration(Duration::from_secs(self.0.into())))
+    }
+}
+
+impl<'de> Deserialize<'de> for Lasting {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let lasting = humantime::parse_duration(&text).ok();
+        let seconds = lasting.and_then(|lasting| u32::try_from(lasting.as_secs()).ok()).filter(|seconds| *seconds > 0);
+        seconds.map(Self).ok_or_else(|| serde::de::Error::custom("this is not a length of time: write `4h` or `90m`"))
+    }
+}
+
 impl Serialize for Jump {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.0.as_ref().map_or("", TargetName::as_str))
@@ -223,8 +264,13 @@ pub(crate) fn parse(text: &str) -> Result<Access, String> {
 }
 
 /// What there is, as a file.
-pub(crate) fn export(people: &[Person], targets: &[Target]) -> Result<String, anyhow::Error> {
-    let mut access = Access { version: VERSION, people: BTreeMap::new(), targets: BTreeMap::new() };
+pub(crate) fn export(people: &[Person], targets: &[Target], templates: &[Template]) -> Result<String, anyhow::Error> {
+    let template = |template: &Template| {
+        let Template { name, note, terms, lasting_seconds, reason, created_at: _, changed_at: _ } = template.clone();
+        (name, WantedTemplate { note, terms, lasting: lasting_seconds.map(Lasting), reason })
+    };
+    let templates = (!templates.is_empty()).then(|| templates.iter().map(template).collect());
+    let mut access = Access { version: VERSION, people: BTreeMap::new(), targets: BTreeMap::new(), templates };
     for person in people {
         let keys = person.keys.iter().map(|key| format!("{} {}", key.public_key, key.comment).parse().map(PersonKey));
         let wanted = WantedPerson {
@@ -251,7 +297,9 @@ pub(crate) fn export(people: &[Person], targets: &[Target]) -> Result<String, an
         access.targets.insert(target.name.clone(), wanted);
     }
     let text = serde_saphyr::to_string(&access)?;
-    Ok(format!("# People and targets of a Sallyport bastion; `sallyport apply -f FILE --dry-run` compares.\n{text}"))
+    Ok(format!(
+        "# People, targets and templates of a Sallyport bastion; `sallyport apply -f FILE --dry-run` compares.\n{text}"
+    ))
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
-//! `sallyport apply` and `sallyport export`: people and targets as a file that is kept in a repository. Each change is one request of
+//! `sallyport apply` and `sallyport export`: people, targets and templates as a file that is kept in a repository. Each change is one request of
 //! the API, so each is an event; what was done stays done if a later one fails, and the next run does the rest.
 
 mod file;
 mod plan;
+mod templates;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use super::{Global, prompt};
 use crate::api::page::Page;
 use crate::api::people::{AddKey, Person, SentSecret, SetOrganisation, SetRoles};
 use crate::api::targets::{SetCredential, Target};
+use crate::api::templates::Template;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ApplyArgs {
@@ -29,7 +31,7 @@ pub(crate) struct ApplyArgs {
     /// Show what would change, and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Disable people and targets that the file does not name
+    /// Disable people and targets that the file does not name, and remove templates if it names any
     #[arg(long)]
     prune: bool,
 }
@@ -42,8 +44,8 @@ struct Shown {
 }
 
 pub(crate) async fn export(global: &Global) -> Result<(), Failure> {
-    let (people, targets) = what_is(&global.client()?).await?;
-    output::text(&file::export(&people, &targets)?)
+    let (people, targets, templates) = what_is(&global.client()?).await?;
+    output::text(&file::export(&people, &targets, &templates)?)
 }
 
 pub(crate) async fn apply(args: ApplyArgs, global: &Global) -> Result<(), Failure> {
@@ -51,10 +53,10 @@ pub(crate) async fn apply(args: ApplyArgs, global: &Global) -> Result<(), Failur
     let shown = args.file.display();
     let wanted = file::parse(&text).map_err(|error| Failure::usage(format!("`{shown}`: {error}")))?;
     let client = global.client()?;
-    let (people, targets) = what_is(&client).await?;
+    let (people, targets, templates) = what_is(&client).await?;
     let folder = args.file.parent().map(Path::to_owned).unwrap_or_default();
     let secret = |target: &TargetName, login: &Login, kind| secret(&wanted, &folder, target, login, kind);
-    let plan = Plan::make(&wanted, &people, &targets, args.prune, &secret)
+    let plan = Plan::make(&wanted, &people, &targets, &templates, args.prune, &secret)
         .map_err(|error| Failure::usage(format!("`{shown}`: {error}")))?;
 
     show(global, &plan)?;
@@ -84,11 +86,12 @@ fn changes(count: usize) -> String {
     if count == 1 { "1 change".to_owned() } else { format!("{count} changes") }
 }
 
-/// Everybody and every target.
-async fn what_is(client: &Client) -> Result<(Vec<Person>, Vec<Target>), Failure> {
+/// Everybody, every target, and every template.
+async fn what_is(client: &Client) -> Result<(Vec<Person>, Vec<Target>, Vec<Template>), Failure> {
     let people: Page<Person> = client.list(&["people"], &[], usize::MAX).await?;
     let targets: Page<Target> = client.list(&["targets"], &[], usize::MAX).await?;
-    Ok((people.items, targets.items))
+    let templates: Page<Template> = client.list(&["templates"], &[], usize::MAX).await?;
+    Ok((people.items, targets.items, templates.items))
 }
 
 fn show(global: &Global, plan: &Plan) -> Result<(), Failure> {
@@ -113,7 +116,9 @@ fn show(global: &Global, plan: &Plan) -> Result<(), Failure> {
     }
     if !plan.unnamed.is_empty() {
         let unnamed = plan.unnamed.join(", ");
-        output::note(format!("not in the file, and left as they are (`--prune` disables them): {unnamed}"));
+        output::note(format!(
+            "not in the file, and left as they are (`--prune` disables people and targets, and removes templates): {unnamed}"
+        ));
     }
     Ok(())
 }
@@ -147,6 +152,9 @@ async fn take(client: &Client, step: &Step) -> Result<(), Failure> {
         Step::ChangeTarget(name, body) => client.patch::<Target>(&["targets", name.as_str()], body).await.map(drop),
         Step::DisableTarget(name) => client.act::<Target>(&["targets", name.as_str(), "disable"]).await.map(drop),
         Step::EnableTarget(name) => client.act::<Target>(&["targets", name.as_str(), "enable"]).await.map(drop),
+        Step::MakeTemplate(body) => client.post::<Template>(&["templates"], body).await.map(drop),
+        Step::SetTemplate(name, body) => client.put::<Template>(&["templates", name.as_str()], body).await.map(drop),
+        Step::RemoveTemplate(name) => client.delete::<Template>(&["templates", name.as_str()]).await.map(drop),
     }
 }
 

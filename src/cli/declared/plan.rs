@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sallyport_domain::name::{Login, PrincipalName, TargetName};
+use sallyport_domain::name::{Login, PrincipalName, TargetName, TemplateName};
 use sallyport_domain::principal::Role;
 use sallyport_domain::target::CredentialKind;
 
 use super::file::{Access, Jump, PersonKey, WantedHostKey, WantedPerson, WantedTarget};
 use crate::api::people::{AddPerson, Person};
 use crate::api::targets::{AddTarget, ChangeTarget, PinHostKey, SetCredential, SetLogin, Target};
+use crate::api::templates::{MakeTemplate, SetTemplate, Template};
 
 /// One request of the API.
 #[derive(Debug, Clone)]
@@ -25,6 +26,9 @@ pub(crate) enum Step {
     ChangeTarget(TargetName, ChangeTarget),
     DisableTarget(TargetName),
     EnableTarget(TargetName),
+    MakeTemplate(MakeTemplate),
+    SetTemplate(TemplateName, SetTemplate),
+    RemoveTemplate(TemplateName),
 }
 
 /// A step with what it changes, in words: the thing, then its lines.
@@ -46,11 +50,12 @@ pub(crate) struct Plan {
 pub(crate) type Secret<'a> = &'a dyn Fn(&TargetName, &Login, CredentialKind) -> Result<Option<SetCredential>, String>;
 
 impl Plan {
-    /// Compares. With `prune`, what the file does not name is disabled; nothing is ever removed.
+    /// Compares. With `prune`, people and targets that the file does not name are disabled, never removed; templates are removed.
     pub(crate) fn make(
         wanted: &Access,
         people: &[Person],
         targets: &[Target],
+        templates: &[Template],
         prune: bool,
         secret: Secret<'_>,
     ) -> Result<Self, String> {
@@ -97,6 +102,7 @@ impl Plan {
                 None => plan.add_target(name, target, secret)?,
             }
         }
+        plan.templates(wanted, templates, prune);
         Ok(plan)
     }
 
@@ -311,7 +317,7 @@ fn added(key: &PersonKey) -> String {
     format!("+ key {} {}", key.fingerprint(), key.0.comment()).trim_end().to_owned()
 }
 
-fn from_to(key: &str, before: &str, after: &str) -> String {
+pub(super) fn from_to(key: &str, before: &str, after: &str) -> String {
     let shown = |text: &str| if text.is_empty() { "none".to_owned() } else { text.to_owned() };
     format!("{key}: {} → {}", shown(before), shown(after))
 }

@@ -97,6 +97,7 @@ pub(crate) mod tests {
     use crate::review::risk::tests::any_reason;
     use crate::review::seen::Coverage;
     use crate::review::{Choice, MOST_DAYS, ReviewTerm, Verdict};
+    use crate::template::Template;
 
     /// One entry of each act, without the prefix. They were written once; they must be readable for ever.
     const FIXTURE: &str = include_str!("fixtures/events-v1.jsonl");
@@ -293,7 +294,7 @@ pub(crate) mod tests {
         let name = || "[a-z0-9][a-z0-9._-]{0,12}";
         let people = prop::collection::vec(any_uuid().prop_map(PrincipalId::from_uuid), 0..4);
         let roles = prop::collection::vec(select(&Role::ALL), 0..4);
-        let made = (any_uuid(), people, any_terms(), any_window(), any::<String>());
+        let made = (any_uuid(), people, any_terms(), any_window(), any::<String>(), prop::option::of(name()));
         let added = (any_uuid(), name(), any::<String>(), prop::collection::vec(any::<String>(), 0..3));
         let ended = (any_uuid(), any_uuid(), any::<u32>(), any::<[u8; 32]>(), any::<u32>());
         prop_oneof![
@@ -310,13 +311,19 @@ pub(crate) mod tests {
                 address,
                 host_keys,
             }),
-            made.prop_map(|(id, people, terms, window, reason)| Act::GrantMade {
+            made.prop_map(|(id, people, terms, window, reason, template)| Act::GrantMade {
                 grant: GrantId::from_uuid(id),
                 people,
                 terms,
                 window,
                 reason,
+                template: template.map(|name| name.parse().unwrap()),
             }),
+            (name(), any::<String>(), any_terms(), any::<Option<u32>>(), any::<Option<String>>())
+                .prop_map(|(name, note, terms, lasting_seconds, reason)| Act::TemplateChanged {
+                    template: Template { name: name.parse().unwrap(), note, terms, lasting_seconds, reason },
+                })
+                .boxed(),
             (any_address(), any::<String>(), any::<String>())
                 .prop_map(|(address, claimed, method)| Act::LoginRefused { address, claimed, method }),
             (any_uuid(), any_address(), any::<String>(), any_denial()).prop_map(|(id, address, wanted, denial)| {

@@ -336,6 +336,7 @@ pub(crate) mod tests {
             window: Window::new(at(1_772_366_400), at(1_772_373_600)).unwrap(),
             reason: "INC-7".to_owned(),
             ticket: None,
+            template: None,
             created_by: None,
             created_at: at(1_772_366_000),
             revoked: None,

@@ -5,19 +5,21 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use sallyport_domain::grant::{Grant, Revocation, Window};
 use sallyport_domain::id::{GrantId, PrincipalId};
+use sallyport_domain::name::TemplateName;
 use uuid::Uuid;
 
-use super::{DbError, Tx, change_either, doing, from_json, on_either, to_json};
+use super::{DbError, Tx, change_either, doing, from_json, from_text, on_either, to_json};
 
-const INSERT: &str = "INSERT INTO grants (id, terms, not_before, not_after, reason, ticket, created_by, created_at)
-                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+const INSERT: &str =
+    "INSERT INTO grants (id, terms, not_before, not_after, reason, ticket, template, created_by, created_at)
+                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 const INSERT_PERSON: &str = "INSERT INTO grant_people (grant_id, principal_id) VALUES ($1, $2) ON CONFLICT DO NOTHING";
-const FIND: &str = "SELECT id, terms, not_before, not_after, reason, ticket, created_by, created_at,
+const FIND: &str = "SELECT id, terms, not_before, not_after, reason, ticket, template, created_by, created_at,
                            revoked_at, revoked_by, revoke_reason
                     FROM grants WHERE id = $1";
 /// A bound left at `NULL` does not limit. `$1`: not revoked, and ends later; `$2`: revoked, or ended by then; `$3`: names
 /// this person.
-const LIST: &str = "SELECT id, terms, not_before, not_after, reason, ticket, created_by, created_at,
+const LIST: &str = "SELECT id, terms, not_before, not_after, reason, ticket, template, created_by, created_at,
                            revoked_at, revoked_by, revoke_reason
                     FROM grants
                     WHERE ($1 IS NULL OR (not_after > $1 AND revoked_at IS NULL))
@@ -25,7 +27,7 @@ const LIST: &str = "SELECT id, terms, not_before, not_after, reason, ticket, cre
                       AND ($3 IS NULL OR id IN (SELECT grant_id FROM grant_people WHERE principal_id = $3))
                     ORDER BY not_after DESC, id DESC";
 const OF_PRINCIPAL: &str =
-    "SELECT g.id, g.terms, g.not_before, g.not_after, g.reason, g.ticket, g.created_by, g.created_at,
+    "SELECT g.id, g.terms, g.not_before, g.not_after, g.reason, g.ticket, g.template, g.created_by, g.created_at,
                                    g.revoked_at, g.revoked_by, g.revoke_reason
                             FROM grants g JOIN grant_people p ON p.grant_id = g.id
                             WHERE p.principal_id = $1 AND g.not_after > $2
@@ -38,11 +40,11 @@ const PEOPLE_WITH: &str = "SELECT grant_id, principal_id FROM grant_people
 const HOLD: &str = "UPDATE grants SET reason = reason WHERE id = $1";
 const EXTEND: &str = "UPDATE grants SET not_after = $2
                       WHERE id = $1 AND revoked_at IS NULL AND not_after > $3 AND not_before < $2
-                      RETURNING id, terms, not_before, not_after, reason, ticket, created_by, created_at,
+                      RETURNING id, terms, not_before, not_after, reason, ticket, template, created_by, created_at,
                                 revoked_at, revoked_by, revoke_reason";
 const REVOKE: &str = "UPDATE grants SET revoked_at = $2, revoked_by = $3, revoke_reason = $4
                       WHERE id = $1 AND revoked_at IS NULL
-                      RETURNING id, terms, not_before, not_after, reason, ticket, created_by, created_at,
+                      RETURNING id, terms, not_before, not_after, reason, ticket, template, created_by, created_at,
                                 revoked_at, revoked_by, revoke_reason";
 
 #[derive(sqlx::FromRow)]
@@ -53,6 +55,7 @@ struct GrantRow {
     not_after: DateTime<Utc>,
     reason: String,
     ticket: Option<String>,
+    template: Option<String>,
     created_by: Option<Uuid>,
     created_at: DateTime<Utc>,
     revoked_at: Option<DateTime<Utc>>,
@@ -84,6 +87,7 @@ impl GrantRow {
                 .map_err(|error| DbError::corrupt(READ, error.to_string()))?,
             reason: self.reason,
             ticket: self.ticket,
+            template: self.template.map(|name| from_text(READ, &name)).transpose()?,
             created_by: self.created_by.map(PrincipalId::from_uuid),
             created_at: self.created_at,
             revoked,
@@ -133,6 +137,7 @@ pub async fn insert(tx: &mut Tx, grant: &Grant) -> Result<(), DbError> {
         .bind(grant.window.not_after())
         .bind(&grant.reason)
         .bind(grant.ticket.as_deref())
+        .bind(grant.template.as_ref().map(TemplateName::as_str))
         .bind(grant.created_by.map(PrincipalId::as_uuid))
         .bind(grant.created_at));
     inserted.map_err(doing(MAKE))?;

@@ -32,6 +32,7 @@ pub mod search;
 pub mod second_factors;
 pub mod sessions;
 pub mod targets;
+pub mod templates;
 pub mod tokens;
 pub mod watches;
 pub mod web_sessions;

@@ -72,6 +72,7 @@ fn grant(number: u128) -> Grant {
         window: Window::new(at(0), at(3600)).unwrap(),
         reason: "INC-7".to_owned(),
         ticket: None,
+        template: None,
         created_by: None,
         created_at: at(0),
         revoked: None,

@@ -248,6 +248,7 @@ fn make(seed: u64, has_encrypted: bool) -> Sample {
         terms: grant.terms.clone(),
         window: Window::new(grant.window.not_before(), at(3600)).unwrap(),
         reason: grant.reason.clone(),
+        template: None,
     });
     story.tell(Act::GrantExtended { grant: grant.id, not_after: grant.window.not_after(), reason: "more".to_owned() });
     let mut files = Files::new();
@@ -348,6 +349,7 @@ fn grant() -> Grant {
         window: Window::new(at(0), at(7200)).unwrap(),
         reason: "INC-7: Umzug nach Köln 😀".to_owned(),
         ticket: None,
+        template: None,
         created_by: None,
         created_at: at(-60),
         revoked: None,

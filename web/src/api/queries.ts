@@ -134,6 +134,12 @@ export const targetsQuery = queryOptions({
   staleTime: 15_000,
 });
 
+export const templatesQuery = queryOptions({
+  queryKey: ["templates"],
+  queryFn: () => answer(api.GET("/api/v1/templates", { params: { query: { limit: 1000 } } })),
+  staleTime: 15_000,
+});
+
 export const bastionQuery = queryOptions({
   queryKey: ["bastion"],
   queryFn: () => answer(api.GET("/api/v1/bastion")),

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { readWindow } from "./when";
+import { readSpan, readWindow, writeSpan } from "./when";
 
 const now = new Date(2026, 10, 22, 10, 4);
 
@@ -22,5 +22,15 @@ describe("a time that is written down", () => {
 
   it.each(["", "soon", "0h", "until 25:00", "until today 9", "tomorrow 12-9", "9-12", "4", "99999999999999h"])("is not guessed: %j", (text) => {
     expect(readWindow(text, now)).toBeNull();
+  });
+});
+
+describe("a length of time", () => {
+  it.each([60, 90, 5400, 14_400, 90_000, 604_800])("of %d seconds reads back as it is written", (seconds) => {
+    expect(readSpan(writeSpan(seconds))).toBe(seconds);
+  });
+
+  it.each(["", "until 18:00", "0h", "soon"])("is not %j", (text) => {
+    expect(readSpan(text)).toBeNull();
   });
 });

@@ -51,3 +51,17 @@ function at(now: Date, days: number, hours: string | undefined, minutes: string 
   if (!(hour >= 0 && hour <= 24 && minute >= 0 && minute < 60)) return null;
   return new Date(now.getFullYear(), now.getMonth(), now.getDate() + days, hour, minute);
 }
+
+/** How many seconds `4h` or `1h 30m` is; `null` for what is no length of time. */
+export function readSpan(text: string): number | null {
+  const start = new Date(0);
+  const read = span(text.trim().toLowerCase().replaceAll(/\s+/g, " "), start);
+  return read && Math.round(read.until.getTime() / 1000) > 0 ? Math.round(read.until.getTime() / 1000) : null;
+}
+
+/** The same the other way: `4h`, `1h 30m`. */
+export function writeSpan(seconds: number): string {
+  const minutes = seconds / 60;
+  const [days, hours, rest] = [Math.floor(minutes / 1440), Math.floor((minutes % 1440) / 60), minutes % 60];
+  return [days ? `${days}d` : "", hours ? `${hours}h` : "", rest ? `${rest}m` : ""].filter(Boolean).join(" ");
+}

@@ -137,6 +137,12 @@ function Shown({ grant }: { grant: Grant }) {
                 <dd className="mono">{grant.ticket}</dd>
               </>
             ) : null}
+            {grant.template ? (
+              <>
+                <dt>{t.template.one}</dt>
+                <dd>{grant.template}</dd>
+              </>
+            ) : null}
             <dt>{t.grant.by}</dt>
             <dd>
               {grant.created_by?.name ?? t.grant.operator}, <When at={grant.created_at} exact />

@@ -138,7 +138,7 @@ export function Grants() {
         </div>
       ) : null}
       <Suspense>
-        {search.new === true && isAdmin ? <NewGrant like={search.like} person={search.person} target={search.target} onClose={close} /> : null}
+        {search.new === true && isAdmin ? <NewGrant like={search.like} template={search.template} person={search.person} target={search.target} onClose={close} /> : null}
         {asked ? <GrantDialogs what={asked.what} grant={asked.grant} onClose={() => setAsked(null)} /> : null}
       </Suspense>
     </>

@@ -1,19 +1,22 @@
-// A new grant: five fields with sensible answers filled in, and what comes of it before the button.
+// A new grant: five fields with sensible answers filled in, and what comes of it before the button. A template fills in all but who.
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useEffect, useId, useMemo, useState } from "react";
 import { answer, api, type Schema } from "../api/client";
-import { bastionQuery, grantQuery, peopleQuery, targetsQuery } from "../api/queries";
+import { bastionQuery, grantQuery, peopleQuery, targetsQuery, templatesQuery } from "../api/queries";
 import { useWords } from "../i18n";
+import { AllowChecks } from "../parts/AllowChecks";
 import { Dialog } from "../parts/Dialog";
 import { Command, CopyButton, useNow } from "../parts/small";
 import { Loading, ProblemLine } from "../parts/states";
 import { readLimits, UNLIMITED, writeLimits, type Written } from "../parts/limits";
 import { Suggest } from "../parts/Suggest";
-import { readWindow } from "../parts/when";
+import { readWindow, writeSpan } from "../parts/when";
 import css from "./Grants.module.css";
 import { MoreLimits } from "./MoreLimits";
+import { sameTerms, termsOf } from "./terms";
 
 type Allow = Schema<"Allow">;
+type Template = Schema<"Template">;
 
 const LASTS = ["1h", "4h", "8h"] as const;
 const USUAL: Allow = { shell: true, exec: true, upload: false, download: false, forwards: [] };
@@ -23,17 +26,28 @@ interface Props {
   target: string | undefined;
   /** The id of a grant that this one shall be like. */
   like: string | undefined;
+  /** The name of a template to begin with. */
+  template: string | undefined;
   onClose: () => void;
 }
 
 export default function NewGrant(props: Props) {
   const { t } = useWords();
   const like = useQuery({ ...grantQuery(props.like ?? ""), enabled: props.like !== undefined, refetchInterval: false });
+  const templates = useQuery(templatesQuery);
   if (props.like !== undefined && !like.data && !like.error) return <Loading />;
-  return <Form key={props.like ?? "new"} {...props} template={like.data} title={t.make.title} />;
+  // A template that the address names must be known before the fields are filled in.
+  if (templates.isPending) return <Loading />;
+  return <Form key={props.like ?? "new"} {...props} begun={like.data} templates={templates.data?.items ?? []} title={t.make.title} />;
 }
 
-function Form({ person, target, template, title, onClose }: Props & { template: Schema<"Grant"> | undefined; title: string }) {
+interface FormProps extends Props {
+  begun: Schema<"Grant"> | undefined;
+  templates: readonly Template[];
+  title: string;
+}
+
+function Form({ person, target, begun, template: named, templates, title, onClose }: FormProps) {
   const words = useWords();
   const { t } = words;
   const id = useId();
@@ -43,16 +57,34 @@ function Form({ person, target, template, title, onClose }: Props & { template: 
   const all = useQuery(targetsQuery);
   const bastion = useQuery(bastionQuery);
 
-  const [names, setNames] = useState<string[]>(template?.people.map((one) => one.name) ?? (person ? [person] : []));
-  const [targets, setTargets] = useState<string[]>(template?.targets ?? (target ? [target] : []));
-  const [logins, setLogins] = useState<string[] | null>(template?.logins ?? null);
-  const [allow, setAllow] = useState<Allow>(template?.allow ?? USUAL);
-  const [lasts, setLasts] = useState("4h");
-  const [reason, setReason] = useState(template?.reason ?? "");
-  const [ticket, setTicket] = useState(template?.ticket ?? "");
-  const [second, setSecond] = useState(template?.second_factor ?? false);
+  const [names, setNames] = useState<string[]>(begun?.people.map((one) => one.name) ?? (person ? [person] : []));
+  // What a grant of the past was made from, or the address names. Of one that is gone nothing is known.
+  const [template, setTemplate] = useState<Template | null>(templates.find((one) => one.name === (named ?? begun?.template)) ?? null);
+  const said = begun ? null : template;
+  const [targets, setTargets] = useState<string[]>(begun?.targets ?? (target ? [target] : (said?.terms.targets ?? [])));
+  const [logins, setLogins] = useState<string[] | null>(begun?.logins ?? (said?.terms.logins?.length ? said.terms.logins : null));
+  const [allow, setAllow] = useState<Allow>(begun?.allow ?? said?.terms.allow ?? USUAL);
+  const [lasts, setLasts] = useState(said?.lasting_seconds ? writeSpan(said.lasting_seconds) : "4h");
+  const [reason, setReason] = useState(begun?.reason ?? said?.reason ?? "");
+  const [ticket, setTicket] = useState(begun?.ticket ?? "");
+  const [second, setSecond] = useState(begun?.second_factor ?? said?.terms.second_factor ?? false);
+  const [written, setWritten] = useState<Written>(begun ? writeLimits(begun) : said ? writeLimits(termsOf(said)) : UNLIMITED);
 
-  const [written, setWritten] = useState<Written>(template ? writeLimits(template) : UNLIMITED);
+  const choose = (name: string) => {
+    const chosen = templates.find((one) => one.name === name) ?? null;
+    setTemplate(chosen);
+    if (chosen === null) return; // what is filled in stays
+    const terms = termsOf(chosen);
+    if (terms.targets.length > 0) setTargets(terms.targets);
+    setLogins(terms.logins.length > 0 ? terms.logins : null);
+    setAllow(terms.allow);
+    setSecond(terms.second_factor);
+    setWritten(writeLimits(terms));
+    if (chosen.lasting_seconds) setLasts(writeSpan(chosen.lasting_seconds));
+    if (chosen.reason && reason.trim() === "") setReason(chosen.reason);
+  };
+  // Targets and logins may be fewer than the template's, the bastion sees to that; any other change makes the terms the grant's own.
+  const isTemplates = template !== null && sameTerms(termsOf(template), { allow, second, written });
   const read = readLimits(written);
   const limits = "wrong" in read ? null : read;
   // Where there are patterns of commands there is no shell.
@@ -72,8 +104,8 @@ function Form({ person, target, template, title, onClose }: Props & { template: 
   // The only login there is needs no choice.
   const chosenLogins = logins ?? (possible.length === 1 ? possible : []);
   useEffect(() => {
-    if (logins !== null && possible.length > 0 && !template && logins.some((login) => !possible.includes(login))) setLogins(logins.filter((login) => possible.includes(login)));
-  }, [possible, logins, template]);
+    if (logins !== null && possible.length > 0 && !begun && logins.some((login) => !possible.includes(login))) setLogins(logins.filter((login) => possible.includes(login)));
+  }, [possible, logins, begun]);
 
   const window = readWindow(lasts, new Date(now));
   const isReady = names.length > 0 && targets.length > 0 && chosenLogins.length > 0 && window !== null && reason.trim() !== "" && limits !== null;
@@ -83,19 +115,18 @@ function Form({ person, target, template, title, onClose }: Props & { template: 
       if (limits === null) throw new Error("the limits cannot be read");
       const { forwards, ...more } = limits;
       const exact = readWindow(lasts, new Date());
+      const terms = isTemplates ? { template: template.name } : { allow: { ...allow, shell: allow.shell && !onlyCommands, forwards }, second_factor: second, ...more };
       return answer(
         api.POST("/api/v1/grants", {
           body: {
             people: names,
             targets,
             logins: chosenLogins,
-            allow: { ...allow, shell: allow.shell && !onlyCommands, forwards },
             ...(exact?.from ? { not_before: exact.from.toISOString() } : {}),
             not_after: (exact?.until ?? new Date(0)).toISOString(),
             reason: reason.trim(),
             ticket: ticket.trim() === "" ? null : ticket.trim(),
-            second_factor: second,
-            ...more,
+            ...terms,
           },
         }),
       );
@@ -156,6 +187,22 @@ function Form({ person, target, template, title, onClose }: Props & { template: 
       }
     >
       <Suggest label={t.make.person} options={people_options} value={names} onChange={setNames} many mono={false} remove={t.cancel} />
+      {templates.length > 0 ? (
+        <div className="field">
+          <label htmlFor={`${id}-template`}>{t.template.one}</label>
+          <select id={`${id}-template`} value={template?.name ?? ""} onChange={(event) => choose(event.target.value)} aria-describedby={`${id}-template-hint`}>
+            <option value="">{t.template.without}</option>
+            {templates.map((one) => (
+              <option key={one.name} value={one.name}>
+                {one.name}
+              </option>
+            ))}
+          </select>
+          <span className={template !== null && !isTemplates ? "warn" : "hint"} id={`${id}-template-hint`} role="status">
+            {template === null ? t.template.choose : isTemplates ? template.note : t.template.changed(template.name)}
+          </span>
+        </div>
+      ) : null}
       <div>
         <Suggest label={t.make.targets} options={target_options} value={targets} onChange={setTargets} many free hint={t.make.targetsHint} remove={t.cancel} />
         {targets.length > 0 && preview.data ? (
@@ -184,17 +231,7 @@ function Form({ person, target, template, title, onClose }: Props & { template: 
             ))}
           </span>
         </fieldset>
-        <fieldset className={css.plain}>
-          <legend>{t.grant.allow}</legend>
-          <span className={css.checks}>
-            {(["shell", "exec", "upload", "download"] as const).map((what) => (
-              <label key={what}>
-                <input type="checkbox" checked={allow[what] && !(what === "shell" && onlyCommands)} disabled={what === "shell" && onlyCommands} onChange={(event) => setAllow({ ...allow, [what]: event.target.checked })} />
-                {t.grant.caps[what]}
-              </label>
-            ))}
-          </span>
-        </fieldset>
+        <AllowChecks allow={allow} onlyCommands={onlyCommands} onChange={setAllow} />
       </div>
       <div className="field">
         <label htmlFor={`${id}-lasts`}>{t.make.lasts}</label>

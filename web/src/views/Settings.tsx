@@ -1,5 +1,6 @@
 // How the bastion is, and what it proves itself with.
 import { useQuery } from "@tanstack/react-query";
+import { Link } from "@tanstack/react-router";
 import { bastionQuery, healthQuery } from "../api/queries";
 import { useWords } from "../i18n";
 import { Command, Status } from "../parts/small";
@@ -42,6 +43,15 @@ export function Settings() {
             </dd>
           </dl>
           <p className="muted">{t.health.doctor}</p>
+        </section>
+        <section>
+          <h2>{t.template.manage}</h2>
+          <p className="muted">{t.template.manageHint}</p>
+          <span>
+            <Link to="/settings/templates" className="button">
+              {t.template.list}
+            </Link>
+          </span>
         </section>
         <section>
           <h2>{t.health.hostKey}</h2>

@@ -253,6 +253,64 @@ describe("a grant", () => {
   });
 });
 
+describe("a template", () => {
+  it("is made once, and then a grant takes five keystrokes after the person's name", async () => {
+    const { page, context, wrongs } = await openPage(browser, demo);
+    await signIn(page, demo, "/settings/templates");
+    await page.getByRole("button", { name: "New template" }).click();
+    await page.getByLabel("Name", { exact: true }).fill("firmware");
+    await page.getByLabel("Targets").fill("toy");
+    await page.getByLabel("Login").fill(demo.login);
+    await page.getByRole("checkbox", { name: "upload" }).check();
+    await page.getByLabel("For", { exact: true }).fill("2h");
+    await page.getByLabel("Reason").fill("firmware of the switches");
+    await page.getByRole("checkbox", { name: "shell" }).uncheck();
+    await page.getByRole("button", { name: "Save" }).click();
+    await page.getByRole("heading", { name: "firmware" }).waitFor();
+
+    await page.keyboard.press("g");
+    await page.keyboard.press("n");
+    await page.getByRole("dialog").waitFor();
+    await page.keyboard.type("alice");
+    for (const key of ["Tab", "f", "Control+Enter"]) {
+      if (key === "Control+Enter") await page.getByText("matches 1 target").waitFor();
+      await page.keyboard.press(key);
+    }
+    await page.getByRole("heading", { name: "alice has access." }).waitFor();
+    const [grant] = (await cli(demo, ["grant", "ls"])).filter((one) => one.template === "firmware");
+    assert.deepEqual([grant.reason, grant.allow.upload, grant.allow.shell, grant.targets], ["firmware of the switches", true, false, ["toy"]]);
+    assert.equal((Date.parse(grant.not_after) - Date.parse(grant.not_before)) / 60_000, 120);
+    await page.keyboard.press("Escape");
+    assert.deepEqual(await wrongs(), []);
+    await context.close();
+  });
+
+  it("that is changed in the form is the grant's own, and one that is changed later touches no grant", async () => {
+    const { page, context, wrongs } = await openPage(browser, demo);
+    await signIn(page, demo, "/grants?new=true&person=alice&template=firmware");
+    await page.getByText("matches 1 target").waitFor();
+    assert.equal(await page.getByLabel("Reason").inputValue(), "firmware of the switches");
+    await page.getByLabel("Reason").fill("INC-4814 more than firmware");
+    await page.getByRole("checkbox", { name: "download" }).check();
+    await page.getByText("No longer firmware").waitFor();
+    await page.getByRole("button", { name: "Grant access" }).click();
+    await page.getByRole("heading", { name: "alice has access." }).waitFor();
+    const before = await cli(demo, ["grant", "ls"]);
+    assert.equal(before.find((one) => one.reason === "INC-4814 more than firmware").template, null);
+    await page.goto(`${demo.url}/settings/templates?name=firmware`);
+    await page.getByRole("button", { name: "Change" }).click();
+    await page.getByRole("checkbox", { name: "Ask for a second factor" }).check();
+    await page.getByRole("button", { name: "Save" }).click();
+    await page.getByRole("dialog").waitFor({ state: "hidden" });
+    assert.deepEqual(await cli(demo, ["grant", "ls"]), before);
+    await page.getByRole("button", { name: "Remove" }).click();
+    await page.getByRole("dialog").getByRole("button", { name: "Remove" }).click();
+    await page.getByText("No templates yet").waitFor();
+    assert.deepEqual(await wrongs(), []);
+    await context.close();
+  });
+});
+
 describe("an evidence bundle", () => {
   it("plays from a file, without a server, and asks no network for anything", async () => {
     const folder = join(demo.folder, "evidence");
@@ -416,7 +474,7 @@ describe("every page", () => {
         const findings = { "sign-in": await judge(page) };
         await signIn(page, demo);
         const grants = await cli(demo, ["grant", "ls"]);
-        for (const path of ["/", "/grants", "/grants?new=true", `/grants/${grants[0].id}`, "/sessions", `/sessions/${shellSession}?t=2`, `/sessions/${shellSession}?t=2&tab=transcript`, `/sessions/${shellSession}?t=2&find=frame`, `/sessions/${execSession}?tab=details`, `/sessions/${execSession}?tab=files`, "/review", `/review?session=${shellSession}`, "/requests", "/targets?name=toy", "/people?name=alice", "/audit", "/search", "/search?q=frame", "/search?q=alice", "/settings", "/me"]) {
+        for (const path of ["/", "/grants", "/grants?new=true", `/grants/${grants[0].id}`, "/sessions", `/sessions/${shellSession}?t=2`, `/sessions/${shellSession}?t=2&tab=transcript`, `/sessions/${shellSession}?t=2&find=frame`, `/sessions/${execSession}?tab=details`, `/sessions/${execSession}?tab=files`, "/review", `/review?session=${shellSession}`, "/requests", "/targets?name=toy", "/people?name=alice", "/audit", "/search", "/search?q=frame", "/search?q=alice", "/settings", "/settings/templates", "/me"]) {
           await page.goto(demo.url + path);
           await page.locator("h1").first().waitFor();
           await page.waitForLoadState("networkidle");
