@@ -149,6 +149,7 @@ fn settings(config: &Config) -> Value {
             "https_listen": api.https_listen,
             "certificate_file": api.certificate_file,
             "key_file": api.key_file,
+            "public_url": api.public_url.as_ref().map(ToString::to_string),
             "listen": api.listen,
             "sign_in_idle": span(&api.sign_in_idle),
             "sign_in_longest": span(&api.sign_in_longest),

@@ -27,6 +27,7 @@ mod key;
 mod known_hosts;
 mod ledger;
 mod outbox;
+mod passkey;
 mod person;
 mod play;
 mod recording;
