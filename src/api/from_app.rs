@@ -17,7 +17,7 @@ use crate::app::retention::RetentionError;
 use crate::app::reviews::ReviewError;
 use crate::app::second_factor::SecondFactorError;
 use crate::app::sessions::SessionError;
-use crate::app::sign_in::SignInError;
+use crate::app::sign_in::{PasskeyError, SignInError};
 use crate::app::targets::TargetError;
 use crate::app::templates::TemplateError;
 use crate::app::tokens::TokenError;
@@ -323,9 +323,29 @@ impl From<SignInError> for ApiError {
             SignInError::Locked { .. } => sign_in("locked", "Codes are locked"),
             SignInError::TooMany { wait } => ApiError::TooMany { wait, detail },
             SignInError::Busy => ApiError::Unavailable(detail),
+            SignInError::Passkey(error) => error.into(),
             SignInError::NoRandomness | SignInError::Password(_) => ApiError::internal(error),
             SignInError::SecondFactor(error) => error.into(),
             SignInError::Db(error) => error.into(),
+        }
+    }
+}
+
+impl From<PasskeyError> for ApiError {
+    fn from(error: PasskeyError) -> Self {
+        let text = error.to_string();
+        match error {
+            PasskeyError::NotSetUp | PasskeyError::Unknown { .. } | PasskeyError::UnknownPerson { .. } => {
+                ApiError::NotFound(text)
+            }
+            PasskeyError::Refused => ApiError::SignIn { slug: "refused", title: "Not signed in", detail: text },
+            PasskeyError::NotBegun | PasskeyError::Taken | PasskeyError::TooMany => ApiError::Conflict(text),
+            PasskeyError::Malformed { .. }
+            | PasskeyError::NotProved(_)
+            | PasskeyError::NoBrowser
+            | PasskeyError::Text(_) => ApiError::BadRequest(text),
+            PasskeyError::State { .. } => ApiError::internal(error),
+            PasskeyError::Db(error) => error.into(),
         }
     }
 }

@@ -31,7 +31,7 @@ use tower::ServiceExt;
 use super::access::{OverTls, Peer};
 use super::tls::Identity;
 use super::{ApiState, probes, router};
-use crate::app::sign_in::SignInTimes;
+use crate::app::sign_in::{PublicUrl, SignInTimes};
 use crate::proxy_protocol;
 
 /// `[api]` of the configuration.
@@ -48,6 +48,8 @@ pub struct ApiSettings {
     /// certificate of our own at the first start.
     pub certificate_file: Option<PathBuf>,
     pub key_file: Option<PathBuf>,
+    /// Where people open the web app: what passkeys are made for. Left out, and with HTTPS on this machine only, that.
+    pub public_url: Option<PublicUrl>,
     /// A TCP address without encryption, loopback only: in front of it stands a proxy that speaks TLS.
     pub listen: Option<SocketAddr>,
     /// A browser in which nothing was done for so long is signed out.
@@ -69,6 +71,7 @@ impl Default for ApiSettings {
             proxy_protocol_from: Vec::new(),
             certificate_file: None,
             key_file: None,
+            public_url: None,
             listen: None,
             sign_in_idle: idle,
             sign_in_longest: longest,
@@ -78,6 +81,12 @@ impl Default for ApiSettings {
 }
 
 impl ApiSettings {
+    /// Where people open the web app, HTTPS being served at `https`.
+    pub fn public_url(&self, https: Option<SocketAddr>) -> Option<PublicUrl> {
+        let local = || https.filter(|address| address.ip().is_loopback()).and_then(|own| PublicUrl::local(own.port()));
+        self.public_url.clone().or_else(local)
+    }
+
     /// How long a sign-in holds.
     pub fn sign_in_times(&self) -> SignInTimes {
         SignInTimes { idle: self.sign_in_idle, longest: self.sign_in_longest }

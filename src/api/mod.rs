@@ -30,6 +30,7 @@ pub mod ledger;
 pub mod live;
 pub mod nodes;
 pub mod outbox;
+pub mod passkeys;
 pub mod people;
 pub mod probes;
 pub mod recordings;

@@ -16,8 +16,8 @@ use super::error::ApiError;
 use super::extract::MOST_BODY_BYTES;
 use super::{
     ApiState, assets, audit, bastion, commands, error, evidence, files, grants, health, keys, ledger, live, nodes,
-    outbox, people, probes, recordings, replay, requests, retention, reviews, rotations, search, second_factors, sessions,
-    sign_in, targets, templates, tokens, watch,
+    outbox, passkeys, people, probes, recordings, replay, requests, retention, reviews, rotations, search, second_factors,
+    sessions, sign_in, targets, templates, tokens, watch,
 };
 use crate::app::metrics::timed;
 use crate::app::replay::Looks;
@@ -44,9 +44,16 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(bastion::me))
         .routes(routes!(bastion::known_hosts))
         .routes(routes!(bastion::known_targets))
-        .routes(routes!(sign_in::sign_in))
+        .routes(routes!(sign_in::ways, sign_in::sign_in))
         .routes(routes!(sign_in::sign_out))
         .routes(routes!(sign_in::list_own))
+        .routes(routes!(passkeys::begin_sign_in))
+        .routes(routes!(passkeys::sign_in))
+        .routes(routes!(passkeys::list_own, passkeys::add_own))
+        .routes(routes!(passkeys::begin_own))
+        .routes(routes!(passkeys::remove_own))
+        .routes(routes!(passkeys::list))
+        .routes(routes!(passkeys::remove))
         .routes(routes!(people::list, people::add))
         .routes(routes!(people::show))
         .routes(routes!(people::add_key))

@@ -141,7 +141,7 @@ fn shape_hit(hit: Hit) -> SearchHit {
 fn shape(found: FoundSession) -> Result<SearchSession, ApiError> {
     let FoundSession { session, hits, has_more, indexed: Indexed { lines, is_cut, .. } } = found;
     let hits = hits.into_iter().map(shape_hit).collect();
-    Ok(SearchSession { session: sessions::shape(session)?, hits, has_more, indexed_lines: lines, is_cut })
+    Ok(SearchSession { session: sessions::shape(session, now)?, hits, has_more, indexed_lines: lines, is_cut })
 }
 
 /// What was run, shown on screens and done to files, the newest first, grouped by session. An admin finds commands and files, but not what

@@ -1,6 +1,8 @@
 //! `/sign-in`, `/sign-out`, `/me/web-sessions`: the web app's way in. What proves the browser from then on is a cookie that no script
 //! reads and no other site sends; what changes something takes a header besides, which no other site can set.
 
+use std::net::SocketAddr;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::header::{self, HeaderValue};
@@ -18,7 +20,7 @@ use super::access::{Known, May, Peer};
 use super::bastion::Me;
 use super::error::{ApiError, Problem};
 use super::extract::{Body, Parts as RequestParts};
-use crate::app::sign_in::{Offer, WebSessionRecord};
+use crate::app::sign_in::{Offer, SignedIn, WebSessionRecord};
 
 /// `__Host-` (RFC 6265bis §4.1.3): secure, for this host alone, for every path.
 const COOKIE: &str = "__Host-sallyport";
@@ -52,6 +54,12 @@ pub struct SignedOut {
     pub browsers: u64,
 }
 
+/// The ways in besides a name and a password.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct SignInWays {
+    pub passkeys: bool,
+}
+
 /// A browser in which a person is signed in.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct WebSession {
@@ -79,25 +87,50 @@ pub(super) async fn sign_in(
     RequestParts(parts): RequestParts,
     Body(body): Body<SignIn>,
 ) -> Result<Response, ApiError> {
-    let Some(Peer::Remote { address }) = parts.extensions.get::<Peer>().copied() else {
-        return Err(ApiError::BadRequest("whoever is on the bastion's own socket is known already".to_owned()));
-    };
-    is_our_page(&parts)?;
-    let browser = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let (address, browser) = browser_of(&parts)?;
     let offer = Offer {
         name: body.name,
         password: PrincipalPassword::new(body.password),
         code: body.code.filter(|code| !code.trim().is_empty()).map(VerificationCode::new),
         address,
-        browser: browser.to_owned(),
+        browser,
     };
-    let (signed_in, token) = state.sign_ins.sign_in(&state.app, offer).await?;
+    let (who, token) = state.sign_ins.sign_in(&state.app, offer).await?;
+    signed_in(&state, who, &token)
+}
+
+/// Which ways in there are besides a name and a password.
+#[utoipa::path(get, path = "/sign-in", operation_id = "sign_in_ways", tag = "sign-in", responses(
+    (status = OK, body = SignInWays),
+    (status = "default", body = Problem),
+))]
+pub(super) async fn ways(State(state): State<ApiState>) -> Json<SignInWays> {
+    Json(SignInWays { passkeys: state.sign_ins.has_passkeys() })
+}
+
+/// From where a browser with our page in it asks, and what it says of itself.
+pub(super) fn browser_of(parts: &Parts) -> Result<(SocketAddr, String), ApiError> {
+    let Some(Peer::Remote { address }) = parts.extensions.get::<Peer>().copied() else {
+        return Err(ApiError::BadRequest("whoever is on the bastion's own socket is known already".to_owned()));
+    };
+    is_our_page(parts)?;
+    let browser = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    Ok((address, browser.to_owned()))
+}
+
+/// The answer to whoever was signed in: the cookie, and who they are.
+pub(super) fn signed_in(state: &ApiState, who: SignedIn, token: &WebToken) -> Result<Response, ApiError> {
+    let cookie = cookie(state, token)?;
+    let me = Me::Person { name: who.principal.name, roles: who.principal.roles };
+    Ok(([(header::SET_COOKIE, cookie)], Json(me)).into_response())
+}
+
+fn cookie(state: &ApiState, token: &WebToken) -> Result<HeaderValue, ApiError> {
     let seconds = state.sign_ins.longest().as_secs();
     let cookie = format!("{COOKIE}={}; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite=Strict", token.expose());
     let mut cookie = HeaderValue::try_from(cookie).map_err(ApiError::internal)?;
     cookie.set_sensitive(true);
-    let me = Me::Person { name: signed_in.principal.name, roles: signed_in.principal.roles };
-    Ok(([(header::SET_COOKIE, cookie)], Json(me)).into_response())
+    Ok(cookie)
 }
 
 /// Signs the person out of this browser, or of all.

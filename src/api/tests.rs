@@ -65,7 +65,7 @@ impl Served {
         let keys = keys::bastion_key(&app, keys::Purpose::TargetKeys).await.unwrap();
         let target_keys = Arc::new(keys::TargetKeys::new(&keys));
         let watches = TaskTracker::new();
-        let sign_ins = SignIns::default();
+        let sign_ins = SignIns::default().at(&"https://bastion.example:8443".parse().unwrap());
         let rotate: Rotate =
             Arc::new(|_, name, _, _| Box::pin(async move { Err(RotationError::Unknown { name }.into()) }));
         let state = ApiState {
@@ -132,6 +132,7 @@ impl Client {
     async fn send(&self, method: &str, path: &str, body: Option<Value>) -> (StatusCode, Value) {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         let mut request = self.http.request(method, format!("{}/api/v1{path}", self.base));
+        request = request.header("x-sallyport", "tests"); // what our own pages say of themselves
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
@@ -387,7 +388,16 @@ const ACCESS: &[(&str, [bool; 6])] = &[
     ("bastion_show", [false, true, true, true, true, true]),
     ("me", [false, true, true, true, true, true]),
     ("sign_in", [true; 6]),
+    ("sign_in_ways", [true; 6]),
+    ("sign_in_passkey_begin", [true; 6]),
+    ("sign_in_passkey", [true; 6]),
     ("sign_out", KNOWN),
+    ("own_passkeys", KNOWN),
+    ("own_passkeys_begin", KNOWN),
+    ("own_passkeys_add", KNOWN),
+    ("own_passkeys_remove", KNOWN),
+    ("passkeys_list", LOOK),
+    ("passkeys_remove", ADMINISTER),
     ("own_web_sessions", KNOWN),
     ("known_hosts_show", KNOWN),
     ("known_hosts_targets", LOOK),
@@ -533,6 +543,7 @@ async fn every_operation_answers_those_who_may_and_nobody_else() {
             ("tokens", 'k'),
             ("deletions", 'd'),
             ("holds", 'h'),
+            ("passkeys", 'y'),
         ];
         kinds.iter().fold(recording, |path, (noun, prefix)| {
             path.replace(&format!("{noun}/{{id}}"), &format!("{noun}/{prefix}-00000000000000000000000000"))

@@ -164,6 +164,7 @@ fn settings(config: &Config) -> Value {
             "proxy_protocol_from": api.proxy_protocol_from,
             "certificate_file": api.certificate_file,
             "key_file": api.key_file,
+            "public_url": api.public_url.as_ref().map(ToString::to_string),
             "listen": api.listen,
             "sign_in_idle": span(&api.sign_in_idle),
             "sign_in_longest": span(&api.sign_in_longest),

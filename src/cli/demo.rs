@@ -21,6 +21,7 @@ use super::failure::{Failure, FailureKind};
 use super::serve::{Bastion, Signals};
 use crate::app::clock::Clock;
 use crate::app::keys::{self, Purpose};
+use crate::app::sign_in::PublicUrl;
 use crate::app::{App, grants, people, targets};
 use crate::config::Config;
 use crate::telemetry;
@@ -80,8 +81,8 @@ async fn show(args: DemoArgs) -> anyhow::Result<()> {
     std::fs::write(place.join("known_hosts"), known).context("cannot write `known_hosts`")?;
 
     explain(place, ssh_address, &login, &host_key.fingerprint(HashAlg::Sha256).to_string(), args.lasting);
-    if let Some((address, fingerprint)) = bastion.web() {
-        explain_web(address, fingerprint, &password);
+    if let Some(((_, fingerprint), url)) = bastion.web().zip(bastion.public_url()) {
+        explain_web(url, fingerprint, &password);
     }
     Signals::listen()?.next().await;
     eprintln!("\nThe demo ends; `{}` goes with it.", place.display());
@@ -173,10 +174,10 @@ async fn add_admin(app: &App) -> anyhow::Result<String> {
     Ok(password)
 }
 
-fn explain_web(address: SocketAddr, fingerprint: &str, password: &str) {
+fn explain_web(url: &PublicUrl, fingerprint: &str, password: &str) {
     println!(
         "
-The web app is at https://{address}/ for {ADMIN}, with the password {password}
+The web app is at {url}/ for {ADMIN}, with the password {password}
 Its certificate was made just now, so the browser asks; the SHA-256 fingerprint is
 {fingerprint}"
     );

@@ -29,6 +29,7 @@ mod known_hosts;
 mod ledger;
 mod node;
 mod outbox;
+mod passkey;
 mod person;
 mod play;
 mod recording;

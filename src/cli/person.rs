@@ -9,7 +9,7 @@ use sallyport_domain::principal::Role;
 use super::client::Client;
 use super::failure::Failure;
 use super::output::{self, Column, Format, column};
-use super::{Global, prompt, totp, when};
+use super::{Global, passkey, prompt, totp, when};
 use crate::api::people::{AddKey, AddPerson, Person, SentSecret, SetOrganisation, SetPassword, SetRoles};
 
 #[derive(Debug, Subcommand)]
@@ -28,6 +28,9 @@ pub(crate) enum PersonCommand {
     /// Verification codes that logins ask for besides
     #[command(subcommand)]
     Totp(totp::TotpCommand),
+    /// Key pairs in people's devices, for the web app
+    #[command(subcommand)]
+    Passkey(passkey::PasskeyCommand),
     /// Set the roles
     Role {
         name: PrincipalName,
@@ -204,6 +207,7 @@ pub(crate) async fn run(command: PersonCommand, global: &Global) -> Result<(), F
             changed(global, &person, &format!("{} has a new password", args.name))
         }
         PersonCommand::Totp(command) => totp::run(&client, command, global).await,
+        PersonCommand::Passkey(command) => passkey::run(&client, command, global).await,
         PersonCommand::Role { name, roles } => {
             let person: Person = client.put(&["people", name.as_str(), "roles"], &SetRoles { roles }).await?;
             changed(global, &person, &format!("{name} is {}", words(&person.roles)))

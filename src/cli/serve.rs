@@ -36,7 +36,7 @@ use crate::app::outbox::Outbox;
 use crate::app::recordings::Recordings;
 use crate::app::recordings::encryption::note_recipients;
 use crate::app::requests;
-use crate::app::sign_in::SignIns;
+use crate::app::sign_in::{PublicUrl, SignIns};
 use crate::app::{retention, reviews};
 use crate::config::Config;
 use crate::ssh::{self, Authorities, Door, DoorParts};
@@ -118,6 +118,7 @@ pub struct Bastion {
     api_address: Option<SocketAddr>,
     metrics_address: Option<SocketAddr>,
     web: Option<(SocketAddr, String)>,
+    public_url: Option<PublicUrl>,
     health: Health,
     drain: Drain,
     stop: CancellationToken,
@@ -221,13 +222,16 @@ impl Bastion {
         };
         let host_key_line = shown.host_key.clone();
         let place = ssh::Place { host: shown.ssh_host.clone(), port: shown.ssh_port };
+        let public_url = config.api.public_url(web.as_ref().map(|(address, _)| *address));
+        let sign_ins = SignIns::new(config.api.sign_in_times());
+        let sign_ins = public_url.iter().fold(sign_ins, SignIns::at);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let state = ApiState {
             app: app.clone(),
             scan: Arc::new(|address| Box::pin(scan(address))),
             rotate: rotator(&app, &authorities, &tasks),
             bastion: Arc::new(shown),
-            sign_ins: SignIns::new(config.api.sign_in_times()),
+            sign_ins,
             target_keys: target_keys.clone(),
             watches: tasks.clone(),
             health: health.clone(),
@@ -299,6 +303,7 @@ impl Bastion {
             api_address,
             metrics_address,
             web,
+            public_url,
             health,
             drain,
             stop,
@@ -325,6 +330,11 @@ impl Bastion {
     /// Where HTTPS listens, if it does, and the SHA-256 fingerprint of its certificate.
     pub fn web(&self) -> Option<(SocketAddr, &str)> {
         self.web.as_ref().map(|(address, fingerprint)| (*address, fingerprint.as_str()))
+    }
+
+    /// Where people open the web app, if it is known.
+    pub fn public_url(&self) -> Option<&PublicUrl> {
+        self.public_url.as_ref()
     }
 
     /// What the SSH door proves itself with.
@@ -430,6 +440,7 @@ fn web_identity(config: &Config) -> anyhow::Result<Identity> {
     }
     let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned(), config.node()];
     names.extend(config.ssh.public_host.clone());
+    names.extend(config.api.public_url.as_ref().map(|url| url.host().to_owned()));
     Ok(Identity::own(&config.server.data_dir, names)?)
 }
 

@@ -12,7 +12,8 @@ use crate::files::FileOperation;
 use crate::grant::{Terms, Window};
 use crate::hash::Hash;
 use crate::id::{
-    DeletionId, EventId, GrantId, HoldId, PrincipalId, RecordingId, RequestId, SessionId, TargetId, TokenId, WatchId,
+    DeletionId, EventId, GrantId, HoldId, PasskeyId, PrincipalId, RecordingId, RequestId, SessionId, TargetId, TokenId,
+    WatchId,
 };
 use crate::name::{Login, PrincipalName, TargetName, TemplateName};
 use crate::policy::Denial;
@@ -77,6 +78,17 @@ pub enum Act {
     KeyRemoved {
         person: PrincipalId,
         fingerprint: String,
+    },
+    /// A person can sign in to the web app with a passkey of that name.
+    PasskeyAdded {
+        person: PrincipalId,
+        passkey: PasskeyId,
+        name: String,
+    },
+    PasskeyRemoved {
+        person: PrincipalId,
+        passkey: PasskeyId,
+        name: String,
     },
     /// A second factor was confirmed by a code and counts from now on.
     SecondFactorEnrolled {

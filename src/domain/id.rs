@@ -137,6 +137,9 @@ ids! {
 
     /// One browser in which a person is signed in.
     WebSessionId, 'b', "web session";
+
+    /// A passkey of a person.
+    PasskeyId, 'y', "passkey";
 }
 
 #[cfg(test)]

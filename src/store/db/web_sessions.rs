@@ -16,6 +16,7 @@ const LIST: &str = "SELECT id, principal_id, address, browser, created_at, last_
 const SEEN: &str = "UPDATE web_sessions SET last_seen_at = $2 WHERE id = $1";
 const END: &str = "DELETE FROM web_sessions WHERE id = $1 AND principal_id = $2";
 const END_ALL: &str = "DELETE FROM web_sessions WHERE principal_id = $1";
+const END_OTHERS: &str = "DELETE FROM web_sessions WHERE principal_id = $1 AND id <> $2";
 const FORGET: &str = "DELETE FROM web_sessions WHERE not_after <= $1 OR last_seen_at <= $2";
 
 /// One browser in which a person is signed in.
@@ -102,6 +103,13 @@ pub async fn end(tx: &mut Tx, person: PrincipalId, id: WebSessionId) -> Result<u
 pub async fn end_all(tx: &mut Tx, person: PrincipalId) -> Result<u64, DbError> {
     let ended = change_either!(tx, |c| sqlx::query(END_ALL).bind(person.as_uuid()));
     ended.map_err(doing("sign somebody out everywhere"))
+}
+
+/// Ends a person's but `kept`; says how many that were.
+pub async fn end_others(tx: &mut Tx, person: PrincipalId, kept: Option<WebSessionId>) -> Result<u64, DbError> {
+    let kept = kept.map_or_else(Uuid::nil, WebSessionId::as_uuid);
+    let ended = change_either!(tx, |c| sqlx::query(END_OTHERS).bind(person.as_uuid()).bind(kept));
+    ended.map_err(doing("sign somebody out elsewhere"))
 }
 
 /// Forgets those that ended by `now`, or were last seen at `idle_since` or before.

@@ -164,6 +164,13 @@ export const ledgerQuery = queryOptions({
   refetchInterval: 10_000,
 });
 
+/** The ways in besides a name and a password. */
+export const signInWaysQuery = queryOptions({
+  queryKey: ["sign-in"],
+  queryFn: () => answer(api.GET("/api/v1/sign-in")),
+  staleTime: 300_000,
+});
+
 export const webSessionsQuery = queryOptions({
   queryKey: ["web-sessions"],
   queryFn: () => answer(api.GET("/api/v1/me/web-sessions")),

@@ -55,7 +55,7 @@ export function ProblemLine({ error }: { error: unknown }) {
   const problem = error instanceof Problem ? error : null;
   return (
     <p className="notice bad break" role="alert">
-      {problem?.kind === "unreachable" ? t.problem.unreachable : problem ? problem.detail : String(error)}
+      {problem?.kind === "unreachable" ? t.problem.unreachable : problem?.kind === "passkey_none" ? t.signingIn.noAnswer : problem?.kind === "passkey_known" ? t.signingIn.known : problem ? problem.detail : String(error)}
       {problem?.reference ? <span className="mono"> · {t.problem.reference(problem.reference)}</span> : null}
     </p>
   );

@@ -2,7 +2,7 @@
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useId, useState, type FormEvent } from "react";
 import { answer, api } from "../api/client";
-import { bastionQuery, knownHostsQuery, requestsQuery, webSessionsQuery } from "../api/queries";
+import { bastionQuery, knownHostsQuery, requestsQuery } from "../api/queries";
 import { useWords } from "../i18n";
 import { Capabilities } from "../parts/Capabilities";
 import { Ago, Command, CopyButton, Remaining, Status, useToast } from "../parts/small";
@@ -10,6 +10,7 @@ import { ProblemLine } from "../parts/states";
 import { readWindow } from "../parts/when";
 import css from "./Lists.module.css";
 import { useMe } from "./Shell";
+import { Browsers, Passkeys } from "./SigningIn";
 
 export function MyAccess() {
   const { t } = useWords();
@@ -23,6 +24,7 @@ export function MyAccess() {
         <Connect />
         <Ask />
         <SecondFactor />
+        <Passkeys />
         <Browsers />
       </div>
     </>
@@ -206,40 +208,6 @@ function SecondFactor() {
           </span>
         </>
       ) : null}
-    </section>
-  );
-}
-
-function Browsers() {
-  const { t } = useWords();
-  const sessions = useQuery(webSessionsQuery);
-  const out = useMutation({
-    mutationFn: () => answer(api.POST("/api/v1/sign-out", { body: { everywhere: true } })),
-    onSuccess: () => location.assign("/"),
-  });
-  return (
-    <section>
-      <h2>{t.mine.browsers}</h2>
-      <ProblemLine error={sessions.error ?? out.error} />
-      <ul className={css.plain}>
-        {sessions.data?.map((session) => (
-          <li key={session.id}>
-            <span className="row wrap">
-              <code>{session.address}</code>
-              {session.is_this ? <span className="tag accent">{t.mine.thisOne}</span> : null}
-              <span className="muted">
-                {t.mine.lastSeen} <Ago at={session.last_seen_at} />
-              </span>
-            </span>
-            <span className="faint break">{session.browser}</span>
-          </li>
-        ))}
-      </ul>
-      <span>
-        <button type="button" className="danger" onClick={() => out.mutate()} disabled={out.isPending}>
-          {t.mine.everywhere}
-        </button>
-      </span>
     </section>
   );
 }

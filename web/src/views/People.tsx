@@ -12,6 +12,7 @@ import { peopleRoute } from "../router";
 import { ListPage } from "./ListPage";
 import css from "./Lists.module.css";
 import { has, useMe } from "./Shell";
+import { PasskeysOf } from "./SigningIn";
 
 type Person = Schema<"Person">;
 const ROLES: readonly Role[] = ["engineer", "admin", "reviewer", "auditor"];
@@ -126,6 +127,7 @@ function One({ person }: { person: Person }) {
           </li>
         ))}
       </ul>
+      <PasskeysOf person={person.name} may={has(me, "admin")} />
       <span className="row wrap">
         <Link to="/sessions" search={{ state: "all", person: person.name }} className="button">
           {t.sessions}

@@ -1,7 +1,9 @@
-// The way in: a password, then a code where one is needed. What failed is told without saying what was wrong.
-import { useQueryClient } from "@tanstack/react-query";
+// The way in: a passkey; or a password, then a code where one is needed. What failed is told without saying what was wrong.
+import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useEffect, useId, useRef, useState, type FormEvent } from "react";
 import { answer, api, Problem } from "../api/client";
+import { hasPasskeys, signInByPasskey } from "../api/passkeys";
+import { signInWaysQuery } from "../api/queries";
 import { useWords } from "../i18n";
 import { ProblemLine } from "../parts/states";
 import css from "./SignIn.module.css";
@@ -16,6 +18,7 @@ export function SignIn({ again }: { again: boolean }) {
   const [needsCode, setNeedsCode] = useState(false);
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<unknown>(null);
+  const ways = useQuery(signInWaysQuery);
   const codeField = useRef<HTMLInputElement>(null);
   useEffect(() => {
     document.title = `${t.signIn.submit} · Sallyport`;
@@ -24,13 +27,12 @@ export function SignIn({ again }: { again: boolean }) {
     if (needsCode) codeField.current?.focus();
   }, [needsCode]);
 
-  const submit = async (event: FormEvent) => {
-    event.preventDefault();
+  const enter = async (prove: () => Promise<unknown>) => {
     if (busy) return;
     setBusy(true);
     setError(null);
     try {
-      await answer(api.POST("/api/v1/sign-in", { body: { name: name.trim(), password, ...(needsCode ? { code } : {}) } }));
+      await prove();
       // Nothing that another person was shown stays.
       client.clear();
       location.reload();
@@ -45,9 +47,13 @@ export function SignIn({ again }: { again: boolean }) {
       setBusy(false);
     }
   };
+  const submit = (event: FormEvent) => {
+    event.preventDefault();
+    void enter(() => answer(api.POST("/api/v1/sign-in", { body: { name: name.trim(), password, ...(needsCode ? { code } : {}) } })));
+  };
   return (
     <main className={css.page}>
-      <form className={css.form} onSubmit={(event) => void submit(event)}>
+      <form className={css.form} onSubmit={submit}>
         <svg viewBox="0 0 32 32" width="32" height="32" aria-hidden="true" className={css.mark}>
           <path fill="currentColor" d="M16 2 4 6.500v8.200c0 7.600 5 13 12 15.300 7-2.300 12-7.700 12-15.300V6.500z" />
           <path fill="var(--panel)" d="M11 24V14a5 5 0 0 1 10 0v10h-3V14a2 2 0 0 0-4 0v10z" />
@@ -78,6 +84,11 @@ export function SignIn({ again }: { again: boolean }) {
         <button type="submit" className="primary" disabled={busy}>
           {t.signIn.submit}
         </button>
+        {!needsCode && ways.data?.passkeys && hasPasskeys() ? (
+          <button type="button" disabled={busy} onClick={() => void enter(signInByPasskey)}>
+            {t.signIn.passkey}
+          </button>
+        ) : null}
         {needsCode ? (
           <button
             type="button"

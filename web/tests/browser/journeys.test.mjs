@@ -58,6 +58,64 @@ describe("signing in", () => {
   });
 });
 
+/** A device of the person's, in the browser: it recognises them, and keeps keys. */
+async function addDevice(page) {
+  const devtools = await page.context().newCDPSession(page);
+  await devtools.send("WebAuthn.enable");
+  const { authenticatorId } = await devtools.send("WebAuthn.addVirtualAuthenticator", {
+    options: { protocol: "ctap2", transport: "internal", hasResidentKey: true, hasUserVerification: true, isUserVerified: true, automaticPresenceSimulation: true },
+  });
+  return {
+    verifies: (isUserVerified) => devtools.send("WebAuthn.setUserVerified", { authenticatorId, isUserVerified }),
+    keys: async () => (await devtools.send("WebAuthn.getCredentials", { authenticatorId })).credentials,
+  };
+}
+
+describe("passkeys", () => {
+  for (const [language, theme] of [["en", "light"], ["zh", "dark"]]) {
+    it(`are added with the keyboard, sign in without a name, and do not once they are removed (${language}, ${theme})`, async () => {
+      const word = (en, zh) => (language === "en" ? en : zh);
+      const { page, context, wrongs } = await openPage(browser, demo, { language: word("en", "zh-CN"), theme });
+      const device = await addDevice(page);
+      await signIn(page, demo, "/me");
+      const name = page.getByLabel(word("Name of the new passkey", "新通行密钥的名称"));
+      await name.focus();
+      await page.keyboard.type(`laptop ${language}`);
+      await page.keyboard.press("Enter");
+      const removal = page.getByRole("button", { name: word(`Remove the passkey laptop ${language}`, `移除通行密钥 laptop ${language}`) });
+      await removal.waitFor();
+      const [key] = await device.keys();
+      assert.deepEqual([key.isResidentCredential, key.rpId], [true, "localhost"]);
+      assert.deepEqual(await judge(page), []);
+
+      const out = async () => {
+        await context.clearCookies();
+        await page.goto(`${demo.url}/me`);
+      };
+      const enter = page.getByRole("button", { name: word("Sign in with a passkey", "使用通行密钥登录") });
+      await out();
+      await device.verifies(false);
+      await enter.click();
+      await page.getByRole("alert").waitFor();
+      await device.verifies(true);
+      await enter.focus();
+      await page.keyboard.press("Enter");
+      await removal.waitFor();
+      const events = await cli(demo, ["audit", "ls", "--act", "logged_in"]);
+      assert.equal(events.at(-1).act.method, "web passkey");
+
+      await removal.click();
+      await page.getByRole("button", { name: word("Remove", "移除"), exact: true }).click();
+      await removal.waitFor({ state: "detached" });
+      await out();
+      await enter.click();
+      await page.getByText("the passkey is not known here, or did not prove itself").waitFor();
+      assert.deepEqual(await wrongs(), []);
+      await context.close();
+    });
+  }
+});
+
 describe("replay", () => {
   it("shows the frame of the moment that the address names", async () => {
     const { page, context, wrongs } = await openPage(browser, demo);

@@ -1,17 +1,23 @@
-//! Signing in to the web app: a password, and a code where the person has a second factor. What the cookie holds is 32 random
-//! bytes, stored as a hash; it ends when it was not used for a while, after a day's work at the latest, and when its
+//! Signing in to the web app: a password, and a code where the person has a second factor; or a passkey. What the cookie holds is
+//! 32 random bytes, stored as a hash; it ends when it was not used for a while, after a day's work at the latest, and when its
 //! person signs out, is disabled, or gets another password.
 //!
 //! A wrong name and a wrong password are told apart neither by the words nor by the time, nor by how tries are counted.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+mod challenges;
+pub mod passkeys;
+mod public_url;
+#[cfg(test)]
+mod soft_authenticator;
+mod tries;
+
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use sallyport_domain::event::{Act, Actor};
 use sallyport_domain::id::WebSessionId;
 use sallyport_domain::name::PrincipalName;
@@ -25,26 +31,21 @@ use uuid::Uuid;
 use crate::app::logins::{self, LoginError};
 use crate::app::passwords::PasswordError;
 use crate::app::second_factor::{CodeAnswer, SecondFactorError};
+use crate::app::sign_in::passkeys::RelyingParty;
+use crate::app::sign_in::tries::{Tries, keys};
 use crate::app::{App, audit};
-use crate::store::db::{DbError, principals, web_sessions};
+use crate::store::db::{DbError, Tx, principals, web_sessions};
 
+pub use crate::store::db::passkeys::PasskeyRecord;
 pub use crate::store::db::web_sessions::WebSessionRecord;
+pub use passkeys::{PasskeyError, PasskeyOffer};
+pub use public_url::{PublicUrl, PublicUrlError};
 
 const RANDOM_BYTES: usize = 32;
 /// How exactly it is noted when somebody was last seen: each note is a write.
 const NOTE_EVERY: Duration = Duration::from_mins(1);
 /// As much of what a browser says of itself as is worth a row, in characters.
 const MOST_BROWSER: usize = 200;
-
-/// Tries are counted for so long.
-const WINDOW: Duration = Duration::from_mins(15);
-/// Tries for one name from one address, for one name from anywhere, and for any name from one address. The second is
-/// large, so that a stranger cannot easily lock somebody out.
-const MOST_FOR_NAME_AT_ADDRESS: u32 = 10;
-const MOST_FOR_NAME: u32 = 200;
-const MOST_AT_ADDRESS: u32 = 60;
-/// Counters that are kept; beyond that those whose time is over are forgotten, or else all.
-const MOST_COUNTERS: usize = 100_000;
 
 /// How long a sign-in holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +100,8 @@ pub enum SignInError {
     #[error("the system gave no randomness")]
     NoRandomness,
     #[error(transparent)]
+    Passkey(#[from] PasskeyError),
+    #[error(transparent)]
     Password(PasswordError),
     #[error(transparent)]
     SecondFactor(SecondFactorError),
@@ -122,11 +125,19 @@ impl From<LoginError> for SignInError {
 pub struct SignIns {
     times: SignInTimes,
     tries: Arc<Mutex<Tries>>,
+    /// Passkeys are made for a name in the browser's address; without one there are none.
+    relying_party: Option<Arc<RelyingParty>>,
 }
 
 impl SignIns {
     pub fn new(times: SignInTimes) -> Self {
-        Self { times, tries: Arc::default() }
+        Self { times, ..Self::default() }
+    }
+
+    /// The same for a web app that people open at this address.
+    #[must_use]
+    pub fn at(self, url: &PublicUrl) -> Self {
+        Self { relying_party: RelyingParty::new(url).map(Arc::new), ..self }
     }
 
     /// How long a sign-in holds at most.
@@ -167,20 +178,20 @@ impl SignIns {
             "web password"
         };
         self.tries(|tries| tries.forgive(&keys));
-        self.begin(app, principal, address, &browser, method).await
+        self.begin(app, app.db.write().await?, principal, address, &browser, method).await
     }
 
+    /// Signs in whoever was proved, and commits.
     async fn begin(
         &self,
         app: &App,
+        mut tx: Tx,
         principal: Principal,
         address: SocketAddr,
         browser: &str,
         method: &str,
     ) -> Result<(SignedIn, WebToken), SignInError> {
-        let mut random = Zeroizing::new([0; RANDOM_BYTES]);
-        aws_lc_rs::rand::fill(random.as_mut_slice()).map_err(|_| SignInError::NoRandomness)?;
-        let token = WebToken::new(URL_SAFE_NO_PAD.encode(random.as_slice()));
+        let token = fresh_token()?;
         let now = app.clock.now();
         let session = WebSessionRecord {
             id: WebSessionId::from_uuid(Uuid::now_v7()),
@@ -191,7 +202,6 @@ impl SignIns {
             last_seen_at: now,
             not_after: now + self.times.longest,
         };
-        let mut tx = app.db.write().await?;
         web_sessions::forget(&mut tx, now, now - self.times.idle).await?;
         web_sessions::insert(&mut tx, &session, &hash(&token)).await?;
         let act = Act::LoggedIn { person: principal.id, address, method: method.to_owned() };
@@ -202,8 +212,7 @@ impl SignIns {
 
     /// Who is signed in with this token now; `None` if nobody made it, or it has ended, or its person is disabled.
     pub async fn verify(&self, app: &App, token: &WebToken) -> Result<Option<SignedIn>, DbError> {
-        // What does not look like a token costs no query.
-        if token.expose().len() != (RANDOM_BYTES * 4).div_ceil(3) {
+        if !is_like_ours(token) {
             return Ok(None);
         }
         let now = app.clock.now();
@@ -263,103 +272,24 @@ fn actor(person: &Principal) -> Actor {
     Actor::Principal { id: person.id, name: person.name.clone() }
 }
 
+fn fresh_token() -> Result<WebToken, SignInError> {
+    let mut random = Zeroizing::new([0; RANDOM_BYTES]);
+    aws_lc_rs::rand::fill(random.as_mut_slice()).map_err(|_| SignInError::NoRandomness)?;
+    Ok(WebToken::new(URL_SAFE_NO_PAD.encode(random.as_slice())))
+}
+
+/// Whether it looks like one of ours; what does not costs no query.
+fn is_like_ours(token: &WebToken) -> bool {
+    token.expose().len() == (RANDOM_BYTES * 4).div_ceil(3)
+}
+
 fn hash(token: &WebToken) -> [u8; 32] {
     Sha256::digest(token.expose().as_bytes()).into()
 }
 
-/// What tries are counted for. A name is counted by its hash: what is typed as one may be a password.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Key {
-    NameAtAddress([u8; 32], IpAddr),
-    Name([u8; 32]),
-    Address(IpAddr),
-}
-
-impl Key {
-    const fn most(&self) -> u32 {
-        match self {
-            Key::NameAtAddress(..) => MOST_FOR_NAME_AT_ADDRESS,
-            Key::Name(_) => MOST_FOR_NAME,
-            Key::Address(_) => MOST_AT_ADDRESS,
-        }
-    }
-}
-
-fn keys(name: &str, address: IpAddr) -> Vec<Key> {
-    let name: [u8; 32] = Sha256::digest(name.trim().as_bytes()).into();
-    let address = household(address);
-    let mut keys = vec![Key::NameAtAddress(name, address), Key::Name(name)];
-    // Behind a proxy on this host everybody has its address.
-    if !address.is_loopback() {
-        keys.push(Key::Address(address));
-    }
-    keys
-}
-
-/// Whoever has one address of IPv6 usually has all 2⁶⁴ of its network.
-fn household(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) if !v6.is_loopback() => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
-        other => other,
-    }
-}
-
-/// Tries that did not succeed, on this node.
-#[derive(Debug, Default)]
-struct Tries(HashMap<Key, Counter>);
-
-#[derive(Debug)]
-struct Counter {
-    tries: u32,
-    since: DateTime<Utc>,
-}
-
-impl Counter {
-    /// For how long it still counts at `now`.
-    fn rest(&self, now: DateTime<Utc>) -> Option<Duration> {
-        let window = TimeDelta::from_std(WINDOW).unwrap_or(TimeDelta::MAX);
-        (self.since + window - now).to_std().ok().filter(|rest| !rest.is_zero())
-    }
-}
-
-impl Tries {
-    /// Counts a try, or says how long to wait. A try that is not let through does not count.
-    fn count(&mut self, keys: &[Key], now: DateTime<Utc>) -> Result<(), Duration> {
-        let full = |key: &Key| {
-            let counter = self.0.get(key).filter(|counter| counter.tries >= key.most())?;
-            counter.rest(now)
-        };
-        if let Some(wait) = keys.iter().filter_map(full).max() {
-            return Err(wait);
-        }
-        if self.0.len() + keys.len() > MOST_COUNTERS {
-            self.0.retain(|_, counter| counter.rest(now).is_some());
-            if self.0.len() + keys.len() > MOST_COUNTERS {
-                self.0.clear(); // better to forget than to grow
-            }
-        }
-        for key in keys {
-            let counter = self.0.entry(key.clone()).or_insert(Counter { tries: 0, since: now });
-            if counter.rest(now).is_none() {
-                *counter = Counter { tries: 0, since: now };
-            }
-            counter.tries += 1;
-        }
-        Ok(())
-    }
-
-    /// The try was none after all.
-    fn forgive(&mut self, keys: &[Key]) {
-        for key in keys {
-            if let Some(counter) = self.0.get_mut(key) {
-                counter.tries = counter.tries.saturating_sub(1);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::tries::{MOST_FOR_NAME_AT_ADDRESS, WINDOW};
     use super::*;
     use crate::app::people;
     use crate::app::people::tests::{OPERATOR, named};
@@ -453,21 +383,5 @@ mod tests {
             assert!(sign_ins.sign_in(&app, offer("alice", PASSWORD)).await.is_ok());
         })
         .await;
-    }
-
-    #[test]
-    fn tries_from_one_network_are_counted_together_and_counters_are_bounded() {
-        let now = DateTime::UNIX_EPOCH;
-        let mut tries = Tries::default();
-        for host in 0..MOST_AT_ADDRESS {
-            let address = format!("2001:db8::{host:x}").parse().unwrap();
-            assert_eq!(tries.count(&keys(&format!("name-{host}"), address), now), Ok(()));
-        }
-        let another = "2001:db8::ffff".parse().unwrap();
-        assert_eq!(tries.count(&keys("x", another), now), Err(WINDOW));
-        for name in 0..MOST_COUNTERS {
-            let _counted = tries.count(&keys(&name.to_string(), "127.0.0.1".parse().unwrap()), now);
-        }
-        assert!(tries.0.len() <= MOST_COUNTERS);
     }
 }
