@@ -16,8 +16,8 @@ use super::error::ApiError;
 use super::extract::MOST_BODY_BYTES;
 use super::{
     ApiState, assets, audit, bastion, commands, error, evidence, files, grants, health, keys, ledger, live, nodes,
-    outbox, passkeys, people, probes, recordings, replay, requests, retention, reviews, rotations, search, second_factors,
-    sessions, sign_in, targets, templates, tokens, watch,
+    outbox, passkeys, people, probes, recordings, replay, requests, retention, reviews, rotations, search,
+    second_factors, sessions, sign_in, targets, templates, tokens, watch,
 };
 use crate::app::metrics::timed;
 use crate::app::replay::Looks;

@@ -138,7 +138,7 @@ fn shape_hit(hit: Hit) -> SearchHit {
     }
 }
 
-fn shape(found: FoundSession) -> Result<SearchSession, ApiError> {
+fn shape(found: FoundSession, now: DateTime<Utc>) -> Result<SearchSession, ApiError> {
     let FoundSession { session, hits, has_more, indexed: Indexed { lines, is_cut, .. } } = found;
     let hits = hits.into_iter().map(shape_hit).collect();
     Ok(SearchSession { session: sessions::shape(session, now)?, hits, has_more, indexed_lines: lines, is_cut })
@@ -166,8 +166,9 @@ pub(super) async fn find(
         limit: page.limit.unwrap_or(USUAL_HITS).clamp(1, MOST_HITS) as usize,
     };
     let found = search::find(&state.app, &may.actor(), &wish).await?;
+    let now = state.app.clock.now();
     Ok(Json(SearchPage {
-        items: found.sessions.into_iter().map(shape).collect::<Result<_, _>>()?,
+        items: found.sessions.into_iter().map(|session| shape(session, now)).collect::<Result<_, _>>()?,
         next: found.next.and_then(|next| cursor(&next)),
         is_partial: found.is_partial,
     }))

@@ -215,8 +215,13 @@ impl Keeper {
         };
         let reader = JournalReader::new(dir, resume.position);
         let sealer = Sealer::new(settings, resume, keeps_content).encrypting(encryption.clone());
-        let work =
-            Some(Work { reader, sealer, frames: Vec::new(), encryption: encryption.clone(), indexed_at: Instant::now() });
+        let work = Some(Work {
+            reader,
+            sealer,
+            frames: Vec::new(),
+            encryption: encryption.clone(),
+            indexed_at: Instant::now(),
+        });
         let (tails, exit, rules) = (0, None, OnceLock::new());
         let (unindexed, misses_blocks) = (Vec::new(), false);
         Self {

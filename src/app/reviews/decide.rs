@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use super::ReviewSettings;
-use crate::app::recordings::read::{self, ReadError};
+use crate::app::recordings::read::{self, ReadError, Sight};
 use crate::app::{App, audit};
 use crate::store::db::events::{self, EventFilter};
 use crate::store::db::recordings::RecordingRecord;
@@ -150,8 +150,17 @@ async fn activity(app: &App, found: &RecordingRecord) -> Result<Option<Activity>
     }
     let rows = recordings::segments(&mut app.db.read().await?, found.recording.id, 0).await?;
     let mut activity = Activity::default();
+    // Of one that only the client's keys open the times of its segments are known.
+    let sight = match Sight::find(app, found).await {
+        Ok(sight) => Some(sight),
+        Err(error @ ReadError::Db(_)) => return Err(DecideError::Fetch(error)),
+        Err(_) => None,
+    };
     for row in &rows {
-        let opened = if rows.len() > MOST_SEGMENTS { None } else { Some(read::open_segment(app, row).await) };
+        let opened = match &sight {
+            Some(sight) if rows.len() <= MOST_SEGMENTS => Some(read::open_segment(app, sight, row).await),
+            _ => None,
+        };
         let frames = match opened {
             Some(Ok((_, frames))) => frames,
             // It will be there later, or nothing can be decided now.
