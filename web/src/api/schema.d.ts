@@ -542,6 +542,58 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/me/passkeys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One's own passkeys, the oldest first. */
+        get: operations["own_passkeys"];
+        put?: never;
+        /** Adds the passkey that the browser made. */
+        post: operations["own_passkeys_add"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/me/passkeys/begin": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Begins to add a passkey of one's own. For browsers that are signed in. */
+        post: operations["own_passkeys_begin"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/me/passkeys/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Removes a passkey of one's own, and signs one out of every other browser. Gives those that are left. */
+        delete: operations["own_passkeys_remove"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/me/totp": {
         parameters: {
             query?: never;
@@ -586,6 +638,23 @@ export interface paths {
         };
         /** Where the caller is signed in, the newest first. */
         get: operations["own_web_sessions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/nodes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The processes of the bastion that live, and those that ended in the last week, by node. */
+        get: operations["nodes_list"];
         put?: never;
         post?: never;
         delete?: never;
@@ -726,6 +795,40 @@ export interface paths {
         put: operations["people_set_organisation"];
         post?: never;
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/people/{name}/passkeys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A person's passkeys, the oldest first. */
+        get: operations["passkeys_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/people/{name}/passkeys/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Removes a person's passkey, and signs them out of every browser. Gives those that are left. */
+        delete: operations["passkeys_remove"];
         options?: never;
         head?: never;
         patch?: never;
@@ -893,6 +996,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/recordings/{id}/stored": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What is at rest of a recording, as it is stored: for each segment its length in 32 bits, big-endian, and its bytes, which are an age
+         *     file where the recording is encrypted. If the stream cannot go on, four bytes of 0xff and a problem as JSON come in place of the
+         *     next length.
+         */
+        get: operations["recordings_stored"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/requests": {
         parameters: {
             query?: never;
@@ -976,6 +1100,60 @@ export interface paths {
         put?: never;
         /** Takes one's own request back. */
         post: operations["requests_withdraw"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/reviews": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Reviews by their due dates; of those due at once the riskiest first. */
+        get: operations["reviews_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/reviews/summary": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What waits for a review, in numbers. */
+        get: operations["reviews_summary"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/search": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What was run, shown on screens and done to files, the newest first, grouped by session. An admin finds commands and files, but not what
+         *     screens showed. Each search is an event; the pages that follow the first one belong to it.
+         */
+        get: operations["search"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1155,6 +1333,91 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/sessions/{id}/review": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The review of one session. */
+        get: operations["reviews_show"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/sessions/{id}/review/flags": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Flags a moment, or the session as a whole; a live one, too. */
+        post: operations["reviews_flag"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/sessions/{id}/review/notes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Says something of a session without a verdict. */
+        post: operations["reviews_note"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/sessions/{id}/review/seen": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Tells what a page has shown; it is believed as far as there was time for it. */
+        post: operations["reviews_seen"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/sessions/{id}/review/sign-off": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Signs a session off, with how much of it was seen by then. Not for who was in it, nor for whom its grant names or whose hand is in it. */
+        post: operations["reviews_sign_off"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/sessions/{id}/watch": {
         parameters: {
             query?: never;
@@ -1183,10 +1446,45 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        get?: never;
+        /** Which ways in there are besides a name and a password. */
+        get: operations["sign_in_ways"];
         put?: never;
         /** Signs a person in: the answer sets a cookie. For browsers; programs use tokens. */
         post: operations["sign_in"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/sign-in/passkey": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Signs a person in by a passkey: the answer sets a cookie. No code is asked for besides. */
+        post: operations["sign_in_passkey"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/sign-in/passkey/begin": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Begins to sign somebody in by a passkey; the device says who it is. */
+        post: operations["sign_in_passkey_begin"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1334,6 +1632,43 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/templates": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Every template, by name. */
+        get: operations["templates_list"];
+        put?: never;
+        /** Makes a template. */
+        post: operations["templates_make"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/templates/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One template. */
+        get: operations["templates_show"];
+        /** Says a template anew, the whole of it. Grants that were made from it stay what they are. */
+        put: operations["templates_change"];
+        post?: never;
+        /** Removes a template; the answer is what it was. Grants that were made from it stay what they are. */
+        delete: operations["templates_remove"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/tokens": {
         parameters: {
             query?: never;
@@ -1380,6 +1715,13 @@ export interface components {
         AddKey: {
             /** @description One line, as in `authorized_keys`. */
             public_key: string;
+        };
+        /** @description What the browser made. */
+        AddPasskey: {
+            challenge: string;
+            /** @description `PublicKeyCredential.toJSON()` */
+            credential: Record<string, never>;
+            name: string;
         };
         /** @description A person to add. */
         AddPerson: {
@@ -1563,6 +1905,13 @@ export interface components {
             /** @description It was the one that was out. */
             taken: boolean;
         };
+        /** @description What the browser is to be asked, within five minutes and once. */
+        BegunPasskey: {
+            /** @description Comes back with the answer. */
+            challenge: string;
+            /** @description For `PublicKeyCredential.parseCreationOptionsFromJSON`, or `parseRequestOptionsFromJSON` at signing in. */
+            options: Record<string, never>;
+        };
         /** @description What the person's authenticator is to know; shown this once. */
         BegunTotp: {
             /** @description In base 32, for typing. */
@@ -1686,6 +2035,31 @@ export interface components {
             path: string[];
             /** Format: int64 */
             to: number;
+        };
+        /** @description How much of a session was seen, in microseconds in which something happened. */
+        CoverageShown: {
+            /** Format: int64 */
+            active_us: number;
+            /**
+             * Format: int32
+             * @description Of the whole, rounded down; absent if there was nothing to see.
+             */
+            percent?: number | null;
+            /**
+             * Format: int64
+             * @description Read in the transcript.
+             */
+            read_us: number;
+            /**
+             * Format: int64
+             * @description Shown or read.
+             */
+            seen_us: number;
+            /**
+             * Format: int64
+             * @description Played at eight times its speed or less.
+             */
+            shown_us: number;
         };
         /** @description A wish to delete what was recorded, and what has become of it. */
         Deletion: {
@@ -1929,6 +2303,8 @@ export interface components {
             not_before: string;
             people: components["schemas"]["PersonRef"][];
             reason: string;
+            /** @description By when sessions are to be reviewed: `none`, or working days such as `5d`; absent, as the bastion's settings say. */
+            review?: string | null;
             revoked?: components["schemas"]["Revocation"] | null;
             /** @description Whether the person must have proved a second factor. */
             second_factor: boolean;
@@ -1937,6 +2313,8 @@ export interface components {
             state: components["schemas"]["GrantState"];
             /** @description Names, patterns such as `web-*`, and labels such as `env=prod`. */
             targets: string[];
+            /** @description The template that its terms were taken from. They are the grant's own now. */
+            template?: string | null;
             ticket?: string | null;
         };
         /** @description What a grant would mean, without making it. */
@@ -1948,12 +2326,42 @@ export interface components {
             /** Format: date-time */
             not_before: string;
             people: string[];
+            reason: string;
+            /** @description What would be the grant's own terms. */
+            terms: components["schemas"]["GrantTerms"];
         };
         /**
          * @description Where a grant is in its life.
          * @enum {string}
          */
         GrantState: "upcoming" | "active" | "ended" | "revoked";
+        /** @description What a grant allows, apart from people and time. */
+        GrantTerms: {
+            allow?: components["schemas"]["Allow"] | null;
+            /**
+             * @description whose yes each session takes besides the grant's
+             * @enum {string}
+             */
+            approval?: "none" | "per_session" | "watcher";
+            commands?: components["schemas"]["Commands"];
+            files?: components["schemas"]["Files"];
+            forwarding?: components["schemas"]["Forwarding"];
+            /** @description Likewise. */
+            logins?: string[];
+            /**
+             * Format: int32
+             * @description Sessions that may be open at once; absent means any number.
+             */
+            max_sessions?: number | null;
+            /** @description By when sessions are to be reviewed: `none`, or working days such as `5d`; absent, as the bastion's settings say. */
+            review?: string | null;
+            /** @description Whether the person must have proved a second factor. */
+            second_factor?: boolean;
+            /** @description Networks from which the person may come; empty means from anywhere. */
+            source_networks?: string[];
+            /** @description Names, patterns such as `web-*`, and labels such as `env=prod`. A template may leave them out: then each grant says them. */
+            targets?: string[];
+        };
         /** @description The state of the bastion's parts. */
         Health: {
             /** @description Sessions go on while they are late: what comes is signed all the same. */
@@ -1965,7 +2373,12 @@ export interface components {
          * @description Whether a part works.
          * @enum {string}
          */
-        HealthStatus: "ok" | "away" | "late";
+        HealthStatus: "ok" | "away" | "late" | "draining";
+        /**
+         * @description What a line is of.
+         * @enum {string}
+         */
+        HitKind: "command" | "screen" | "file";
         /** @description What keeps recordings from deletion. */
         Hold: {
             grant_id?: string | null;
@@ -2091,6 +2504,14 @@ export interface components {
             /** @description Send it as `Authorization: Bearer …`. */
             secret: string;
         };
+        /** @description A flag at a moment, or at the session as a whole. */
+        MakeFlag: {
+            /** Format: date-time */
+            at?: string | null;
+            /** @description Both or neither. */
+            recording?: string | null;
+            words: string;
+        };
         /** @description A grant to make. */
         MakeGrant: {
             allow?: components["schemas"]["Allow"] | null;
@@ -2110,7 +2531,7 @@ export interface components {
              * Format: date-time
              * @description The first instant at which the grant no longer holds.
              */
-            not_after: string;
+            not_after?: string | null;
             /**
              * Format: date-time
              * @description Now, where it is left out.
@@ -2118,12 +2539,19 @@ export interface components {
             not_before?: string | null;
             /** @description At least one. */
             people: string[];
-            reason: string;
+            reason?: string | null;
+            /** @description By when sessions are to be reviewed: `none`, or working days such as `5d`; left out, as the bastion's settings say. */
+            review?: string | null;
             /** @description Whether the person must prove a second factor. */
             second_factor?: boolean;
             source_networks?: string[];
             /** @description Names, patterns such as `web-*`, and labels such as `env=prod`; at least one. */
-            targets: string[];
+            targets?: string[];
+            /**
+             * @description The template whose terms it takes. Then `targets` and `logins` may be fewer than the template's, the other terms are left out, and
+             *     `not_after` and `reason` may be where the template has them.
+             */
+            template?: string | null;
             ticket?: string | null;
         };
         /** @description What is to be held: one of a session, a grant, a target. */
@@ -2133,6 +2561,10 @@ export interface components {
             session?: string | null;
             /** @description Its name. */
             target?: string | null;
+        };
+        /** @description Something to say of a session. */
+        MakeNote: {
+            words: string;
         };
         /** @description A request to make. */
         MakeRequest: {
@@ -2150,6 +2582,19 @@ export interface components {
             /** @description Names, patterns such as `web-*`, and labels such as `env=prod`. */
             targets?: string[];
             ticket?: string | null;
+        };
+        /** @description A template to make. */
+        MakeTemplate: {
+            /**
+             * Format: int32
+             * @description How long a grant lasts that says nothing else; absent where each grant is to say it.
+             */
+            lasting_seconds?: number | null;
+            name: string;
+            note?: string;
+            /** @description The reason of a grant that gives none; absent where each grant is to say it. */
+            reason?: string | null;
+            terms: components["schemas"]["GrantTerms"];
         };
         /** @description A token to make. */
         MakeToken: {
@@ -2185,6 +2630,34 @@ export interface components {
             /** @description One line, at most 160 characters. */
             text: string;
         };
+        /** @description One process of the bastion. While one hands over to the next, a node has two. */
+        Node: {
+            /**
+             * Format: date-time
+             * @description When it last said that it lives, by its own clock.
+             */
+            last_heard_of: string;
+            node: string;
+            /**
+             * Format: uuid
+             * @description Tells the process from others of the node.
+             */
+            run: string;
+            /**
+             * Format: int64
+             * @description Live sessions, in the books.
+             */
+            sessions: number;
+            /** Format: date-time */
+            started_at: string;
+            state: components["schemas"]["NodeState"];
+            version: string;
+        };
+        /**
+         * @description What a process of the bastion does.
+         * @enum {string}
+         */
+        NodeState: "open" | "draining" | "ended" | "lost";
         /** @description A destination outside, and how far it has been told of the ledger's events. */
         OutboxDestination: {
             /**
@@ -2393,6 +2866,8 @@ export interface components {
                 not_before: string;
                 people: components["schemas"]["PersonRef"][];
                 reason: string;
+                /** @description By when sessions are to be reviewed: `none`, or working days such as `5d`; absent, as the bastion's settings say. */
+                review?: string | null;
                 revoked?: components["schemas"]["Revocation"] | null;
                 /** @description Whether the person must have proved a second factor. */
                 second_factor: boolean;
@@ -2401,6 +2876,8 @@ export interface components {
                 state: components["schemas"]["GrantState"];
                 /** @description Names, patterns such as `web-*`, and labels such as `env=prod`. */
                 targets: string[];
+                /** @description The template that its terms were taken from. They are the grant's own now. */
+                template?: string | null;
                 ticket?: string | null;
             }[];
             /** @description Leads to the next page, as `?cursor=`; absent on the last one. */
@@ -2422,6 +2899,33 @@ export interface components {
                 set_at: string;
                 set_by: string;
                 target_id?: string | null;
+            }[];
+            /** @description Leads to the next page, as `?cursor=`; absent on the last one. */
+            next?: string | null;
+        };
+        /** @description Some of a list's items, in order. */
+        Page_Node: {
+            items: {
+                /**
+                 * Format: date-time
+                 * @description When it last said that it lives, by its own clock.
+                 */
+                last_heard_of: string;
+                node: string;
+                /**
+                 * Format: uuid
+                 * @description Tells the process from others of the node.
+                 */
+                run: string;
+                /**
+                 * Format: int64
+                 * @description Live sessions, in the books.
+                 */
+                sessions: number;
+                /** Format: date-time */
+                started_at: string;
+                state: components["schemas"]["NodeState"];
+                version: string;
             }[];
             /** @description Leads to the next page, as `?cursor=`; absent on the last one. */
             next?: string | null;
@@ -2535,6 +3039,56 @@ export interface components {
             next?: string | null;
         };
         /** @description Some of a list's items, in order. */
+        Page_Review: {
+            items: {
+                /**
+                 * Format: int64
+                 * @description Microseconds in which something happened.
+                 */
+                active_us: number;
+                /** @description Why it is to be reviewed, or is not: `risk`, `drawn`, `not_drawn`, `no_term`, `older`. */
+                chosen_by: string;
+                /**
+                 * Format: date-time
+                 * @description The first instant at which it is late; absent if nobody needs to.
+                 */
+                due_at?: string | null;
+                /** Format: date-time */
+                ended_at?: string | null;
+                /** Format: int32 */
+                flags: number;
+                grant_id: string;
+                login: string;
+                person: components["schemas"]["PersonRef"];
+                /** @description What speaks for the risk, the heaviest first. */
+                reasons: components["schemas"]["RiskReason"][];
+                /**
+                 * Format: int32
+                 * @description 0 to 100.
+                 */
+                risk: number;
+                session_id: string;
+                /**
+                 * Format: int32
+                 * @description How many sign-offs it takes, and has.
+                 */
+                sign_offs: number;
+                /** Format: int32 */
+                signed: number;
+                /** Format: date-time */
+                started_at: string;
+                state: components["schemas"]["ReviewState"];
+                target: components["schemas"]["TargetRef"];
+                /**
+                 * @description what a reviewer says of a session, the gravest last
+                 * @enum {string}
+                 */
+                verdict?: "as_planned" | "deviation" | "incident";
+            }[];
+            /** @description Leads to the next page, as `?cursor=`; absent on the last one. */
+            next?: string | null;
+        };
+        /** @description Some of a list's items, in order. */
         Page_Session: {
             items: {
                 client_address: string;
@@ -2555,6 +3109,7 @@ export interface components {
                 node: string;
                 /** @description As they were named then. */
                 person: components["schemas"]["PersonRef"];
+                review?: components["schemas"]["SessionReview"] | null;
                 /** Format: date-time */
                 started_at: string;
                 state: components["schemas"]["SessionState"];
@@ -2587,6 +3142,28 @@ export interface components {
             next?: string | null;
         };
         /** @description Some of a list's items, in order. */
+        Page_Template: {
+            items: {
+                /** Format: date-time */
+                changed_at: string;
+                /** Format: date-time */
+                created_at: string;
+                /**
+                 * Format: int32
+                 * @description How long a grant lasts that says nothing else.
+                 */
+                lasting_seconds?: number | null;
+                name: string;
+                /** @description What it is for, in words. */
+                note: string;
+                /** @description The reason of a grant that gives none. */
+                reason?: string | null;
+                terms: components["schemas"]["GrantTerms"];
+            }[];
+            /** @description Leads to the next page, as `?cursor=`; absent on the last one. */
+            next?: string | null;
+        };
+        /** @description Some of a list's items, in order. */
         Page_Token: {
             items: {
                 /** Format: date-time */
@@ -2608,6 +3185,22 @@ export interface components {
             }[];
             /** @description Leads to the next page, as `?cursor=`; absent on the last one. */
             next?: string | null;
+        };
+        /** @description A passkey of a person: not the key, which never leaves the device. */
+        Passkey: {
+            /** Format: date-time */
+            created_at: string;
+            id: string;
+            /** Format: date-time */
+            last_used_at?: string | null;
+            /** @description What its person calls it. */
+            name: string;
+        };
+        /** @description What the browser answers. */
+        PasskeySignIn: {
+            challenge: string;
+            /** @description `PublicKeyCredential.toJSON()` */
+            credential: Record<string, never>;
         };
         /** @description A person or a robot that logs in. */
         Person: {
@@ -2739,6 +3332,27 @@ export interface components {
         RecoveryCodes: {
             recovery_codes: string[];
         };
+        /** @description Something that a reviewer said. */
+        Remark: {
+            /** Format: date-time */
+            at: string;
+            by: components["schemas"]["PersonRef"];
+            coverage?: components["schemas"]["CoverageShown"] | null;
+            /** @description The event that tells of it. */
+            id: string;
+            /** @description `flag`, `note` or `sign_off`. */
+            kind: string;
+            /** Format: date-time */
+            moment?: string | null;
+            /** @description Of a flag, where it is at a moment. */
+            recording?: string | null;
+            /**
+             * @description what a reviewer says of a session, the gravest last
+             * @enum {string}
+             */
+            verdict?: "as_planned" | "deviation" | "incident";
+            words: string;
+        };
         /** @description Somebody's wish for access, and what has become of it. */
         Request: {
             allow?: components["schemas"]["Allow"] | null;
@@ -2780,12 +3394,119 @@ export interface components {
          * @enum {string}
          */
         RequestState: "open" | "approved" | "denied" | "withdrawn" | "expired";
+        /** @description A session that has come to rest, and its review. */
+        Review: {
+            /**
+             * Format: int64
+             * @description Microseconds in which something happened.
+             */
+            active_us: number;
+            /** @description Why it is to be reviewed, or is not: `risk`, `drawn`, `not_drawn`, `no_term`, `older`. */
+            chosen_by: string;
+            /**
+             * Format: date-time
+             * @description The first instant at which it is late; absent if nobody needs to.
+             */
+            due_at?: string | null;
+            /** Format: date-time */
+            ended_at?: string | null;
+            /** Format: int32 */
+            flags: number;
+            grant_id: string;
+            login: string;
+            person: components["schemas"]["PersonRef"];
+            /** @description What speaks for the risk, the heaviest first. */
+            reasons: components["schemas"]["RiskReason"][];
+            /**
+             * Format: int32
+             * @description 0 to 100.
+             */
+            risk: number;
+            session_id: string;
+            /**
+             * Format: int32
+             * @description How many sign-offs it takes, and has.
+             */
+            sign_offs: number;
+            /** Format: int32 */
+            signed: number;
+            /** Format: date-time */
+            started_at: string;
+            state: components["schemas"]["ReviewState"];
+            target: components["schemas"]["TargetRef"];
+            /**
+             * @description what a reviewer says of a session, the gravest last
+             * @enum {string}
+             */
+            verdict?: "as_planned" | "deviation" | "incident";
+        };
+        /** @description The review of one session, as the caller sees it. */
+        ReviewDetail: {
+            coverage?: components["schemas"]["CoverageShown"] | null;
+            /** @description What was recorded is deleted. */
+            deleted: boolean;
+            /** @description Whether the caller may judge it; else why not. */
+            may_judge: boolean;
+            refusal?: string | null;
+            remarks: components["schemas"]["Remark"][];
+            review?: components["schemas"]["Review"] | null;
+            seen: components["schemas"]["SeenRecording"][];
+            session_id: string;
+        };
+        /**
+         * @description How far a review has come.
+         * @enum {string}
+         */
+        ReviewState: "due" | "overdue" | "done" | "not_asked";
+        /** @description What waits for a review. */
+        ReviewSum: {
+            /**
+             * Format: int64
+             * @description Microseconds in which something happened, in all of them.
+             */
+            active_us: number;
+            /**
+             * Format: int64
+             * @description Late ones too.
+             */
+            due: number;
+            /**
+             * Format: date-time
+             * @description When the first is due, or was.
+             */
+            oldest_due_at?: string | null;
+            /** Format: int64 */
+            overdue: number;
+        };
         /** @description That, when and why a grant was taken back. */
         Revocation: {
             /** Format: date-time */
             at: string;
             by?: components["schemas"]["PersonRef"] | null;
             reason: string;
+        };
+        /** @description One of the things that speak for a longer look. */
+        RiskReason: {
+            /**
+             * Format: int64
+             * @description How often, or how many bytes.
+             */
+            amount: number;
+            /**
+             * Format: date-time
+             * @description The first time, where it has one.
+             */
+            at?: string | null;
+            recording?: string | null;
+            /**
+             * @description what speaks for a longer look
+             * @enum {string}
+             */
+            sign: "audit_config" | "sudoers" | "gap" | "authorized_keys" | "flagged" | "data_out" | "nested_ssh" | "cron" | "unfollowed" | "denied" | "new_target" | "encoded" | "large_output" | "root" | "odd_hour";
+            /** @description In words. */
+            text: string;
+            /** Format: int32 */
+            weight: number;
         };
         /** @description Which master key is to seal. */
         RotateMaster: {
@@ -2845,6 +3566,77 @@ export interface components {
             every_s?: number | null;
             login: string;
         };
+        /** @description A line that was found. */
+        SearchHit: {
+            after: string[];
+            /** Format: date-time */
+            at: string;
+            /** @description The lines before and behind it. */
+            before: string[];
+            /**
+             * Format: int32
+             * @description The recording's channel in its session.
+             */
+            channel: number;
+            /** @description The part of the line that was looked for: the longest of the words, as it stands there. */
+            found: string;
+            kind: components["schemas"]["HitKind"];
+            line: string;
+            /**
+             * Format: int32
+             * @description Characters of the line before it.
+             */
+            offset: number;
+            recording: string;
+            /**
+             * Format: double
+             * @description Seconds since the recording began, rounded up to a millisecond: what the screen shows then has the line.
+             */
+            t: number;
+        };
+        /** @description A page of what was found. */
+        SearchPage: {
+            /** @description The search was broken off before the page was full; `next` goes on. */
+            is_partial: boolean;
+            /** @description The session with the newest hit first. */
+            items: components["schemas"]["SearchSession"][];
+            /** @description Leads to what is older, as `?cursor=`; absent once everything was looked at. */
+            next?: string | null;
+        };
+        /** @description What was found in one session. */
+        SearchSession: {
+            /** @description There are more in this session. */
+            has_more: boolean;
+            /** @description The newest first, five at most. */
+            hits: components["schemas"]["SearchHit"][];
+            /**
+             * Format: int64
+             * @description How many lines of output and paths of this session can be searched for.
+             */
+            indexed_lines: number;
+            /** @description Those are the first ones: there is more in this session, which is not found. */
+            is_cut: boolean;
+            session: components["schemas"]["Session"];
+        };
+        /** @description What was seen of one recording: parts, each from and to, in microseconds since it began. */
+        SeenRecording: {
+            read: number[][];
+            recording: string;
+            shown: number[][];
+        };
+        /** @description What a page has shown since its last report. The first of a page has no parts: from then on the reviewer's time runs. */
+        SeenReport: {
+            /** @description Read as text. */
+            read?: number[][];
+            recording: string;
+            /** @description Played, each from and to, in microseconds since the recording began. At most 256. */
+            shown?: number[][];
+        };
+        /** @description What is taken of it so far. */
+        SeenTaken: {
+            coverage: components["schemas"]["CoverageShown"];
+            seen: components["schemas"]["SeenRecording"];
+        };
         /** @description One permitted connection to one target. */
         Session: {
             client_address: string;
@@ -2865,6 +3657,7 @@ export interface components {
             node: string;
             /** @description As they were named then. */
             person: components["schemas"]["PersonRef"];
+            review?: components["schemas"]["SessionReview"] | null;
             /** Format: date-time */
             started_at: string;
             state: components["schemas"]["SessionState"];
@@ -2875,6 +3668,20 @@ export interface components {
             commands: components["schemas"]["CommandCounts"];
             /** @description What each of its channels did. */
             recordings: components["schemas"]["Recording"][];
+        };
+        /** @description A session's review in short. */
+        SessionReview: {
+            /**
+             * Format: int32
+             * @description 0 to 100.
+             */
+            risk: number;
+            state: components["schemas"]["ReviewState"];
+            /**
+             * @description what a reviewer says of a session, the gravest last
+             * @enum {string}
+             */
+            verdict?: "as_planned" | "deviation" | "incident";
         };
         /**
          * @description Whether a session goes on.
@@ -2918,6 +3725,14 @@ export interface components {
         SetRoles: {
             roles: ("engineer" | "admin" | "reviewer" | "auditor")[];
         };
+        /** @description The whole of a template, but for its name. */
+        SetTemplate: {
+            /** Format: int32 */
+            lasting_seconds?: number | null;
+            note?: string;
+            reason?: string | null;
+            terms: components["schemas"]["GrantTerms"];
+        };
         /** @description What a person signs in with. */
         SignIn: {
             /** @description A code of the authenticator, or a recovery code; a problem of the type `urn:sallyport:code_needed` asks for it. */
@@ -2925,6 +3740,20 @@ export interface components {
             name: string;
             /** Format: password */
             password: string;
+        };
+        /** @description The ways in besides a name and a password. */
+        SignInWays: {
+            passkeys: boolean;
+        };
+        /** @description A verdict. */
+        SignOff: {
+            /** @description What happened; needed for any other verdict than `as_planned`. */
+            note?: string;
+            /**
+             * @description what a reviewer says of a session, the gravest last
+             * @enum {string}
+             */
+            verdict: "as_planned" | "deviation" | "incident";
         };
         /** @description What to sign out of. */
         SignOut: {
@@ -2973,6 +3802,24 @@ export interface components {
         TargetRef: {
             id: string;
             name: string;
+        };
+        /** @description Terms for grants, under a name. */
+        Template: {
+            /** Format: date-time */
+            changed_at: string;
+            /** Format: date-time */
+            created_at: string;
+            /**
+             * Format: int32
+             * @description How long a grant lasts that says nothing else.
+             */
+            lasting_seconds?: number | null;
+            name: string;
+            /** @description What it is for, in words. */
+            note: string;
+            /** @description The reason of a grant that gives none. */
+            reason?: string | null;
+            terms: components["schemas"]["GrantTerms"];
         };
         /** @description A token; never its secret. */
         Token: {
@@ -3482,7 +4329,7 @@ export interface operations {
                     "application/json": components["schemas"]["Health"];
                 };
             };
-            /** @description The database is away */
+            /** @description The database is away, or this process is about to end */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4059,6 +4906,120 @@ export interface operations {
             };
         };
     };
+    own_passkeys: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Passkey"][];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    own_passkeys_add: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AddPasskey"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Passkey"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    own_passkeys_begin: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BegunPasskey"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    own_passkeys_remove: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Passkey"][];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     own_totp_show: {
         parameters: {
             query?: never;
@@ -4159,6 +5120,33 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["WebSession"][];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    nodes_list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Node"];
                 };
             };
             default: {
@@ -4432,6 +5420,65 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Person"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    passkeys_list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Passkey"][];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    passkeys_remove: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Passkey"][];
                 };
             };
             default: {
@@ -4816,6 +5863,42 @@ export interface operations {
             };
         };
     };
+    recordings_stored: {
+        parameters: {
+            query?: {
+                /** @description Stay with a live recording until it ends. */
+                follow?: boolean;
+                /** @description For the audit log. */
+                purpose?: "view" | "export";
+                /** @description The format of an export, for the audit log: `cast`, `cast2`, `txt`, `frames`. */
+                format?: string;
+            };
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": number[];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     requests_list: {
         parameters: {
             query?: {
@@ -4998,6 +6081,109 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Request"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    reviews_list: {
+        parameters: {
+            query?: {
+                /** @description `due` (late ones too), `overdue`, `done`, `not_asked`; all where it is left out. */
+                state?: "due" | "overdue" | "done" | "not_asked";
+                /** @description Only those that the caller may judge and has not. */
+                mine?: boolean;
+                /** @description `next` of the page before. */
+                cursor?: string;
+                /** @description At most this many items; 100 where it is left out, 1000 at most. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Review"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    reviews_summary: {
+        parameters: {
+            query?: {
+                /** @description Only those that the caller may judge and has not. */
+                mine?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReviewSum"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    search: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Words that are all in one line, wherever they stand and in any case; quotation marks keep words together. `cmd:`, `text:` or
+                 *     `file:` before a word looks in commands, in what screens showed, or in paths alone. One or two letters are found as a word.
+                 */
+                q?: string;
+                /** @description `next` of the page before. */
+                cursor?: string;
+                /** @description At most this many items; 100 where it is left out, 1000 at most. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SearchPage"];
                 };
             };
             default: {
@@ -5336,6 +6522,167 @@ export interface operations {
             };
         };
     };
+    reviews_show: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReviewDetail"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    reviews_flag: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MakeFlag"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReviewDetail"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    reviews_note: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MakeNote"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReviewDetail"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    reviews_seen: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SeenReport"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SeenTaken"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    reviews_sign_off: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SignOff"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReviewDetail"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     sessions_watch: {
         parameters: {
             query?: never;
@@ -5398,6 +6745,33 @@ export interface operations {
             };
         };
     };
+    sign_in_ways: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SignInWays"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     sign_in: {
         parameters: {
             query?: never;
@@ -5417,6 +6791,64 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Me"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    sign_in_passkey: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PasskeySignIn"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Me"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    sign_in_passkey_begin: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BegunPasskey"];
                 };
             };
             default: {
@@ -5728,6 +7160,160 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["RotationSchedule"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    templates_list: {
+        parameters: {
+            query?: {
+                /** @description `next` of the page before. */
+                cursor?: string;
+                /** @description At most this many items; 100 where it is left out, 1000 at most. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Template"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    templates_make: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MakeTemplate"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Template"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    templates_show: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Template"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    templates_change: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SetTemplate"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Template"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    templates_remove: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Template"];
                 };
             };
             default: {

@@ -122,6 +122,7 @@ export const en = {
     enabled: "Enabled",
     ok: "Works",
     away: "Cannot be reached",
+    draining: "About to end",
     late: "Late",
   },
   ago: (text: string) => `${text} ago`,

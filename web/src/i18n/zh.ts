@@ -123,6 +123,7 @@ export const zh: Dictionary = {
     enabled: "已启用",
     ok: "正常",
     away: "无法访问",
+    draining: "即将结束",
     late: "延迟",
   },
   ago: (text) => `${text}前`,

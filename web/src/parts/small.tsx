@@ -8,7 +8,7 @@ type StatusWord = keyof ReturnType<typeof useWords>["t"]["states"];
 
 const TONES: Record<StatusWord, string> = {
   live: "ok", ending: "warn", ended: "muted", active: "ok", upcoming: "muted", revoked: "bad", open: "warn", approved: "ok",
-  denied: "bad", withdrawn: "muted", expired: "muted", disabled: "bad", enabled: "ok", ok: "ok", away: "bad", late: "warn",
+  denied: "bad", withdrawn: "muted", expired: "muted", disabled: "bad", enabled: "ok", ok: "ok", away: "bad", late: "warn", draining: "warn",
 };
 
 /** A state: a dot and a word, never colour alone. */

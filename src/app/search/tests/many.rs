@@ -87,6 +87,7 @@ async fn fill(app: &App, sessions: &[SessionId], lines: usize) {
             cols: None,
             rows: None,
             started_at,
+            recipients: Vec::new(),
         };
         recordings::insert(&mut tx, &new).await.unwrap();
         let numbers: Vec<usize> = (place * A_SESSION..lines.min((place + 1) * A_SESSION)).collect();
