@@ -30,7 +30,7 @@ export function check(folder) {
   for (const [key, chunk] of Object.entries(manifest)) {
     if (!chunk.isDynamicEntry) continue;
     const added = new Set([...needs(key)].filter((file) => !first.has(file)));
-    judge(key, sum(added), /views\/Session\.tsx|player\//.test(key) ? REPLAY : PAGE);
+    judge(key, sum(added), /views\/(Session|Reviewed)\.tsx|player\//.test(key) ? REPLAY : PAGE);
   }
   if (faults.length > 0) {
     console.error(faults.join("\n"));

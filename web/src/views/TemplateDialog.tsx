@@ -13,7 +13,7 @@ import { ProblemLine } from "../parts/states";
 import { Suggest } from "../parts/Suggest";
 import { readSpan, writeSpan } from "../parts/when";
 import css from "./Grants.module.css";
-import { MoreLimits } from "./MoreLimits";
+import MoreLimits from "./MoreLimits";
 import { termsOf, toTerms } from "./terms";
 
 const USUAL: Schema<"Allow"> = { shell: true, exec: true, upload: false, download: false, forwards: [] };
