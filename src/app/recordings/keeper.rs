@@ -210,7 +210,6 @@ impl Keeper {
         let settings = SealSettings {
             segment_bytes: recordings.0.settings.segment_bytes.as_u64(),
             segment_us: u64::try_from(recordings.0.settings.segment_time.as_micros()).unwrap_or(u64::MAX),
-            // What only the client's keys are to open is not kept as text beside it.
             index: if encryption.is_some() { Bounds { lines: 0, bytes: 0 } } else { recordings.index_bounds() },
         };
         let reader = JournalReader::new(dir, resume.position);
@@ -470,6 +469,9 @@ impl Keeper {
 
     /// Brings what is new into the search index, if it takes it now: a recording comes to rest with or without.
     async fn index(&mut self, turn: &Turn) {
+        if self.encryption.is_some() {
+            return; // what only the client's keys are to open is not kept as text beside it
+        }
         self.unindexed.extend(turn.blocks.iter().cloned());
         self.unindexed.extend(turn.commands.iter().map(|command| Block {
             kind: Kind::Command,
@@ -512,8 +514,11 @@ impl Keeper {
             return Ok(bounds); // another node has taken it over, and its index with it
         }
         let room = u64::from(db::commands::MOST_KEPT).saturating_sub(others.commands);
+        // A recording that begins cannot know yet what its session's others have used.
+        let fits = self.work.as_ref().is_none_or(|work| work.sealer.index_state().lines <= bounds.lines);
         for block in &self.unindexed {
-            if block.kind != Kind::Command || block.number < room {
+            let has_room = if block.kind == Kind::Command { block.number < room } else { fits };
+            if has_room {
                 search::put(&mut tx, self.recording, block).await?;
             }
         }
@@ -530,10 +535,10 @@ impl Keeper {
                 }
             }
             let indexed = search::Indexed {
-                lines: state.lines,
-                bytes: state.bytes,
+                lines: if fits { state.lines } else { 0 },
+                bytes: if fits { state.bytes } else { 0 },
                 commands: commands.min(room),
-                is_cut: state.is_cut || commands > room || self.misses_blocks,
+                is_cut: !fits || state.is_cut || commands > room || self.misses_blocks,
             };
             search::set_state(&mut tx, self.recording, self.session, &indexed).await?;
         }

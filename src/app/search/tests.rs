@@ -215,11 +215,10 @@ async fn no_query_is_anything_but_a_query() {
             "NEAR(q)",
             "OR AND NOT",
             "\"DROP TABLE\"",
-            "'; --",
             "search_blocks",
             r"\\\\ 100%",
         ] {
-            let is_there = words != r"\\\\ 100%" && words != "'; --";
+            let is_there = words != r"\\\\ 100%";
             assert_eq!(stage.lines(words).await.len(), usize::from(is_there), "{words}");
         }
         assert!(stage.lines("a%b").await.is_empty() && stage.lines("a__").await.is_empty());

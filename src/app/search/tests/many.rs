@@ -142,7 +142,7 @@ async fn a_search_over_many_lines_takes_no_time_and_leads_to_the_right_second() 
         let (_, ip) = pick("connection from");
         searches.push((
             "IP address",
-            ip[ip.find("10.").unwrap()..].split(' ').nth(0).unwrap_or_default().to_owned(),
+            ip[ip.find("10.").unwrap()..].split(' ').next().unwrap_or_default().to_owned(),
             None,
         ));
         searches.push((
