@@ -1,6 +1,6 @@
 // A new grant: five fields with sensible answers filled in, and what comes of it before the button. A template fills in all but who.
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
-import { useEffect, useId, useMemo, useState } from "react";
+import { lazy, Suspense, useEffect, useId, useMemo, useState } from "react";
 import { answer, api, type Schema } from "../api/client";
 import { bastionQuery, grantQuery, peopleQuery, targetsQuery, templatesQuery } from "../api/queries";
 import { useWords } from "../i18n";
@@ -12,8 +12,10 @@ import { readLimits, UNLIMITED, writeLimits, type Written } from "../parts/limit
 import { Suggest } from "../parts/Suggest";
 import { readWindow, writeSpan } from "../parts/when";
 import css from "./Grants.module.css";
-import { MoreLimits } from "./MoreLimits";
 import { sameTerms, termsOf } from "./terms";
+
+// Folded at first: the dialog is there before it.
+const MoreLimits = lazy(() => import("./MoreLimits").then((module) => ({ default: module.MoreLimits })));
 
 type Allow = Schema<"Allow">;
 type Template = Schema<"Template">;
@@ -267,7 +269,9 @@ function Form({ person, target, begun, template: named, templates, title, onClos
           {t.make.second}
         </label>
       </span>
-      <MoreLimits written={written} wrong={"wrong" in read ? read.wrong : []} upload={allow.upload ?? false} download={allow.download ?? false} onChange={setWritten} />
+      <Suspense>
+        <MoreLimits written={written} wrong={"wrong" in read ? read.wrong : []} upload={allow.upload ?? false} download={allow.download ?? false} onChange={setWritten} />
+      </Suspense>
       {isReady && bastion.data ? (
         <div className={css.will}>
           <h2>{t.make.get(words.list(names))}</h2>
