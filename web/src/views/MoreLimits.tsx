@@ -6,7 +6,7 @@ import css from "./Grants.module.css";
 
 type Texts = { [K in keyof Written]: Written[K] extends boolean ? never : K }[keyof Written];
 
-export default function MoreLimits({ written, wrong, upload, download, onChange }: {
+export function MoreLimits({ written, wrong, upload, download, onChange }: {
   written: Written;
   wrong: readonly (keyof Written)[];
   /** Whether files may go that way at all. */

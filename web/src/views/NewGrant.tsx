@@ -14,7 +14,8 @@ import { readWindow, writeSpan } from "../parts/when";
 import css from "./Grants.module.css";
 import { sameTerms, termsOf } from "./terms";
 
-const MoreLimits = lazy(() => import("./MoreLimits"));
+// Folded at first: the dialog is there before it.
+const MoreLimits = lazy(() => import("./MoreLimits").then((module) => ({ default: module.MoreLimits })));
 
 type Allow = Schema<"Allow">;
 type Template = Schema<"Template">;
@@ -116,7 +117,9 @@ function Form({ person, target, begun, template: named, templates, title, onClos
       if (limits === null) throw new Error("the limits cannot be read");
       const { forwards, ...more } = limits;
       const exact = readWindow(lasts, new Date());
-      const terms = isTemplates ? { template: template.name } : { allow: { ...allow, shell: allow.shell && !onlyCommands, forwards }, second_factor: second, ...more };
+      // The form has no field for it: it stays as the template, or the grant that this one is like, says.
+      const review = begun?.review ?? template?.terms.review ?? null;
+      const terms = isTemplates ? { template: template.name } : { review, allow: { ...allow, shell: allow.shell && !onlyCommands, forwards }, second_factor: second, ...more };
       return answer(
         api.POST("/api/v1/grants", {
           body: {

@@ -1,7 +1,7 @@
 // A template, new or changed: the fields of a grant without its people and its window.
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useNavigate } from "@tanstack/react-router";
-import { useId, useState } from "react";
+import { lazy, Suspense, useId, useState } from "react";
 import { answer, api, type Schema } from "../api/client";
 import { targetsQuery } from "../api/queries";
 import { useWords } from "../i18n";
@@ -13,8 +13,10 @@ import { ProblemLine } from "../parts/states";
 import { Suggest } from "../parts/Suggest";
 import { readSpan, writeSpan } from "../parts/when";
 import css from "./Grants.module.css";
-import MoreLimits from "./MoreLimits";
 import { termsOf, toTerms } from "./terms";
+
+// Folded at first: the dialog is there before it.
+const MoreLimits = lazy(() => import("./MoreLimits").then((module) => ({ default: module.MoreLimits })));
 
 const USUAL: Schema<"Allow"> = { shell: true, exec: true, upload: false, download: false, forwards: [] };
 
@@ -43,7 +45,8 @@ export default function TemplateDialog({ template, onClose }: { template: Schema
   const save = useMutation({
     mutationFn: () => {
       if (terms === null) throw new Error("the limits cannot be read");
-      const body = { note: note.trim(), terms, lasting_seconds: lasting, reason: reason.trim() === "" ? null : reason.trim() };
+      // The form has no field for when sessions are to be reviewed: that stays as it is.
+      const body = { note: note.trim(), terms: { ...terms, review: template?.terms.review ?? null }, lasting_seconds: lasting, reason: reason.trim() === "" ? null : reason.trim() };
       return answer(
         template
           ? api.PUT("/api/v1/templates/{name}", { params: { path: { name: template.name } }, body })
@@ -117,7 +120,9 @@ export default function TemplateDialog({ template, onClose }: { template: Schema
           {t.make.second}
         </label>
       </span>
-      <MoreLimits written={written} wrong={"wrong" in read ? read.wrong : []} upload={allow.upload ?? false} download={allow.download ?? false} onChange={setWritten} />
+      <Suspense>
+        <MoreLimits written={written} wrong={"wrong" in read ? read.wrong : []} upload={allow.upload ?? false} download={allow.download ?? false} onChange={setWritten} />
+      </Suspense>
       <ProblemLine error={save.error} />
     </Dialog>
   );
