@@ -42,7 +42,7 @@ describe("signing in", () => {
     await page.goto(`${demo.url}/sessions?state=ended`);
     await page.getByLabel("Name").fill("admin");
     await page.getByLabel("Password").fill("wrong");
-    await page.getByRole("button", { name: "Sign in" }).click();
+    await page.getByRole("button", { name: "Sign in", exact: true }).click();
     assert.match(await page.getByRole("alert").innerText(), /the name or the password is wrong/);
     await page.getByLabel("Password").fill(demo.password);
     await page.keyboard.press("Enter");
@@ -317,7 +317,7 @@ describe("a template", () => {
     await signIn(page, demo, "/settings/templates");
     await page.getByRole("button", { name: "New template" }).click();
     await page.getByLabel("Name", { exact: true }).fill("firmware");
-    await page.getByLabel("Targets").fill("toy");
+    await page.getByLabel("Targets", { exact: true }).fill("toy");
     await page.getByLabel("Login").fill(demo.login);
     await page.getByRole("checkbox", { name: "upload" }).check();
     await page.getByLabel("For", { exact: true }).fill("2h");
