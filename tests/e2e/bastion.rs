@@ -44,6 +44,8 @@ pub struct Settings {
     pub api: Vec<String>,
     /// Lines of `[consent]`.
     pub consent: Vec<String>,
+    /// Lines of `[ledger]`.
+    pub ledger: Vec<String>,
     /// `[log] level`, if not "info".
     pub log_level: Option<&'static str>,
 }
@@ -96,11 +98,12 @@ impl Bastion {
         let level = self.settings.log_level.unwrap_or("info");
         let mut text = format!(
             "[server]\ndata_dir = \"{folder}/data\"\nnode = \"e2e\"\ndrain_for = \"0s\"\n[log]\nlevel = \"{level}\"\n[ssh]\nlisten = \"{}\"\n{}\n\
-             [api]\n{}\n[consent]\n{}\n",
+             [api]\n{}\n[consent]\n{}\n[ledger]\n{}\n",
             self.address,
             self.settings.ssh.join("\n"),
             self.settings.api.join("\n"),
             self.settings.consent.join("\n"),
+            self.settings.ledger.join("\n"),
         );
         if let Stores::Large { database, s3 } = &self.stores {
             let secret = self.path("s3-secret");

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::bastion::{Scene, Stores};
+use crate::bastion::{Scene, Settings, Stores};
 use crate::support::clients::Workstation;
 use crate::support::eventually;
 use crate::support::postgres::Postgres;
@@ -25,7 +25,8 @@ fn copy(from: &Path, to: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_of_database_bucket_and_master_key_brings_everything_back() {
-    let mut scene = Scene::open().await;
+    let settings = Settings { ledger: vec!["anchor_every = \"1s\"".to_owned()], ..Settings::default() };
+    let mut scene = Scene::with(settings, &[]).await;
     scene.ssh().args(["echo", "before the fire"]).run().await.expect_success();
     eventually("everything is sealed and signed", async || {
         let sealed = scene.bastion.ask(&["audit", "ls", "--act", "session_sealed"]).await;

@@ -135,7 +135,7 @@ impl Indexer {
             | Body::Header(_) => {}
         }
         for line in std::mem::take(&mut self.read) {
-            if self.recent.is_new(&line.text) {
+            if is_text(&line.text) && self.recent.is_new(&line.text) {
                 self.add(Kind::Screen, line);
             }
         }
@@ -205,6 +205,14 @@ fn take(reader: &mut LineReader, at: u64, text: Option<Piece<'_>>, lines: &mut V
     if let Some(piece) = text {
         reader.push(at, &piece.text, lines);
     }
+}
+
+/// Whether a line can be words: at most an eighth of it is bytes that are no characters. Archives, images and the streams of
+/// file transfers have nothing to find, and would use up the session's part.
+fn is_text(line: &str) -> bool {
+    let (lost, all) =
+        line.chars().fold((0, 0), |(lost, all), c| (lost + usize::from(c == char::REPLACEMENT_CHARACTER), all + 1));
+    lost * 8 <= all
 }
 
 /// A path as a person sees it, in one line.
@@ -314,6 +322,17 @@ mod tests {
         let blocks = indexer.take();
         assert_eq!(texts(&blocks, Kind::Screen).len(), 100);
         assert!(blocks.iter().all(|block| block.lines.len() <= BLOCK_LINES));
+    }
+
+    #[test]
+    fn what_is_no_text_is_left_out_and_a_character_of_another_encoding_is_not() {
+        let mut indexer = Indexer::new(IndexState::default(), BOUNDS);
+        let binary: Vec<u8> = (0..=255).cycle().take(10_000).collect();
+        for bytes in [&binary[..], b"\n\xc4nderung an Regel 7\n"] {
+            indexer.push(&Frame { at: 1, body: Body::Output(Bytes::copy_from_slice(bytes)) });
+        }
+        assert_eq!(texts(&indexer.take(), Kind::Screen).last().unwrap(), "\u{fffd}nderung an Regel 7");
+        assert!(indexer.state.bytes < 1000, "{}", indexer.state.bytes);
     }
 
     #[test]

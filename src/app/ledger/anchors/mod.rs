@@ -30,8 +30,8 @@ use super::{LedgerError, StoredCheckpoint, keys, rollbacks};
 use crate::app::syslog::{self as sender, Syslog, SyslogError};
 use crate::app::{App, audit};
 use crate::store::blob::{BlobError, Blobs};
-use crate::store::db::anchors;
 use crate::store::db::ledger;
+use crate::store::db::{DbError, anchors};
 
 pub use crate::store::db::anchors::AnchorState;
 
@@ -96,11 +96,36 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// How long after a session's end its checkpoint is waited for; ends that come together share one.
 const SETTLE: Duration = Duration::from_secs(1);
 
+/// The longest that the events of that end are waited for to be signed, when the ledger lags.
+const SIGNED_WITHIN: Duration = Duration::from_secs(10);
+
 /// How many of an anchor's newest checkpoints are compared at each interval.
 const COMPARED: usize = 3;
 
 /// How many of an anchor's newest checkpoints a verification reads.
 const VERIFIED: usize = 1000;
+
+async fn is_anything_waiting(app: &App) -> Result<bool, DbError> {
+    ledger::is_anything_waiting(&mut app.db.read().await?).await
+}
+
+/// Lets what a session's end has written be signed, so that the checkpoint that is brought out stands for it.
+async fn settle(app: &App) {
+    const LOOK: Duration = Duration::from_millis(100);
+    tokio::time::sleep(SETTLE).await;
+    let signed = async {
+        loop {
+            match is_anything_waiting(app).await {
+                Ok(true) => tokio::time::sleep(LOOK).await,
+                Ok(false) => return,
+                Err(error) => return debug!(%error, "Nobody knows what is signed."),
+            }
+        }
+    };
+    if tokio::time::timeout(SIGNED_WITHIN, signed).await.is_err() {
+        debug!("The ledger lags; what is signed is brought out.");
+    }
+}
 
 /// Why a checkpoint did not get to an anchor, or could not be read there.
 #[derive(Debug, thiserror::Error)]
@@ -254,12 +279,15 @@ impl Anchors {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut said = Vec::new();
         loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = self.wake.notified() => tokio::time::sleep(SETTLE).await,
+            let is_woken = tokio::select! {
+                _ = ticks.tick() => false,
+                () = self.wake.notified() => true,
                 () = stop.cancelled() => return,
-            }
+            };
             let turn = async {
+                if is_woken {
+                    settle(&app).await;
+                }
                 self.look(&app, &mut said).await;
                 self.round(&app).await;
             };
