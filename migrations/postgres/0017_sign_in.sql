@@ -22,3 +22,12 @@ CREATE TABLE sign_in_challenges (
 );
 CREATE INDEX sign_in_challenges_by_age ON sign_in_challenges (created_at);
 CREATE INDEX sign_in_challenges_by_principal ON sign_in_challenges (principal_id);
+
+-- Who people are at an identity provider, as an admin said.
+CREATE TABLE identities (
+    principal_id UUID PRIMARY KEY REFERENCES principals (id),
+    issuer       TEXT NOT NULL,                   -- to the letter
+    subject      TEXT NOT NULL,                   -- the provider's own word for the person
+    created_at   TIMESTAMPTZ NOT NULL,
+    UNIQUE (issuer, subject)
+);

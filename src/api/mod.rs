@@ -29,6 +29,7 @@ pub mod keys;
 pub mod ledger;
 pub mod live;
 pub mod outbox;
+pub mod oidc;
 pub mod passkeys;
 pub mod people;
 pub mod probes;

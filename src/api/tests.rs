@@ -369,6 +369,15 @@ const ACCESS: &[(&str, [bool; 6])] = &[
     ("known_hosts_show", KNOWN),
     ("known_hosts_targets", LOOK),
     ("people_list", LOOK),
+    ("own_web_sessions_end", KNOWN),
+    ("own_web_sessions_end_others", KNOWN),
+    ("web_sessions_list", LOOK),
+    ("web_sessions_end", ADMINISTER),
+    ("sign_in_oidc_begin", [true; 6]),
+    ("sign_in_oidc_callback", [true; 6]),
+    ("people_oidc_show", LOOK),
+    ("people_oidc_bind", ADMINISTER),
+    ("people_oidc_unbind", ADMINISTER),
     ("people_add", ADMINISTER),
     ("people_show", LOOK),
     ("people_add_key", ADMINISTER),
@@ -498,6 +507,7 @@ async fn every_operation_answers_those_who_may_and_nobody_else() {
         kinds.iter().fold(recording, |path, (noun, prefix)| {
             path.replace(&format!("{noun}/{{id}}"), &format!("{noun}/{prefix}-00000000000000000000000000"))
         })
+            ("web-sessions", 'b'),
     };
 
     for (operation, method, path) in operations() {

@@ -26,6 +26,7 @@ mod init;
 mod key;
 mod known_hosts;
 mod ledger;
+mod oidc;
 mod outbox;
 mod passkey;
 mod person;

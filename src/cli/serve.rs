@@ -32,7 +32,7 @@ use crate::app::outbox::Outbox;
 use crate::app::recordings::Recordings;
 use crate::app::requests;
 use crate::app::retention;
-use crate::app::sign_in::{PublicUrl, SignIns};
+use crate::app::sign_in::{Provider, PublicUrl, SignIns};
 use crate::config::Config;
 use crate::ssh::{self, Authorities, Door, DoorParts};
 use crate::store::blob::Blobs;
@@ -166,7 +166,11 @@ impl Bastion {
         let place = ssh::Place { host: shown.ssh_host.clone(), port: shown.ssh_port };
         let public_url = config.api.public_url(web.as_ref().map(|(address, _)| *address));
         let sign_ins = SignIns::new(config.api.sign_in_times());
-        let sign_ins = public_url.iter().fold(sign_ins, SignIns::at);
+        let mut sign_ins = public_url.iter().fold(sign_ins, SignIns::at);
+        if let Some(oidc) = &config.sign_in.oidc {
+            let variable = |name: &str| std::env::var_os(name).and_then(|value| value.into_string().ok());
+            sign_ins = sign_ins.with_provider(Provider::open(oidc, public_url.as_ref(), variable)?);
+        }
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let state = ApiState {
             app: app.clone(),

@@ -69,9 +69,19 @@ impl Severity {
             | "files_unreadable" => Severity::Warning,
             "file_operation" if was_denied() => Severity::Warning,
             _ if kind.starts_with("break_glass") => Severity::Alert,
-            _ if ["person_", "key_", "target_", "grant_", "token_", "request_", "bastion_key_", "passkey_"]
-                .iter()
-                .any(|prefix| kind.starts_with(prefix)) =>
+            _ if [
+                "person_",
+                "key_",
+                "target_",
+                "grant_",
+                "token_",
+                "request_",
+                "bastion_key_",
+                "passkey_",
+                "identity_",
+            ]
+            .iter()
+            .any(|prefix| kind.starts_with(prefix)) =>
             {
                 Severity::Notice
             }

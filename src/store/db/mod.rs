@@ -13,6 +13,7 @@ pub mod deletions;
 pub mod events;
 pub mod grants;
 pub mod holds;
+pub mod identities;
 pub mod ledger;
 pub mod manifests;
 pub mod master_keys;
