@@ -15,9 +15,9 @@ use super::access::OverTls;
 use super::error::ApiError;
 use super::extract::MOST_BODY_BYTES;
 use super::{
-    ApiState, assets, audit, bastion, commands, error, evidence, files, grants, health, keys, ledger, live, outbox,
-    passkeys, people, probes, recordings, replay, requests, retention, rotations, second_factors, sessions, sign_in,
-    targets, tokens, watch,
+    ApiState, assets, audit, bastion, commands, error, evidence, feed, files, grants, health, keys, ledger, live, oidc,
+    outbox, passkeys, people, probes, recordings, replay, requests, retention, rotations, second_factors, sessions,
+    sign_in, targets, tokens, watch,
 };
 use crate::app::metrics::timed;
 use crate::app::replay::Looks;
@@ -113,6 +113,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(retention::set_hold, retention::list_holds))
         .routes(routes!(retention::release_hold))
         .routes(routes!(live::live))
+        .routes(routes!(feed::live))
         .routes(routes!(audit::list))
         .routes(routes!(ledger::show))
         .routes(routes!(ledger::keys))

@@ -65,6 +65,8 @@ impl Served {
         let keys = keys::bastion_key(&app, keys::Purpose::TargetKeys).await.unwrap();
         let target_keys = Arc::new(keys::TargetKeys::new(&keys));
         let watches = TaskTracker::new();
+        let feed = Feed::default();
+        tokio::spawn(feed.clone().run(app.clone(), stop.clone()));
         let sign_ins = SignIns::default().at(&"https://bastion.example:8443".parse().unwrap());
         let rotate: Rotate =
             Arc::new(|_, name, _, _| Box::pin(async move { Err(RotationError::Unknown { name }.into()) }));
@@ -75,6 +77,7 @@ impl Served {
             bastion,
             target_keys,
             watches,
+            feed,
             sign_ins,
             health: health.clone(),
         };
@@ -366,9 +369,6 @@ const ACCESS: &[(&str, [bool; 6])] = &[
     ("passkeys_list", LOOK),
     ("passkeys_remove", ADMINISTER),
     ("own_web_sessions", KNOWN),
-    ("known_hosts_show", KNOWN),
-    ("known_hosts_targets", LOOK),
-    ("people_list", LOOK),
     ("own_web_sessions_end", KNOWN),
     ("own_web_sessions_end_others", KNOWN),
     ("web_sessions_list", LOOK),
@@ -378,6 +378,9 @@ const ACCESS: &[(&str, [bool; 6])] = &[
     ("people_oidc_show", LOOK),
     ("people_oidc_bind", ADMINISTER),
     ("people_oidc_unbind", ADMINISTER),
+    ("known_hosts_show", KNOWN),
+    ("known_hosts_targets", LOOK),
+    ("people_list", LOOK),
     ("people_add", ADMINISTER),
     ("people_show", LOOK),
     ("people_add_key", ADMINISTER),
@@ -432,6 +435,7 @@ const ACCESS: &[(&str, [bool; 6])] = &[
     ("evidence_of_grant", REPLAY),
     ("evidence_of_session", REPLAY),
     ("recordings_live", REPLAY),
+    ("live", LOOK),
     ("deletions_ask", DISPOSE),
     ("deletions_list", LOOK),
     ("deletions_show", LOOK),
@@ -503,11 +507,11 @@ async fn every_operation_answers_those_who_may_and_nobody_else() {
             ("deletions", 'd'),
             ("holds", 'h'),
             ("passkeys", 'y'),
+            ("web-sessions", 'b'),
         ];
         kinds.iter().fold(recording, |path, (noun, prefix)| {
             path.replace(&format!("{noun}/{{id}}"), &format!("{noun}/{prefix}-00000000000000000000000000"))
         })
-            ("web-sessions", 'b'),
     };
 
     for (operation, method, path) in operations() {

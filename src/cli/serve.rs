@@ -21,6 +21,7 @@ use crate::app::App;
 use crate::app::clock::Clock;
 use crate::app::clock_watch;
 use crate::app::credential_rotation;
+use crate::app::feed::Feed;
 use crate::app::health::{self, Health};
 use crate::app::key_ring;
 use crate::app::keys::{self, Purpose, TargetKeys};
@@ -172,6 +173,7 @@ impl Bastion {
             sign_ins = sign_ins.with_provider(Provider::open(oidc, public_url.as_ref(), variable)?);
         }
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let feed = Feed::default();
         let state = ApiState {
             app: app.clone(),
             scan: Arc::new(|address| Box::pin(scan(address))),
@@ -180,6 +182,7 @@ impl Bastion {
             sign_ins,
             target_keys: target_keys.clone(),
             watches: tasks.clone(),
+            feed: feed.clone(),
             health: health.clone(),
         };
         let parts = DoorParts {
@@ -212,6 +215,7 @@ impl Bastion {
         });
         tasks.spawn(key_ring::sweep(app.clone(), config.master_key.clone(), config.node(), stop.clone()));
         tasks.spawn(requests::sweep(app.clone(), stop.clone()));
+        tasks.spawn(feed.run(app.clone(), stop.clone()));
         tasks.spawn(retention::removal::run(app.clone(), stop.clone()));
         tasks.spawn(retention::rules::run(app.clone(), config.retention.clone(), stop.clone()));
         tasks.spawn({

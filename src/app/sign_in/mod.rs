@@ -243,6 +243,17 @@ impl SignIns {
         Ok(Some(SignedIn { principal, session }))
     }
 
+    /// Who is signed in in this browser, which does not count as its use; `None` once they are not.
+    pub async fn still(&self, app: &App, id: WebSessionId) -> Result<Option<Principal>, DbError> {
+        let mut tx = app.db.read().await?;
+        let Some(session) = web_sessions::find(&mut tx, id).await? else { return Ok(None) };
+        if !self.holds(&session, app.clock.now()) {
+            return Ok(None);
+        }
+        let person = principals::find_by_id(&mut tx, session.principal).await?;
+        Ok(person.map(|person| person.principal).filter(|person| person.disabled_at.is_none()))
+    }
+
     fn holds(&self, session: &WebSessionRecord, now: DateTime<Utc>) -> bool {
         now < session.not_after && now < session.last_seen_at + self.times.idle
     }
@@ -255,17 +266,6 @@ impl SignIns {
         Ok(found)
     }
 
-    /// Signs the person out of one browser, or with `None` of all. Says of how many.
-    pub async fn sign_out(&self, app: &App, person: &Principal, which: Option<WebSessionId>) -> Result<u64, DbError> {
-        let mut tx = app.db.write().await?;
-        let browsers = match which {
-            Some(id) => web_sessions::end(&mut tx, person.id, id).await?,
-            None => web_sessions::end_all(&mut tx, person.id).await?,
-        };
-        if browsers > 0 {
-            let act = Act::SignedOut { person: person.id, browsers };
-            audit::append(&mut tx, app.clock.now(), &actor(person), act).await?;
-        }
     /// Where the person of this name is signed in, the newest first.
     pub async fn list_of(&self, app: &App, name: &PrincipalName) -> Result<Vec<WebSessionRecord>, PeopleError> {
         let person = people::find(app, name).await?;
@@ -301,6 +301,17 @@ impl SignIns {
         Ok(browsers)
     }
 
+    /// Signs the person out of one browser, or with `None` of all. Says of how many.
+    pub async fn sign_out(&self, app: &App, person: &Principal, which: Option<WebSessionId>) -> Result<u64, DbError> {
+        let mut tx = app.db.write().await?;
+        let browsers = match which {
+            Some(id) => web_sessions::end(&mut tx, person.id, id).await?,
+            None => web_sessions::end_all(&mut tx, person.id).await?,
+        };
+        if browsers > 0 {
+            let act = Act::SignedOut { person: person.id, browsers };
+            audit::append(&mut tx, app.clock.now(), &actor(person), act).await?;
+        }
         tx.commit().await?;
         Ok(browsers)
     }
@@ -397,6 +408,14 @@ mod tests {
             let new = PrincipalPassword::new(PASSWORD);
             people::set_password(&app, &OPERATOR, &alice.name, Some(new)).await.unwrap();
             assert_eq!(sign_ins.verify(&app, &four).await.unwrap(), None);
+            again().await;
+            let (sixth, six) = again().await;
+            again().await;
+            assert_eq!(sign_ins.sign_out_others(&app, &alice, Some(sixth.session.id)).await.unwrap(), 2);
+            assert!(sign_ins.verify(&app, &six).await.unwrap().is_some());
+            assert_eq!(sign_ins.list_of(&app, &alice.name).await.unwrap().len(), 1);
+            assert_eq!(sign_ins.sign_out_person(&app, &OPERATOR, &alice.name).await.unwrap(), 1);
+            assert_eq!(sign_ins.verify(&app, &six).await.unwrap(), None);
             let (_, five) = again().await;
             people::disable(&app, &OPERATOR, &alice.name).await.unwrap();
             people::enable(&app, &OPERATOR, &alice.name).await.unwrap();
@@ -408,14 +427,6 @@ mod tests {
     #[tokio::test]
     async fn an_unknown_name_is_refused_and_limited_exactly_as_a_wrong_password() {
         on_both(|db| async {
-            again().await;
-            let (sixth, six) = again().await;
-            again().await;
-            assert_eq!(sign_ins.sign_out_others(&app, &alice, Some(sixth.session.id)).await.unwrap(), 2);
-            assert!(sign_ins.verify(&app, &six).await.unwrap().is_some());
-            assert_eq!(sign_ins.list_of(&app, &alice.name).await.unwrap().len(), 1);
-            assert_eq!(sign_ins.sign_out_person(&app, &OPERATOR, &alice.name).await.unwrap(), 1);
-            assert_eq!(sign_ins.verify(&app, &six).await.unwrap(), None);
             let app = app_on(db);
             with_alice(&app).await;
             let sign_ins = SignIns::default();
