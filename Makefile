@@ -10,7 +10,7 @@ MINUTES ?= 10
 TEST ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint fmt deps bench bench-ledger soak audit web-check web-test deb
+.PHONY: help demo test check lint fmt deps bench bench-ledger bench-web soak audit web-check web-test deb
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -59,6 +59,10 @@ bench: deps ## Measure against OpenSSH, with recording on; BENCH="--quick" for a
 
 bench-ledger: deps ## Measure how many events a second the ledger takes on PostgreSQL, for a minute each way
 	SALLYPORT_TEST_LARGE=1 $(CARGO) test --release --lib -- --ignored --nocapture --test-threads=1 events_a_second
+
+bench-web: web/node_modules/.package-lock.json deps ## Measure the replay of 8 hours and 500 MB in Chromium; HOURS=1 MEGABYTES=20 for a first look
+	$(CARGO) build --release
+	cd web && SALLYPORT="$${SALLYPORT:-$(CURDIR)/target/release/sallyport}" npm run --silent bench
 
 soak: deps ## Hold SESSIONS=1000 sessions for MINUTES=10 and look whether anything is lost, grows or falls behind
 	$(CARGO) build --release

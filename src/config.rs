@@ -39,11 +39,26 @@ pub struct ServerSettings {
     /// What this node is called among others; the machine's name where it is left out. Two nodes of one name would
     /// each take the other's sessions for their own.
     pub node: Option<String>,
+    /// A node that was not heard of for so long is lost: another one closes its sessions in the books.
+    #[serde(with = "crate::store::duration")]
+    pub dead_after: Duration,
+    /// How long a node that is told to end still lets people in while it says that it is not ready, for load balancers to notice.
+    #[serde(with = "crate::store::duration")]
+    pub drain_wait: Duration,
+    /// How long live sessions may go on after that; then they are cut.
+    #[serde(with = "crate::store::duration")]
+    pub drain_for: Duration,
 }
 
 impl Default for ServerSettings {
     fn default() -> Self {
-        Self { data_dir: PathBuf::from("/var/lib/sallyport"), node: None }
+        Self {
+            data_dir: PathBuf::from("/var/lib/sallyport"),
+            node: None,
+            dead_after: Duration::from_secs(15), // well within the half minute after which books are to be closed
+            drain_wait: Duration::ZERO,
+            drain_for: Duration::from_mins(1), // service managers kill after a minute and a half
+        }
     }
 }
 
@@ -217,6 +232,9 @@ impl Config {
             if time.is_some_and(|time| time.is_zero()) {
                 fault(key, "must be longer than nothing");
             }
+        }
+        if self.server.dead_after < Duration::from_secs(1) {
+            fault("server.dead_after", "must be at least 1s");
         }
         // RFC 4253 §9 advises new keys after a gigabyte; below this they would cost more than the bytes.
         if self.ssh.rekey_bytes.as_u64() < 1 << 20 {

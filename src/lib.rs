@@ -9,6 +9,7 @@ pub mod app;
 pub mod cli;
 #[doc(hidden)]
 pub mod config;
+mod proxy_protocol;
 #[doc(hidden)]
 pub mod ssh;
 #[doc(hidden)]

@@ -434,7 +434,7 @@ def check_session(sealed, acts, files, told, deleted):
     except ValueError:
         raise Wrong(place) from None
     check_manifest(manifest, place)
-    of = lambda act, member, value: next((a for a in acts if a["act"] == act and a.get(member) == value), None)
+    of = lambda act, member, value: ([a for a in acts if a["act"] == act and a.get(member) == value] or [None])[-1]
 
     def agree(act, member, value, *pairs):
         if (event := of(act, member, value)) is None:
@@ -507,9 +507,15 @@ def verify(data, fingerprint):
             line = {"at": event["at"], **{name: act[name] for name in ("operation", "recording", "session")}}
             lines += canonical(line) + b"\n"
     told = {**{a["recording"]: Counter() for a in acts if a["act"] == "recording_started"}, **told}
+    sealed = {}
     for act in acts:
         if act["act"] == "session_sealed":
-            check_session(act, acts, files, told, deletions(events))
+            before = sealed.pop(act["session"], {})
+            if before.get("manifest") != act.get("supersedes"):
+                raise Wrong("events.jsonl")
+            sealed[act["session"]] = act
+    for act in sealed.values():
+        check_session(act, acts, files, told, deletions(events))
     if "grant.json" in files:
         check_grant(files["grant.json"], contents["grant"], acts)
     if (found := files.get("files.jsonl", b"")) != lines:

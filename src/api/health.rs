@@ -28,16 +28,18 @@ pub enum HealthStatus {
     Away,
     /// Checkpoints have not got to one of the anchors for longer than is borne: `sallyport doctor` names it.
     Late,
+    /// This process is about to end: log in at another node.
+    Draining,
 }
 
 /// Whether the bastion can do its work. Tells nothing else, and takes no token.
 #[utoipa::path(get, path = "/health", operation_id = "health", tag = "bastion", responses(
     (status = OK, body = Health),
-    (status = SERVICE_UNAVAILABLE, body = Health, description = "The database is away"),
+    (status = SERVICE_UNAVAILABLE, body = Health, description = "The database is away, or this process is about to end"),
     (status = "default", body = Problem),
 ))]
 pub(super) async fn health(State(state): State<ApiState>) -> (StatusCode, Json<Health>) {
-    let health = match proofs::anchors(&state.app).await {
+    let mut health = match proofs::anchors(&state.app).await {
         Ok(anchors) => Health {
             status: HealthStatus::Ok,
             database: HealthStatus::Ok,
@@ -48,8 +50,11 @@ pub(super) async fn health(State(state): State<ApiState>) -> (StatusCode, Json<H
             Health { status: HealthStatus::Away, database: HealthStatus::Away, anchors: HealthStatus::Away }
         }
     };
+    if state.health.is_draining() {
+        health.status = HealthStatus::Draining;
+    }
     let code = match health.status {
-        HealthStatus::Away => StatusCode::SERVICE_UNAVAILABLE,
+        HealthStatus::Away | HealthStatus::Draining => StatusCode::SERVICE_UNAVAILABLE,
         HealthStatus::Ok | HealthStatus::Late => StatusCode::OK,
     };
     (code, Json(health))

@@ -6,9 +6,11 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::extract::Request;
@@ -16,6 +18,7 @@ use axum::{Extension, Router};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use ipnet::IpNet;
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
@@ -29,6 +32,7 @@ use super::access::{OverTls, Peer};
 use super::tls::Identity;
 use super::{ApiState, probes, router};
 use crate::app::sign_in::{PublicUrl, SignInTimes};
+use crate::proxy_protocol;
 
 /// `[api]` of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -38,6 +42,8 @@ pub struct ApiSettings {
     pub socket: Option<PathBuf>,
     /// A TCP address for HTTPS: the web app, and programs with tokens.
     pub https_listen: Option<SocketAddr>,
+    /// Load balancers, which say by a PROXY header whom a connection to HTTPS is from. From them it must come.
+    pub proxy_protocol_from: Vec<IpNet>,
     /// What HTTPS proves itself with, in PEM form: the certificate with the chain above it, and its key. Left out, we make a
     /// certificate of our own at the first start.
     pub certificate_file: Option<PathBuf>,
@@ -62,6 +68,7 @@ impl Default for ApiSettings {
         Self {
             socket: None,
             https_listen: None,
+            proxy_protocol_from: Vec::new(),
             certificate_file: None,
             key_file: None,
             public_url: None,
@@ -128,6 +135,8 @@ pub struct Listeners {
     https: Option<(TcpListener, TlsAcceptor)>,
     metrics: Option<TcpListener>,
     operators: Arc<[u32]>,
+    /// From where HTTPS takes PROXY headers.
+    proxies: Arc<[IpNet]>,
 }
 
 struct Socket {
@@ -138,48 +147,87 @@ struct Socket {
 
 struct SocketFile {
     path: PathBuf,
+    /// Somebody else serves it by now, or made it.
+    is_others: Arc<AtomicBool>,
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
+        if self.is_others.load(Ordering::Acquire) {
+            return;
+        }
         if let Err(error) = std::fs::remove_file(&self.path) {
             tracing::debug!(path = %self.path.display(), %error, "The socket's file was gone already");
         }
     }
 }
 
+/// Sockets that listen already, given to this process.
+#[derive(Debug, Default)]
+pub struct Bound {
+    pub tcp: Option<TcpListener>,
+    pub unix: Option<UnixListener>,
+    /// Set when another process serves the Unix socket, too: then its file is not removed at the end.
+    pub shared: Arc<AtomicBool>,
+}
+
 impl Listeners {
     /// Binds what the settings ask for. A socket file that a dead process left behind is replaced, one that is served
     /// is not.
     pub async fn bind(settings: &ApiSettings) -> Result<Self, BindError> {
+        Self::bind_rest(settings, Bound::default()).await
+    }
+
+    /// The same for what is not `bound` already.
+    pub async fn bind_rest(settings: &ApiSettings, bound: Bound) -> Result<Self, BindError> {
         let tcp = match settings.listen {
             None => None,
             Some(address) if !address.ip().to_canonical().is_loopback() => {
                 return Err(BindError::NotLoopback { address });
             }
+            Some(_) if bound.tcp.is_some() => bound.tcp,
             Some(address) => {
                 Some(TcpListener::bind(address).await.map_err(|source| BindError::Tcp { address, source })?)
             }
         };
         let unix = match &settings.socket {
             None => None,
-            Some(path) => Some(bind_socket(path, !settings.operators.is_empty()).await?),
+            Some(path) => {
+                let file = SocketFile { path: path.clone(), is_others: bound.shared };
+                let listener = match bound.unix {
+                    Some(listener) => listener,
+                    None => bind_socket(path, !settings.operators.is_empty()).await?,
+                };
+                Some(Socket { listener, _file: file })
+            }
         };
         let own = [0, nix::unistd::geteuid().as_raw()];
         let operators = own.into_iter().chain(settings.operators.iter().copied()).collect();
-        Ok(Self { unix, tcp, https: None, metrics: None, operators })
+        let proxies = settings.proxy_protocol_from.clone().into();
+        Ok(Self { unix, tcp, https: None, metrics: None, operators, proxies })
     }
 
-    /// The same with HTTPS at this address.
-    pub async fn with_https(mut self, address: SocketAddr, identity: &Identity) -> Result<Self, BindError> {
-        let listener = TcpListener::bind(address).await.map_err(|source| BindError::Tcp { address, source })?;
+    /// The same with HTTPS at this address, on `bound` if that is given.
+    pub async fn with_https(
+        mut self,
+        address: SocketAddr,
+        bound: Option<TcpListener>,
+        identity: &Identity,
+    ) -> Result<Self, BindError> {
+        let listener = match bound {
+            Some(listener) => listener,
+            None => TcpListener::bind(address).await.map_err(|source| BindError::Tcp { address, source })?,
+        };
         self.https = Some((listener, identity.acceptor.clone()));
         Ok(self)
     }
 
-    /// The same with metrics and probes for everybody at this address.
-    pub async fn with_metrics(mut self, address: SocketAddr) -> Result<Self, BindError> {
-        self.metrics = Some(TcpListener::bind(address).await.map_err(|source| BindError::Tcp { address, source })?);
+    /// The same with metrics and probes for everybody at this address, on `bound` if that is given.
+    pub async fn with_metrics(mut self, address: SocketAddr, bound: Option<TcpListener>) -> Result<Self, BindError> {
+        self.metrics = Some(match bound {
+            Some(listener) => listener,
+            None => TcpListener::bind(address).await.map_err(|source| BindError::Tcp { address, source })?,
+        });
         Ok(self)
     }
 
@@ -198,6 +246,16 @@ impl Listeners {
         self.tcp.as_ref().and_then(|listener| listener.local_addr().ok())
     }
 
+    /// The sockets as they are, to hand them on: HTTPS, TCP, metrics, Unix.
+    pub fn sockets(&self) -> [Option<BorrowedFd<'_>>; 4] {
+        [
+            self.https.as_ref().map(|(listener, _)| listener.as_fd()),
+            self.tcp.as_ref().map(AsFd::as_fd),
+            self.metrics.as_ref().map(AsFd::as_fd),
+            self.unix.as_ref().map(|socket| socket.listener.as_fd()),
+        ]
+    }
+
     /// Serves until `stop`, then lets running requests end for a short time.
     pub async fn serve(self, state: ApiState, stop: CancellationToken) {
         let open = probes::open(state.clone());
@@ -210,17 +268,17 @@ impl Listeners {
         };
         let tcp = async {
             if let Some(listener) = &self.tcp {
-                serve_tcp(listener, None, &app, &connections, &stop).await;
+                serve_tcp(listener, None, &Arc::default(), &app, &connections, &stop).await;
             }
         };
         let https = async {
             if let Some((listener, acceptor)) = &self.https {
-                serve_tcp(listener, Some(acceptor), &app, &connections, &stop).await;
+                serve_tcp(listener, Some(acceptor), &self.proxies, &app, &connections, &stop).await;
             }
         };
         let metrics = async {
             if let Some(listener) = &self.metrics {
-                serve_tcp(listener, None, &open, &connections, &stop).await;
+                serve_tcp(listener, None, &Arc::default(), &open, &connections, &stop).await;
             }
         };
         tokio::join!(unix, tcp, https, metrics);
@@ -231,7 +289,7 @@ impl Listeners {
     }
 }
 
-async fn bind_socket(path: &Path, open_to_others: bool) -> Result<Socket, BindError> {
+async fn bind_socket(path: &Path, open_to_others: bool) -> Result<UnixListener, BindError> {
     let failed = |source| BindError::Socket { path: path.to_owned(), source };
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -247,11 +305,10 @@ async fn bind_socket(path: &Path, open_to_others: bool) -> Result<Socket, BindEr
         }
     }
     let listener = UnixListener::bind(path).map_err(failed)?;
-    let file = SocketFile { path: path.to_owned() };
     // The kernel's word on the peer's uid decides; where only root and we may, the file says so as well.
     let mode = if open_to_others { 0o666 } else { 0o600 };
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(failed)?;
-    Ok(Socket { listener, _file: file })
+    Ok(listener)
 }
 
 async fn serve_unix(
@@ -291,6 +348,7 @@ async fn serve_unix(
 async fn serve_tcp(
     listener: &TcpListener,
     tls: Option<&TlsAcceptor>,
+    proxies: &Arc<[IpNet]>,
     app: &Router,
     connections: &TaskTracker,
     stop: &CancellationToken,
@@ -305,12 +363,22 @@ async fn serve_tcp(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, address)) => {
+            Ok((mut stream, address)) => {
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%address, %error, "Cannot set TCP_NODELAY");
                 }
-                let (peer, app, stop, tls) = (Peer::Remote { address }, app.clone(), stop.clone(), tls.cloned());
+                let (app, stop, tls, proxies) = (app.clone(), stop.clone(), tls.cloned(), proxies.clone());
                 connections.spawn(async move {
+                    let mut peer = Peer::Remote { address };
+                    if proxy_protocol::is_from(&proxies, address.ip()) {
+                        match proxy_protocol::read_header(&mut stream, address).await {
+                            Ok(address) => peer = Peer::Remote { address },
+                            Err(error) => {
+                                tracing::debug!(%address, %error, "A connection from a load balancer was closed");
+                                return;
+                            }
+                        }
+                    }
                     match tls {
                         None => serve_connection(stream, peer, app, stop).await,
                         Some(tls) => serve_encrypted(stream, &tls, peer, app, stop).await,

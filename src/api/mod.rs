@@ -29,6 +29,7 @@ pub mod health;
 pub mod keys;
 pub mod ledger;
 pub mod live;
+pub mod nodes;
 pub mod oidc;
 pub mod outbox;
 pub mod passkeys;
@@ -67,7 +68,7 @@ use crate::app::health::Health;
 use crate::app::keys::TargetKeys;
 use crate::app::sign_in::SignIns;
 
-pub use listener::{ApiSettings, BindError, Listeners};
+pub use listener::{ApiSettings, BindError, Bound, Listeners};
 pub use probes::MetricsSettings;
 pub use router::openapi;
 
@@ -109,10 +110,11 @@ pub struct ApiState {
     pub rotate: Rotate,
     pub bastion: Arc<bastion::Identity>,
     pub sign_ins: SignIns,
-    pub health: Health,
     /// What targets show through the bastion.
     pub target_keys: Arc<TargetKeys>,
     /// Those who follow sessions, or what changes: each ends with its connection.
     pub watches: TaskTracker,
     pub feed: Feed,
+    /// Whether new logins are of use.
+    pub health: Health,
 }

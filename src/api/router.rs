@@ -15,9 +15,9 @@ use super::access::OverTls;
 use super::error::ApiError;
 use super::extract::MOST_BODY_BYTES;
 use super::{
-    ApiState, assets, audit, bastion, commands, error, evidence, feed, files, grants, health, keys, ledger, live, oidc,
-    outbox, passkeys, people, probes, recordings, replay, requests, retention, rotations, second_factors, sessions,
-    sign_in, targets, tokens, watch,
+    ApiState, assets, audit, bastion, commands, error, evidence, feed, files, grants, health, keys, ledger, live,
+    nodes, oidc, outbox, passkeys, people, probes, recordings, replay, requests, retention, rotations, second_factors,
+    sessions, sign_in, targets, tokens, watch,
 };
 use crate::app::metrics::timed;
 use crate::app::replay::Looks;
@@ -40,6 +40,7 @@ fn routes() -> OpenApiRouter<ApiState> {
     let v1 = OpenApiRouter::new()
         .routes(routes!(health::health))
         .routes(routes!(bastion::show))
+        .routes(routes!(nodes::list))
         .routes(routes!(bastion::me))
         .routes(routes!(bastion::known_hosts))
         .routes(routes!(bastion::known_targets))

@@ -44,7 +44,7 @@ impl Served {
             ..ApiSettings::default()
         };
         let any = "127.0.0.1:0".parse().unwrap();
-        let listeners = Listeners::bind(&settings).await.unwrap().with_metrics(any).await.unwrap();
+        let listeners = Listeners::bind(&settings).await.unwrap().with_metrics(any, None).await.unwrap();
         let (tcp, metrics) = (listeners.tcp_address().unwrap(), listeners.metrics_address().unwrap());
         let health = Health::new();
         let scan: Scan = Arc::new(|address: Address| {
@@ -445,6 +445,7 @@ const ACCESS: &[(&str, [bool; 6])] = &[
     ("holds_list", LOOK),
     ("holds_release", DISPOSE),
     ("events_list", LOOK),
+    ("nodes_list", LOOK),
     ("outbox_list", LOOK),
     ("ledger_show", LOOK),
     ("ledger_keys", KNOWN),

@@ -194,7 +194,7 @@ pub async fn open(
         client_version: arrival.client_version.clone(),
         started_at: now,
     };
-    db::sessions::insert(&mut tx, &session).await?;
+    db::sessions::insert(&mut tx, &session, app.run).await?;
     if let Some(grant) = facts.grants.iter().find(|grant| grant.id == permit.grant()) {
         SessionFacts::new(app, arrival, grant.clone(), &target, &jumps).keep(&mut tx, id).await?;
     }
@@ -286,6 +286,12 @@ pub async fn review(app: &App, session: &OpenSession, last_watched: DateTime<Utc
     let now = app.clock.now();
     let mut tx = app.db.read().await?;
     let record = db::sessions::find(&mut tx, session.id).await?;
+    if let Some((ended_at, _)) = record.as_ref().and_then(|record| record.ended.as_ref()) {
+        // While this node was cut off, another one took it for dead and closed the session in the books: nothing goes on
+        // that the books do not know.
+        let seconds = u64::try_from((now - *ended_at).num_seconds()).unwrap_or_default();
+        return Ok(Verdict::Cut(CutReason::CannotDecide { seconds }));
+    }
     let (cut_requested, held) = record.map_or((None, None), |record| (record.cut_requested, record.held));
     if let Some(reason) = cut_requested {
         return Ok(Verdict::Cut(reason));

@@ -25,6 +25,7 @@ pub mod known_hosts;
 pub mod ledger;
 pub mod logins;
 pub mod metrics;
+pub mod nodes;
 pub mod outbox;
 pub mod passwords;
 pub mod people;
@@ -47,6 +48,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tokio::sync::{Semaphore, watch};
+use uuid::Uuid;
 
 use crate::app::clock::Clock;
 use crate::app::consents::ConsentSettings;
@@ -65,6 +67,8 @@ pub struct App {
     pub blobs: Blobs,
     pub clock: Clock,
     pub master: Keyring,
+    /// This process among all that there were, on whichever node.
+    pub run: Uuid,
     pub changes: Changes,
     /// What is counted, for whoever watches the bastion.
     pub metrics: Metrics,
@@ -84,12 +88,13 @@ impl App {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let password_turns = Arc::new(Semaphore::new(cores.min(4)));
         let (requests, consent) = (RequestSettings::default(), ConsentSettings::default());
-        let (in_force, ledger_halted) = (Arc::default(), Arc::default());
+        let (run, in_force, ledger_halted) = (Uuid::now_v7(), Arc::default(), Arc::default());
         Self {
             db,
             blobs,
             clock,
             master: master.into(),
+            run,
             changes: Changes::new(),
             metrics: Metrics::new(),
             requests,

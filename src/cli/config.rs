@@ -79,9 +79,10 @@ fn settings(config: &Config) -> Value {
         master_key,
         log,
     } = config;
-    let crate::config::ServerSettings { data_dir, node: _ } = server;
+    let crate::config::ServerSettings { data_dir, node: _, dead_after, drain_wait, drain_for } = server;
     let crate::config::SshSettings {
         listen,
+        proxy_protocol_from,
         public_host,
         public_port,
         user_ca_files,
@@ -124,9 +125,16 @@ fn settings(config: &Config) -> Value {
     let crate::app::retention::rules::RetentionSettings { keep, rules, automatic, every } = retention;
     let rule = |rule: &crate::app::retention::rules::RuleSetting| json!({ "targets": rule.targets.to_string(), "keep": span(&rule.keep) });
     let mut all = json!({
-        "server": { "data_dir": data_dir, "node": config.node() },
+        "server": {
+            "data_dir": data_dir,
+            "node": config.node(),
+            "dead_after": span(dead_after),
+            "drain_wait": span(drain_wait),
+            "drain_for": span(drain_for),
+        },
         "ssh": {
             "listen": listen,
+            "proxy_protocol_from": proxy_protocol_from,
             "public_host": public_host,
             "public_port": public_port,
             "user_ca_files": user_ca_files,
@@ -148,6 +156,7 @@ fn settings(config: &Config) -> Value {
         "api": {
             "socket": api.socket,
             "https_listen": api.https_listen,
+            "proxy_protocol_from": api.proxy_protocol_from,
             "certificate_file": api.certificate_file,
             "key_file": api.key_file,
             "public_url": api.public_url.as_ref().map(ToString::to_string),
@@ -330,7 +339,8 @@ mod tests {
     #[test]
     fn what_is_shown_reads_back_as_the_same_configuration() {
         let config = Config::parse(
-            "[server]\nnode = 'n1'\n[ssh]\nidle_timeout = '1h'\n[api]\nhttps_listen = '[::]:8443'\nsign_in_idle = '5m'\n\
+            "[server]\nnode = 'n1'\n[ssh]\nidle_timeout = '1h'\n[api]\nhttps_listen = '[::]:8443'\nproxy_protocol_from = ['10.0.0.0/8']\n\
+             sign_in_idle = '5m'\n\
              [[outbox]]\nname = 'siem'\nkind = 'file'\npath = '/x'\ntags = { client = 'acme' }\n\
              [[notify]]\nname = 'ops'\nkind = 'slack'\nurl_file = '/y'",
             [],

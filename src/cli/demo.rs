@@ -18,7 +18,7 @@ use sallyport_domain::secret::PrincipalPassword;
 use sallyport_domain::target::{HostKey, HostKeyTrust};
 
 use super::failure::{Failure, FailureKind};
-use super::serve::{Bastion, wait_for_stop};
+use super::serve::{Bastion, Signals};
 use crate::app::clock::Clock;
 use crate::app::keys::{self, Purpose};
 use crate::app::sign_in::PublicUrl;
@@ -84,7 +84,7 @@ async fn show(args: DemoArgs) -> anyhow::Result<()> {
     if let Some(((_, fingerprint), url)) = bastion.web().zip(bastion.public_url()) {
         explain_web(url, fingerprint, &password);
     }
-    wait_for_stop().await?;
+    Signals::listen()?.next().await;
     eprintln!("\nThe demo ends; `{}` goes with it.", place.display());
     bastion.stop().await;
     toy.stop().await;

@@ -26,6 +26,7 @@ mod init;
 mod key;
 mod known_hosts;
 mod ledger;
+mod node;
 mod oidc;
 mod outbox;
 mod passkey;
@@ -37,6 +38,7 @@ mod request;
 mod retention;
 pub(crate) mod serve;
 mod session;
+mod sockets;
 mod target;
 mod token;
 mod totp;
@@ -180,6 +182,9 @@ enum Command {
     /// Signed checkpoints of the audit log, and proofs
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
+    /// The nodes of the bastion
+    #[command(subcommand)]
+    Node(node::NodeCommand),
     /// Destinations outside, and how far they are
     #[command(subcommand)]
     Outbox(outbox::OutboxCommand),
@@ -265,6 +270,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Export => block_on(declared::export(&global)),
         Command::Audit(command) => block_on(audit::run(command, &global)),
         Command::Ledger(command) => block_on(ledger::run(command, &global)),
+        Command::Node(command) => block_on(node::run(command, &global)),
         Command::Outbox(command) => block_on(outbox::run(command, &global)),
         Command::Verify(args) => serve_on(verify::run(args, &global)),
     }

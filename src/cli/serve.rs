@@ -1,20 +1,23 @@
 //! `sallyport serve`: wires the floors and runs the bastion until it is told to stop.
 
 use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use russh::keys::{PrivateKey, PublicKey};
 use sallyport_domain::target::{HostKey, HostKeyTrust};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use super::failure::{Failure, FailureKind};
+use super::sockets::{Given, Handover, Use};
 use crate::api::tls::Identity;
 use crate::api::{self, ApiState, Rotate, RotateFailure, ScanError};
 use crate::app::App;
@@ -29,6 +32,7 @@ use crate::app::ledger;
 use crate::app::ledger::anchors::Anchors;
 use crate::app::ledger::sequencer::Sequencer;
 use crate::app::metrics;
+use crate::app::nodes::{Nodes, RunLock};
 use crate::app::outbox::Outbox;
 use crate::app::recordings::Recordings;
 use crate::app::requests;
@@ -62,21 +66,46 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let serve = async {
         telemetry::start(&config.log)?;
         let bastion = Bastion::start_with(config, Clock::system(), args.accept_older_database).await?;
-        wait_for_stop().await?;
+        let mut signals = Signals::listen()?;
+        if signals.next().await == SignalKind::terminate() {
+            tokio::select! {
+                () = bastion.drain() => {}
+                _ = signals.next() => info!("A second signal: live sessions are cut."),
+            }
+        }
         bastion.stop().await;
         anyhow::Ok(())
     };
     serve.await.map_err(|error| Failure::text(FailureKind::Failed, format!("{error:#}")))
 }
 
-pub(super) async fn wait_for_stop() -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    tokio::select! {
-        _ = terminate.recv() => info!("SIGTERM: the bastion stops."),
-        _ = interrupt.recv() => info!("SIGINT: the bastion stops."),
+/// Signals that end the program.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    pub(super) fn listen() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?,
+        })
     }
-    Ok(())
+
+    /// The next one.
+    pub(super) async fn next(&mut self) -> SignalKind {
+        tokio::select! {
+            _ = self.terminate.recv() => {
+                info!("SIGTERM: the bastion stops.");
+                SignalKind::terminate()
+            }
+            _ = self.interrupt.recv() => {
+                info!("SIGINT: the bastion stops at once.");
+                SignalKind::interrupt()
+            }
+        }
+    }
 }
 
 /// A bastion that is running: every floor, wired. Also what the tests start.
@@ -90,8 +119,20 @@ pub struct Bastion {
     metrics_address: Option<SocketAddr>,
     web: Option<(SocketAddr, String)>,
     public_url: Option<PublicUrl>,
+    health: Health,
+    drain: Drain,
     stop: CancellationToken,
     tasks: TaskTracker,
+    run: RunLock,
+}
+
+/// How a bastion ends without anybody being turned away.
+struct Drain {
+    wait: Duration,
+    time: Duration,
+    handover: Handover,
+    /// Ends the API; a child of `stop`.
+    api: CancellationToken,
 }
 
 impl Bastion {
@@ -125,8 +166,12 @@ impl Bastion {
         ledger::keys::ensure(&app, &config.ledger_name()).await?;
         let recordings = Recordings::new(app.clone(), config.recording.clone())
             .with_context(|| format!("cannot use the journal folder `{}`", config.recording.journal_dir.display()))?;
-        let left =
-            recordings.find_left_behind(&node).await.context("cannot find out what an earlier run left behind")?;
+        let runs = data_dir.join("runs");
+        let run =
+            RunLock::take(&runs, app.run).with_context(|| format!("cannot use the folder `{}`", runs.display()))?;
+        let alive = RunLock::alive(&runs).context("cannot tell which processes of this node live")?;
+        let left = recordings.find_left_behind(&node, &alive).await;
+        let left = left.context("cannot find out what an earlier run left behind")?;
         if left.sessions() + left.journals() > 0 {
             info!(
                 sessions = left.sessions(),
@@ -140,22 +185,33 @@ impl Bastion {
         let target_keys = Arc::new(TargetKeys::new(&keys::bastion_key(&app, Purpose::TargetKeys).await?));
         let trusted_cas = read_authorities(&config.ssh.user_ca_files)?;
         let health = Health::new();
-        let listener = TcpListener::bind(config.ssh.listen)
-            .await
-            .with_context(|| format!("cannot listen on `{}` (`ssh.listen`)", config.ssh.listen))?;
+        let nodes = Nodes::register(
+            app.clone(),
+            recordings.clone(),
+            node.clone(),
+            runs,
+            config.server.dead_after,
+            health.clone(),
+        );
+        let nodes = nodes.await.context("cannot register this node")?;
+        let handover_path = data_dir.join("handover.sock");
+        let mut given =
+            Given::gather(&handover_path).await.context("cannot use the sockets that this process was given")?;
+        let handover = Handover::new();
+        let listener = match given.take_tcp(Use::Ssh, config.ssh.listen).context("cannot use the socket for SSH")? {
+            Some(listener) => listener,
+            None => TcpListener::bind(config.ssh.listen)
+                .await
+                .with_context(|| format!("cannot listen on `{}` (`ssh.listen`)", config.ssh.listen))?,
+        };
         let ssh_address = listener.local_addr().context("cannot tell the port that `ssh.listen` got")?;
-        let mut apis = api::Listeners::bind(&config.api).await?;
-        let api_address = apis.tcp_address();
-        let mut web = None;
-        if let Some(address) = config.api.https_listen {
-            let identity = web_identity(&config)?;
-            apis = apis.with_https(address, &identity).await?;
-            web = apis.https_address().map(|address| (address, identity.fingerprint().to_owned()));
-        }
-        let mut metrics_address = None;
-        if let Some(address) = config.metrics.listen {
-            apis = apis.with_metrics(address).await?;
-            metrics_address = apis.metrics_address();
+        let (apis, web) = bind_apis(&config, &mut given, &handover).await?;
+        let (api_address, metrics_address) = (apis.tcp_address(), apis.metrics_address());
+        handover.offer(Use::Ssh, listener.as_fd()).context("cannot share the socket for SSH")?;
+        for (kind, socket) in [Use::Https, Use::Http, Use::Metrics, Use::Api].into_iter().zip(apis.sockets()) {
+            if let Some(socket) = socket {
+                handover.offer(kind, socket).context("cannot share a socket of the API")?;
+            }
         }
         let shown = api::bastion::Identity {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -202,10 +258,17 @@ impl Bastion {
         tasks.spawn(health.clone().watch_journal(config.recording.journal_dir.clone(), stop.clone()));
         tasks.spawn(metrics::watch(app.clone(), recordings.clone(), health.clone(), config.node(), stop.clone()));
         tasks.spawn({
-            let (app, stop) = (app.clone(), stop.clone());
+            let (app, stop, health) = (app.clone(), stop.clone(), health.clone());
             async move { health.sweep(app, stop).await }
         });
         outbox.start(&app, &tasks, &stop);
+        tasks.spawn(nodes.run(stop.clone()));
+        match Handover::listen(&handover_path) {
+            Ok(listening) => drop(tasks.spawn(handover.clone().serve(listening, stop.clone()))),
+            Err(error) => {
+                warn!(%error, path = %handover_path.display(), "The next process of this node will not be able to take the sockets over.")
+            }
+        }
         tasks.spawn(health::listen(app.clone(), stop.clone()));
         tasks.spawn(clock_watch::watch(app.clone(), config.node(), stop.clone()));
         tasks.spawn(authorities.clone().sweep(app.clone(), stop.clone()));
@@ -215,7 +278,6 @@ impl Bastion {
         });
         tasks.spawn(key_ring::sweep(app.clone(), config.master_key.clone(), config.node(), stop.clone()));
         tasks.spawn(requests::sweep(app.clone(), stop.clone()));
-        tasks.spawn(feed.run(app.clone(), stop.clone()));
         tasks.spawn(retention::removal::run(app.clone(), stop.clone()));
         tasks.spawn(retention::rules::run(app.clone(), config.retention.clone(), stop.clone()));
         tasks.spawn({
@@ -225,7 +287,10 @@ impl Bastion {
         tasks.spawn(Sequencer::new(app.clone()).halted_by(anchors.halted()).run(stop.clone()));
         tasks.spawn(ledger::background::run(app.clone(), anchors.clone(), config.ledger.verify_every, stop.clone()));
         tasks.spawn(anchors.clone().run(app.clone(), stop.clone()));
-        tasks.spawn(apis.serve(state, stop.clone()));
+        let drain =
+            Drain { wait: config.server.drain_wait, time: config.server.drain_for, handover, api: stop.child_token() };
+        tasks.spawn(feed.run(app.clone(), drain.api.clone()));
+        tasks.spawn(apis.serve(state, drain.api.clone()));
         tasks.spawn({
             let door = door.clone();
             async move { door.serve(listener).await }
@@ -244,8 +309,11 @@ impl Bastion {
             metrics_address,
             web,
             public_url,
+            health,
+            drain,
             stop,
             tasks,
+            run,
         })
     }
 
@@ -294,6 +362,24 @@ impl Bastion {
         &self.recordings
     }
 
+    /// Tells load balancers to send nobody here, then lets nobody in any more, and returns when the last one has left or their time is
+    /// over. May be given up at any moment, for [`Bastion::stop`].
+    pub async fn drain(&self) {
+        let Drain { wait, time, handover, api } = &self.drain;
+        self.health.drain();
+        if handover.was_used().load(Ordering::Acquire) && self.run.has_siblings() {
+            api.cancel(); // whoever asks now is answered by the process that took over
+        } else {
+            tokio::time::sleep(*wait).await;
+        }
+        handover.withdraw(Use::Ssh);
+        let until = self.app.clock.now() + *time;
+        info!(connections = self.door.connection_count(), %until, "Nobody comes in any more; live sessions have their time.");
+        if tokio::time::timeout(*time, self.door.drain(until)).await.is_err() {
+            info!("The time of live sessions is over.");
+        }
+    }
+
     /// Lets nobody in any more, cuts live sessions with a goodbye, and waits until recordings are at rest.
     pub async fn stop(self) {
         self.door.close(GOODBYE).await;
@@ -321,6 +407,35 @@ async fn look_at_anchors(app: &App, anchors: &Anchors, accept_older: bool) -> an
     );
     warn!("The database is older than what was anchored; it is taken on as it is.");
     anchors.accept(app).await.context("cannot write down that an older database is taken on")
+}
+
+/// Binds the API's sockets that were not given, and says where HTTPS is and what it proves itself with.
+async fn bind_apis(
+    config: &Config,
+    given: &mut Given,
+    handover: &Handover,
+) -> anyhow::Result<(api::Listeners, Option<(SocketAddr, String)>)> {
+    const GIVEN: &str = "cannot use a socket that was given for the API";
+    let mut bound = api::Bound { shared: given.is_others_socket(handover), ..api::Bound::default() };
+    if let Some(address) = config.api.listen {
+        bound.tcp = given.take_tcp(Use::Http, address).context(GIVEN)?;
+    }
+    if let Some(path) = &config.api.socket {
+        bound.unix = given.take_unix(path).context(GIVEN)?;
+    }
+    let mut apis = api::Listeners::bind_rest(&config.api, bound).await?;
+    let mut web = None;
+    if let Some(address) = config.api.https_listen {
+        let identity = web_identity(config)?;
+        let bound = given.take_tcp(Use::Https, address).context(GIVEN)?;
+        apis = apis.with_https(address, bound, &identity).await?;
+        web = apis.https_address().map(|address| (address, identity.fingerprint().to_owned()));
+    }
+    if let Some(address) = config.metrics.listen {
+        let bound = given.take_tcp(Use::Metrics, address).context(GIVEN)?;
+        apis = apis.with_metrics(address, bound).await?;
+    }
+    Ok((apis, web))
 }
 
 /// What HTTPS proves itself with: the operator's certificate, or our own.

@@ -314,12 +314,16 @@ pub enum Act {
         chain: String,
         gaps: u32,
     },
-    /// Everything about the session is at rest; its manifest has this SHA-256 (see [`crate::ledger::manifest`]).
+    /// Everything about the session is at rest; its manifest has this SHA-256 (see [`crate::ledger::manifest`]). Where more came to
+    /// light later, as when a lost node returned, a session is sealed once more: the last one counts.
     SessionSealed {
         session: SessionId,
         manifest: Hash,
         recordings: u32,
         segments: u64,
+        /// The manifest that counted before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        supersedes: Option<Hash>,
     },
     RequestRefused {
         session: SessionId,

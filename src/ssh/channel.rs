@@ -77,7 +77,7 @@ pub async fn run(door: Arc<Door>, incoming: Incoming) {
     let client = ClientSide { write, handle, opening: Mutex::new(opening), is_forward };
     let mut chosen = None;
     if let Some(front) = front {
-        match front.receive(&door, &client, &mut read, &mut requests, &mut start, &gone).await {
+        match Box::pin(front.receive(&door, &client, &mut read, &mut requests, &mut start, &gone)).await {
             Some(account) => chosen = account,
             None => return,
         }
@@ -135,7 +135,8 @@ async fn run_program(
 ) {
     let permit = live.permit();
     if let Err(denial) = permit.allows(&start.program) {
-        let refused = access::note_refusal(&door.app, live.open.id, start.program.kind(), &denial.to_string()).await;
+        let denied = denial.to_string();
+        let refused = Box::pin(access::note_refusal(&door.app, live.open.id, start.program.kind(), &denied)).await;
         let lines = match refused {
             Ok(reference) => session::refused_lines(&denial, reference),
             Err(_) => vec![format!("access denied: {denial}")],
@@ -147,7 +148,8 @@ async fn run_program(
     let files = match ChannelFiles::new(&permit, &start.program, live.clone(), ids, log, clock) {
         Ok(files) => Arc::new(files),
         Err(denial) => {
-            let lines = refused_by_rules(&door, &live, start.program.kind(), &denial.to_string()).await;
+            let denied = denial.to_string();
+            let lines = Box::pin(refused_by_rules(&door, &live, start.program.kind(), &denied)).await;
             return refuse(&client, &start, &lines).await;
         }
     };
@@ -159,7 +161,7 @@ async fn run_program(
         pty: start.pty.clone(),
         keeps_content: permit.terms().keeps_content(&start.program),
     };
-    let recorder = match door.recordings.start(new).await {
+    let recorder = match Box::pin(door.recordings.start(new)).await {
         Ok(recorder) => Arc::new(recorder),
         Err(error) => {
             warn!(error = proxy::chain(&error), "A recording could not be started, so its program is not either.");
@@ -215,7 +217,7 @@ async fn run_recorded(
     if let Program::Forward { destination } = &start.program
         && live.permit().terms().forwarding.from == ForwardFrom::Bastion
     {
-        return outward::run(door, live, client, destination, recorder, &queue, input, done).await;
+        return Box::pin(outward::run(door, live, client, destination, recorder, &queue, input, done)).await;
     }
     // What starts the program is the client's word too: it does not go out while the session stands still.
     let mut still = freeze.clone();
@@ -225,18 +227,18 @@ async fn run_recorded(
         taken
     };
     let connection = tokio::select! {
-        taken = taken => taken,
+        taken = Box::pin(taken) => taken,
         closed = ended(&mut input) => return closed.map(|_| client_closed()),
-        () = stop.cancelled() => return finish_stopped(client, None, recorder, &cut, has_pty).await,
+        () = stop.cancelled() => return Box::pin(finish_stopped(client, None, recorder, &cut, has_pty)).await,
     };
     let connected = match connection {
-        Ok(connection) => connection.open(&start.program).await.map(|channel| (connection, channel)),
+        Ok(connection) => Box::pin(connection.open(&start.program)).await.map(|channel| (connection, channel)),
         Err(error) => Err(error),
     };
     let (connection, channel) = match connected {
         Ok(connected) => connected,
-        Err(_) if stop.is_cancelled() => return finish_stopped(client, None, recorder, &cut, has_pty).await,
-        Err(error) => return unreachable(client, recorder, has_pty, &error).await,
+        Err(_) if stop.is_cancelled() => return Box::pin(finish_stopped(client, None, recorder, &cut, has_pty)).await,
+        Err(error) => return Box::pin(unreachable(client, recorder, has_pty, &error)).await,
     };
     let (target_read, target_write) = channel.split();
     let target_write = Arc::new(target_write);
@@ -301,7 +303,7 @@ async fn run_recorded(
         Outcome::Failed(error) => {
             warn!(error = proxy::chain(&error), "The channel's session must end.");
             live.cut((&error).into());
-            return finish_stopped(client, Some(&mut pump), recorder, &cut, has_pty).await;
+            return Box::pin(finish_stopped(client, Some(&mut pump), recorder, &cut, has_pty)).await;
         }
         Outcome::Output(OutputEnd::Closed) => {
             let ending = Ending { how: "closed".to_owned(), reason: None };
@@ -322,7 +324,7 @@ async fn run_recorded(
             Ending { how: "target closed".to_owned(), reason: Some("the target did not start the program".to_owned()) }
         }
         Outcome::Output(OutputEnd::Lost) if stop.is_cancelled() => {
-            return finish_stopped(client, Some(&mut pump), recorder, &cut, has_pty).await;
+            return Box::pin(finish_stopped(client, Some(&mut pump), recorder, &cut, has_pty)).await;
         }
         Outcome::Output(OutputEnd::Lost) => {
             tell_recorded(client, recorder, has_pty, "the connection to the target was lost").await?;
@@ -330,7 +332,7 @@ async fn run_recorded(
             Ending { how: "target closed".to_owned(), reason: Some("the connection to the target was lost".to_owned()) }
         }
         Outcome::Output(OutputEnd::Refused(reason)) => {
-            let lines = refused_by_rules(door, live, start.program.kind(), &reason).await;
+            let lines = Box::pin(refused_by_rules(door, live, start.program.kind(), &reason)).await;
             for line in &lines {
                 tell_recorded(client, recorder, has_pty, line).await?;
             }
@@ -338,7 +340,7 @@ async fn run_recorded(
             Ending { how: "cut".to_owned(), reason: Some(reason) }
         }
         Outcome::Output(OutputEnd::ClientGone) | Outcome::ClientClosed => client_closed(),
-        Outcome::Stopped => return finish_stopped(client, Some(&mut pump), recorder, &cut, has_pty).await,
+        Outcome::Stopped => return Box::pin(finish_stopped(client, Some(&mut pump), recorder, &cut, has_pty)).await,
     })
 }
 

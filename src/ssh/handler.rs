@@ -402,7 +402,8 @@ impl Handler for Client {
             let noted = if carried {
                 Ok(())
             } else {
-                logins::note(&door.app, &arrival.principal, arrival.source, method, fingerprint.as_deref()).await
+                let noted = logins::note(&door.app, &arrival.principal, arrival.source, method, fingerprint.as_deref());
+                Box::pin(noted).await
             };
             if let Err(error) = noted {
                 warn!(%error, "A login could not be written down, so it is refused.");

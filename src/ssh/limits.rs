@@ -1,11 +1,24 @@
-//! What strangers may take: connections that have proved nobody, and failures by address.
+//! What strangers may take: connections that have proved nobody, and failures by address. Connections are counted by each node
+//! for itself, failures over all of them: a node tells the others each half second, and reads whom they have seen too often.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use chrono::TimeDelta;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
 use super::SshSettings;
+use crate::app::App;
+use crate::store::db::{DbError, address_failures};
+
+/// How often failures are exchanged with the other nodes.
+const EXCHANGE: Duration = Duration::from_millis(500);
+
+/// Addresses whose failures one exchange tells; the others' turn comes later. Strangers must not make the database busy.
+const MOST_TOLD: usize = 500;
 
 /// Addresses that are remembered for their failures; when there are more, those whose time is over are forgotten, or else
 /// all. A memory bound, not a policy: an attacker with more addresses is limited by the other bounds.
@@ -30,6 +43,10 @@ struct State {
     unauthenticated: u32,
     by_address: HashMap<IpAddr, u32>,
     failures: HashMap<IpAddr, Failures>,
+    /// Failures that the other nodes have not been told of.
+    untold: HashMap<IpAddr, u32>,
+    /// Addresses that all nodes together have seen fail too often.
+    refused: HashSet<IpAddr>,
 }
 
 struct Failures {
@@ -80,9 +97,10 @@ impl Limits {
         let address = household(address);
         let mut state = self.state();
         let failed = state.failures.get(&address);
-        if failed.is_some_and(|failed| {
+        let failed = failed.is_some_and(|failed| {
             failed.count >= inner.failures && now.duration_since(failed.since) < inner.failure_window
-        }) {
+        });
+        if failed || state.refused.contains(&address) {
             return Err(Full::Failures);
         }
         if state.connections >= inner.connections {
@@ -114,6 +132,51 @@ impl Limits {
             *failed = Failures { count: 0, since: now };
         }
         failed.count += 1;
+        if state.untold.len() < MOST_REMEMBERED {
+            *state.untold.entry(address).or_default() += 1;
+        }
+    }
+
+    /// Exchanges failures with the other nodes until `stop`. While the database is away, this node's own count.
+    pub async fn exchange(&self, app: &App, stop: &CancellationToken) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(EXCHANGE) => {}
+                () = stop.cancelled() => return,
+            }
+            let told: Vec<(IpAddr, u32)> = {
+                let mut state = self.state();
+                let addresses: Vec<IpAddr> = state.untold.keys().take(MOST_TOLD).copied().collect();
+                let told = |address| state.untold.remove_entry(&address);
+                addresses.into_iter().filter_map(told).collect()
+            };
+            if let Err(error) = self.tell(app, &told).await {
+                debug!(%error, "Failed logins could not be told to the other nodes.");
+                let mut state = self.state();
+                for (address, count) in told {
+                    *state.untold.entry(address).or_default() += count;
+                }
+            }
+        }
+    }
+
+    async fn tell(&self, app: &App, told: &[(IpAddr, u32)]) -> Result<(), DbError> {
+        let now = app.clock.now();
+        let since = now - TimeDelta::from_std(self.0.failure_window).unwrap_or(TimeDelta::days(1));
+        if !told.is_empty() {
+            let mut tx = app.db.write().await?;
+            address_failures::forget(&mut tx, since).await?;
+            let mut told = told.to_vec();
+            told.sort_unstable(); // two nodes lock the rows in one order
+            for (address, count) in told {
+                address_failures::add(&mut tx, &address.to_string(), count, now, since).await?;
+            }
+            tx.commit().await?;
+        }
+        let most = u32::try_from(MOST_REMEMBERED).unwrap_or(u32::MAX);
+        let refused = address_failures::refused(&mut app.db.read().await?, self.0.failures, since, most).await?;
+        self.state().refused = refused.iter().filter_map(|address| address.parse().ok()).collect();
+        Ok(())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -176,7 +239,9 @@ fn leave_strangers(state: &mut State, address: IpAddr) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::clock::Clock;
     use crate::ssh::Failures;
+    use crate::store::db::testing::{app_on, on_both};
 
     fn limits() -> Limits {
         Limits::new(&SshSettings {
@@ -220,6 +285,34 @@ mod tests {
         limits.admit(ip(2), now).unwrap().authenticated();
         limits.admit(ip(2), now).unwrap().failed(now);
         assert_eq!(limits.admit(ip(2), now).err(), Some(Full::Failures));
+    }
+
+    #[tokio::test]
+    async fn failures_count_over_all_nodes_until_their_time_is_over() {
+        on_both(|db| async {
+            let (mut app, now) = (app_on(db), Instant::now());
+            app.clock = Clock::manual(app.clock.now());
+            let (one, other, third) = (limits(), limits(), limits());
+            for node in [&one, &other] {
+                node.admit(ip(1), now).unwrap().failed(now);
+                let told: Vec<(IpAddr, u32)> = node.state().untold.drain().collect();
+                node.tell(&app, &told).await.unwrap();
+            }
+            assert!(one.admit(ip(1), now).is_ok(), "it has not heard yet");
+            for node in [&one, &third] {
+                node.tell(&app, &[]).await.unwrap();
+                assert_eq!(node.admit(ip(1), now).err(), Some(Full::Failures));
+                assert!(node.admit(ip(2), now).is_ok());
+            }
+
+            app.clock.advance(Duration::from_secs(60));
+
+            third.tell(&app, &[]).await.unwrap();
+            assert!(third.admit(ip(1), now).is_ok());
+            third.tell(&app, &[(ip(1), 1)]).await.unwrap();
+            assert!(third.admit(ip(1), now).is_ok(), "counting began anew");
+        })
+        .await;
     }
 
     #[test]

@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
 use nix::sys::socket::{setsockopt, sockopt};
 use russh::server::Config;
 use russh::{Limits as RekeyLimits, SshId};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, info_span, warn};
 
@@ -17,10 +18,14 @@ use super::limits::Slot;
 use super::sever::{Blade, Sever, Severable};
 use super::{Door, algorithms};
 use crate::app::metrics::Counted;
+use crate::proxy_protocol;
 
 /// How long the kernel tries to deliver to a peer that does not acknowledge, before it gives the connection up. A peer
 /// that acknowledges but does not read is another matter: its grant ends it.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
+
+/// Connections from load balancers whose headers have not come, at most.
+const MOST_HEADERS: usize = 256;
 
 /// After an accept that failed (no file descriptors, say) the loop takes breath.
 const BREATH: Duration = Duration::from_millis(100);
@@ -29,22 +34,53 @@ const BREATH: Duration = Duration::from_millis(100);
 /// unknown too.
 const REJECTION: Duration = Duration::from_millis(50);
 
-/// Takes connections until the door closes.
+/// Takes connections until the door shuts.
 pub async fn serve(door: Arc<Door>, listener: TcpListener) {
     let config = Arc::new(config(&door));
+    let headers = Arc::new(Semaphore::new(MOST_HEADERS));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = door.closing.cancelled() => return,
+            () = door.shut.cancelled() => break,
         };
         match accepted {
-            Ok((stream, peer)) => admit(&door, &config, stream, peer),
+            Ok((stream, peer)) => receive(&door, &config, &headers, stream, peer),
             Err(error) => {
                 warn!(%error, "A connection could not be accepted.");
                 tokio::time::sleep(BREATH).await;
             }
         }
     }
+    // Whom the kernel has let in already would be reset with the socket.
+    while !door.closing.is_cancelled()
+        && let Some(Ok((stream, peer))) = listener.accept().now_or_never()
+    {
+        receive(&door, &config, &headers, stream, peer);
+    }
+}
+
+/// Takes a connection from the network, or one that a load balancer passes on, once it has said whom it is from.
+fn receive(door: &Arc<Door>, config: &Arc<Config>, headers: &Arc<Semaphore>, mut stream: TcpStream, peer: SocketAddr) {
+    if !proxy_protocol::is_from(&door.settings.proxy_protocol_from, peer.ip()) {
+        return admit(door, config, stream, peer);
+    }
+    let Ok(place) = headers.clone().try_acquire_owned() else {
+        info!(%peer, "A connection was closed: too many wait for their PROXY headers.");
+        return;
+    };
+    let (door, config) = (door.clone(), config.clone());
+    let tracker = door.connections.clone();
+    tracker.spawn(async move {
+        let read = tokio::select! {
+            read = proxy_protocol::read_header(&mut stream, peer) => read,
+            () = door.closing.cancelled() => return,
+        };
+        drop(place);
+        match read {
+            Ok(client) => admit(&door, &config, stream, client),
+            Err(error) => info!(%peer, %error, "A connection from a load balancer was closed."),
+        }
+    });
 }
 
 /// What every server side of ours speaks and puts up with.
@@ -98,7 +134,7 @@ async fn connection(door: Arc<Door>, config: Arc<Config>, stream: TcpStream, pee
     }
     let (blade, gone, proved) = (Blade::default(), CancellationToken::new(), Arc::new(Notify::new()));
     let client = Client::new(door.clone(), peer, slot, blade.clone(), gone.clone(), proved.clone());
-    carry(&door, config, Sever::new(stream, blade.clone()), client, &blade, &gone, &proved).await;
+    carry(&door, config, Sever::of_client(stream, blade.clone()), client, &blade, &gone, &proved).await;
 }
 
 /// Carries one connection to its end: it must prove somebody in time, and is over when its stream is.

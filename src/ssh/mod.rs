@@ -50,7 +50,9 @@ mod targets;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use russh::keys::{PrivateKey, PublicKey};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -85,7 +87,11 @@ pub struct Door {
     limits: Limits,
     /// Connections' tasks.
     connections: TaskTracker,
-    /// No new connections, and live sessions are cut.
+    /// No new connections.
+    shut: CancellationToken,
+    /// Until when live sessions may go on, once the bastion is about to end.
+    leaving: watch::Sender<Option<DateTime<Utc>>>,
+    /// Live sessions are cut.
     closing: CancellationToken,
     /// What cannot be written to the database now is left to the next start.
     closed: CancellationToken,
@@ -123,7 +129,6 @@ impl Door {
             health,
         } = parts;
         let limits = Limits::new(&settings);
-        let (connections, closing, closed) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
         Arc::new(Self {
             app,
             recordings,
@@ -137,19 +142,32 @@ impl Door {
             trusted_cas,
             health,
             limits,
-            connections,
-            closing,
-            closed,
+            connections: TaskTracker::new(),
+            shut: CancellationToken::new(),
+            leaving: watch::Sender::new(None),
+            closing: CancellationToken::new(),
+            closed: CancellationToken::new(),
         })
     }
 
-    /// Takes connections from `listener` until [`Door::close`].
+    /// Takes connections from `listener` until [`Door::drain`] or [`Door::close`].
     pub async fn serve(self: &Arc<Self>, listener: tokio::net::TcpListener) {
-        listener::serve(self.clone(), listener).await;
+        let exchange = self.limits.exchange(&self.app, &self.closing);
+        tokio::join!(listener::serve(self.clone(), listener), exchange);
+    }
+
+    /// Takes no more connections; tells live sessions that they may go on until `until`, and returns when there is none left.
+    /// Ending those that are is [`Door::close`]'s.
+    pub async fn drain(&self, until: DateTime<Utc>) {
+        self.leaving.send_replace(Some(until));
+        self.shut.cancel();
+        self.connections.close();
+        self.connections.wait().await;
     }
 
     /// Takes no more connections, cuts live sessions, and waits for them, at most as long as `patience`.
     pub async fn close(&self, patience: Duration) {
+        self.shut.cancel();
         self.closing.cancel();
         self.connections.close();
         if tokio::time::timeout(patience, self.connections.wait()).await.is_err() {

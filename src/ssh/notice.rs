@@ -29,6 +29,8 @@ pub enum About {
     TheEnd,
     /// Whether the session stands still.
     StandingStill,
+    /// The bastion ends.
+    Leaving,
     Message,
 }
 
@@ -40,6 +42,13 @@ impl Note {
             minutes => format!("{minutes} minutes"),
         };
         Self { about: About::TheEnd, text: format!("access ends in {minutes}, at {}", clock_time(not_after)) }
+    }
+
+    /// The bastion is restarted and ends the session then.
+    pub fn leaving(until: DateTime<Utc>) -> Self {
+        let text =
+            format!("this bastion is restarted: the session ends at {}; log in again for a new one", exact_time(until));
+        Self { about: About::Leaving, text }
     }
 
     /// Nobody watches, and the session stands still until somebody does; `patience`, then it is over.
@@ -134,6 +143,11 @@ pub fn printable(text: &str) -> String {
 /// `14:00 UTC`; an engineer's shell has no other zone that both sides would agree on.
 pub fn clock_time(at: DateTime<Utc>) -> String {
     at.format("%H:%M UTC").to_string()
+}
+
+/// `14:00:30 UTC`
+fn exact_time(at: DateTime<Utc>) -> String {
+    at.format("%H:%M:%S UTC").to_string()
 }
 
 /// `2026-11-22 14:00 UTC`

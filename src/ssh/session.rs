@@ -61,6 +61,9 @@ const LAST_REVIEW: Duration = Duration::from_millis(250);
 /// What is to be said on terminals and was not taken yet, at most; the oldest goes first.
 const MOST_NOTES: usize = 16;
 
+/// How long before a bastion that is restarted ends a session its engineer is told once more.
+const LAST_WARNING: Duration = Duration::from_secs(60);
+
 /// How often it is looked who watches.
 const WATCH: Duration = Duration::from_secs(1);
 
@@ -173,13 +176,15 @@ pub async fn run(
     // program on a target.
     let destination = match front {
         None => destination,
-        Some(front) => match first_wish(&door, &arrival, &client, &front, &mut first, &mut changes).await {
+        Some(front) => match Box::pin(first_wish(&door, &arrival, &client, &front, &mut first, &mut changes)).await {
             Some(First { chosen, program: _ }) => chosen.unwrap_or(destination),
             None => return,
         },
     };
     let opening = &door.app.metrics.session_open_seconds;
-    let opened = timed(opening, access::open(&door.app, &door.node, &arrival, &destination, None, None)).await;
+    // What is short is on the heap here and below: the session itself may idle for hours, and needs little room then.
+    let opened =
+        Box::pin(timed(opening, access::open(&door.app, &door.node, &arrival, &destination, None, None))).await;
     let open = match opened {
         Err(OpenError::Undecided) => {
             let program = tokio::select! {
@@ -187,7 +192,8 @@ pub async fn run(
                 () = client.gone.cancelled() => return,
             };
             let program = program.map(|first| first.program);
-            timed(opening, access::open(&door.app, &door.node, &arrival, &destination, program.as_ref(), None)).await
+            let opened = access::open(&door.app, &door.node, &arrival, &destination, program.as_ref(), None);
+            Box::pin(timed(opening, opened)).await
         }
         decided => decided,
     };
@@ -195,7 +201,7 @@ pub async fn run(
         Ok(open) => Ok(open),
         Err(OpenError::Awaited { waiting }) => {
             state.send_replace(SessionState::Waiting(Arc::new((*waiting).clone())));
-            match consent::wait(&door, &arrival, &waiting, &client.gone, &mut changes).await {
+            match Box::pin(consent::wait(&door, &arrival, &waiting, &client.gone, &mut changes)).await {
                 Some(answered) => answered,
                 None => return, // the client has gone
             }
@@ -293,7 +299,7 @@ async fn run_open(
     let purse = {
         let (app, live, spending) = (door.app.clone(), live.clone(), spending.clone());
         let keep = async move { live.purse.keep(&app, spending).await };
-        door.connections.spawn(keep.in_current_span())
+        door.connections.spawn(Box::pin(keep.in_current_span()))
     };
     state.send_replace(SessionState::Open(live.clone()));
     tokio::select! {
@@ -306,7 +312,7 @@ async fn run_open(
     }
     let end = match live.cut.get() {
         Some(reason) => {
-            say_goodbye(&live, &client, reason).await;
+            Box::pin(say_goodbye(&live, &client, reason)).await;
             SessionEnd::Cut { reason: reason.clone() }
         }
         None => SessionEnd::ClientClosed,
@@ -326,7 +332,7 @@ async fn run_open(
     let _ = purse.await; // as above
     // Channels hold receivers of the state; the session must not keep itself alive through it.
     drop(state);
-    write_end(&door, &live.open, ended_at, &end, &live.purse.rest()).await;
+    Box::pin(write_end(&door, &live.open, ended_at, &end, &live.purse.rest())).await;
     metrics.sessions_ended.get_or_create(&[("how", end.as_str())]).inc();
     info!(?end, "The session has ended.");
 }
@@ -368,14 +374,24 @@ async fn watch_over(door: &Door, live: &Live, mut changes: watch::Receiver<u64>)
     let takes_watcher = live.permit().terms().approval == Approval::Watcher;
     let mut stillness = Stillness::starting(door.app.clock.now());
     let mut is_first = takes_watcher;
+    let mut leaving = door.leaving.subscribe();
+    if leaving.borrow().is_some() {
+        leaving.mark_changed(); // one that was on its way in
+    }
     loop {
         let permit = live.permit();
         let now = door.app.clock.now();
-        let warning = next_warning(&permit, now);
+        let warning = next_warning(&permit, *leaving.borrow(), now);
         tokio::select! {
             () = std::future::ready(()), if std::mem::take(&mut is_first) => {}
             // Nobody can make this wait fail, and if: looking again is never wrong.
             _ = changes.changed() => {}
+            Ok(()) = leaving.changed() => {
+                if let Some(until) = *leaving.borrow_and_update() {
+                    live.say(Note::leaving(until));
+                }
+                continue;
+            }
             () = door.app.clock.sleep_until(permit.not_after()) => {}
             () = sleep_until(door, warning.as_ref().map(|(at, _)| *at)) => {
                 if let Some((_, note)) = warning {
@@ -388,7 +404,7 @@ async fn watch_over(door: &Door, live: &Live, mut changes: watch::Receiver<u64>)
             () = sleep_until(door, stillness.watched_until) => {}
         }
         let verdict = tokio::select! {
-            verdict = access::review(&door.app, &live.open, stillness.last_watched) => verdict,
+            verdict = Box::pin(access::review(&door.app, &live.open, stillness.last_watched)) => verdict,
             // A database that went silent does not keep the window open.
             () = outlasts(door, &permit) => return expired(&permit),
             // Nor does it keep a session moving that nobody may be watching.
@@ -412,7 +428,7 @@ async fn watch_over(door: &Door, live: &Live, mut changes: watch::Receiver<u64>)
                 if has_messages {
                     let permit = live.permit();
                     tokio::select! {
-                        () = pass_messages(door, live) => {}
+                        () = Box::pin(pass_messages(door, live)) => {}
                         () = outlasts(door, &permit) => {} // the window does not wait for words
                     }
                 }
@@ -467,14 +483,15 @@ async fn sleep_until(door: &Door, at: Option<DateTime<Utc>>) {
     }
 }
 
-/// The next instant after `now` at which the engineer is to be warned.
-fn next_warning(permit: &Permit, now: DateTime<Utc>) -> Option<(DateTime<Utc>, Note)> {
+/// The next instant after `now` at which the engineer is to be warned: of the window's end, or of the bastion's own at `leaving`.
+fn next_warning(permit: &Permit, leaving: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Option<(DateTime<Utc>, Note)> {
     let not_after = permit.not_after();
     let due = |before: Duration| {
         let at = not_after - before;
         (at > now).then(|| (at, Note::ending(not_after, before.as_secs() / 60)))
     };
-    WARN_BEFORE.into_iter().filter_map(due).min_by_key(|(at, _)| *at)
+    let leaving = leaving.map(|until| (until - LAST_WARNING, Note::leaving(until))).filter(|(at, _)| *at > now);
+    WARN_BEFORE.into_iter().filter_map(due).chain(leaving).min_by_key(|(at, _)| *at)
 }
 
 async fn say_goodbye(live: &Live, client: &ClientConnection, reason: &CutReason) {

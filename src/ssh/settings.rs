@@ -13,6 +13,8 @@ use serde::Deserialize;
 #[serde(default, deny_unknown_fields)]
 pub struct SshSettings {
     pub listen: SocketAddr,
+    /// Load balancers, which say by a PROXY header whom a connection is from. From them it must come, from others it is refused.
+    pub proxy_protocol_from: Vec<IpNet>,
     /// The host name that engineers connect to; the node's name if it is not set.
     pub public_host: Option<String>,
     /// The port that engineers connect to, where a load balancer or a redirect has another than `listen`.
@@ -66,6 +68,7 @@ impl Default for SshSettings {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([0, 0, 0, 0], 2222)),
+            proxy_protocol_from: Vec::new(),
             public_host: None,
             public_port: None,
             user_ca_files: Vec::new(),

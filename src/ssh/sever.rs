@@ -56,12 +56,20 @@ impl Blade {
 pub struct Sever<S> {
     stream: S,
     blade: Blade,
+    /// The first byte has not come, and must be that of SSH.
+    is_fresh: bool,
 }
 
 impl<S: Severable> Sever<S> {
     /// Wraps `stream`; `blade` cuts it.
     pub fn new(stream: S, blade: Blade) -> Self {
-        Self { stream, blade }
+        Self { stream, blade, is_fresh: false }
+    }
+
+    /// The same for a client's, which begins with its identification string (RFC 4253 §4.2): only servers may send lines before it. So
+    /// a PROXY header (`crate::proxy_protocol`) from somebody who may not say where they are from is refused, not skipped.
+    pub fn of_client(stream: S, blade: Blade) -> Self {
+        Self { stream, blade, is_fresh: true }
     }
 
     fn severed<T>(&self) -> Poll<io::Result<T>> {
@@ -81,7 +89,17 @@ impl<S: Severable> AsyncRead for Sever<S> {
                 // A cut between the first look and the registration would have woken nobody.
                 if self.blade.is_cut() { self.severed() } else { Poll::Pending }
             }
-            ready => ready,
+            ready => {
+                if self.is_fresh && matches!(ready, Poll::Ready(Ok(()))) {
+                    self.is_fresh = false;
+                    // Nothing at all is the end of the stream.
+                    if buf.filled().first().is_some_and(|first| *first != b'S') {
+                        let told = "a client that does not begin with its SSH identification string";
+                        return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, told)));
+                    }
+                }
+                ready
+            }
         }
     }
 }

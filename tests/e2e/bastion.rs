@@ -95,7 +95,7 @@ impl Bastion {
         let folder = self.folder.path().display();
         let level = self.settings.log_level.unwrap_or("info");
         let mut text = format!(
-            "[server]\ndata_dir = \"{folder}/data\"\nnode = \"e2e\"\n[log]\nlevel = \"{level}\"\n[ssh]\nlisten = \"{}\"\n{}\n\
+            "[server]\ndata_dir = \"{folder}/data\"\nnode = \"e2e\"\ndrain_for = \"0s\"\n[log]\nlevel = \"{level}\"\n[ssh]\nlisten = \"{}\"\n{}\n\
              [api]\n{}\n[consent]\n{}\n",
             self.address,
             self.settings.ssh.join("\n"),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -71,6 +72,8 @@ pub struct Stores<'a> {
     pub s3: Option<&'a S3>,
     /// Another place for journals.
     pub journal: Option<PathBuf>,
+    /// Another name than `test` for the node.
+    pub node: Option<&'a str>,
     /// More lines of the configuration, each with its section in front: `ssh.max_channels = 3`.
     pub more: Vec<&'a str>,
 }
@@ -78,24 +81,36 @@ pub struct Stores<'a> {
 /// The built program, with a person `alice`, a target `node-1` that is a real sshd, and no grant.
 pub struct World {
     pub sshd: Sshd,
-    pub workstation: Workstation,
+    pub workstation: Arc<Workstation>,
     pub address: SocketAddr,
     /// The use cases on the bastion's stores, in the test's own process.
     pub app: App,
     pub login: String,
     folder: tempfile::TempDir,
     server: Option<Guarded>,
-    _key: KeyPair,
+    key: KeyPair,
 }
 
 impl World {
     pub async fn start(stores: &Stores<'_>) -> Self {
-        let folder = support::temporary_folder();
         let address = SocketAddr::from(([127, 0, 0, 1], support::free_port()));
+        Self::start_at(stores, address, None).await
+    }
+
+    /// The same, with this socket for SSH given to it as systemd does.
+    pub async fn on_socket(stores: &Stores<'_>, socket: &std::net::TcpListener) -> Self {
+        Self::start_at(stores, socket.local_addr().unwrap(), Some(socket)).await
+    }
+
+    async fn start_at(stores: &Stores<'_>, address: SocketAddr, socket: Option<&std::net::TcpListener>) -> Self {
+        let folder = support::temporary_folder();
         let text = configuration(folder.path(), address, stores);
         std::fs::write(folder.path().join("sallyport.toml"), &text).unwrap();
         let mut server = None;
-        spawn(folder.path(), address, &mut server);
+        match socket {
+            None => spawn(folder.path(), address, &mut server),
+            Some(socket) => spawn_on_socket(folder.path(), socket, &mut server),
+        }
 
         let config = Config::parse(&text, []).unwrap();
         let master = MasterKey::load(&config.master_key, |_| None).unwrap();
@@ -106,13 +121,13 @@ impl World {
         let sshd = Sshd::start(&sshd::Settings::default());
         sshd.trust_user_ca(&user_ca);
         let key = KeyPair::ed25519();
-        let workstation = Workstation::new(&key);
+        let workstation = Arc::new(Workstation::new(&key));
         workstation.trust(address, &PublicKey::from_openssh(&host_key).unwrap());
         let login = Sshd::login();
         add_person(&app, "alice", &key).await;
         let credential = targets::Credential::Certificate;
         add_target(&app, "node-1", sshd.address(), sshd.host_key(), &login, credential).await;
-        Self { sshd, workstation, address, app, login, folder, server, _key: key }
+        Self { sshd, workstation, address, app, login, folder, server, key }
     }
 
     /// Gives alice a grant for `time` from now on.
@@ -131,13 +146,60 @@ impl World {
         self.workstation.ssh(&self.user(), self.address)
     }
 
+    /// Another computer with alice's key.
+    pub fn second_desk(&self) -> Workstation {
+        Workstation::new(&self.key)
+    }
+
+    /// `ssh` to the target through another node.
+    pub fn ssh_through(&self, node: &Node) -> Run {
+        self.workstation.ssh(&self.user(), node.address)
+    }
+
     /// Runs the program as an admin would, on its own host; gives back its standard output.
     pub async fn admin(&self, arguments: &[&str]) -> String {
-        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_sallyport"));
-        command.arg("--socket").arg(self.folder.path().join("socket")).args(arguments);
-        let output = command.output().await.unwrap();
-        assert!(output.status.success(), "sallyport {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
+        admin(self.folder.path(), arguments).await
+    }
+
+    /// What every node proves itself with.
+    pub async fn host_key(&self) -> PublicKey {
+        let host_key = keys::bastion_key(&self.app, Purpose::HostKey).await.unwrap().public_key;
+        PublicKey::from_openssh(&host_key).unwrap()
+    }
+
+    /// One more node on the same stores.
+    pub async fn join(&self, name: &str, stores: &Stores<'_>) -> Node {
+        let folder = self.folder.path().join(name);
+        std::fs::create_dir_all(folder.join("data")).unwrap();
+        std::fs::copy(self.folder.path().join("data/master.key"), folder.join("data/master.key")).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], support::free_port()));
+        let stores = Stores {
+            database: stores.database.clone(),
+            s3: stores.s3,
+            journal: None,
+            node: Some(name),
+            more: stores.more.clone(),
+        };
+        std::fs::write(folder.join("sallyport.toml"), configuration(&folder, address, &stores)).unwrap();
+        let mut server = None;
+        spawn(&folder, address, &mut server);
+        self.workstation.trust(address, &self.host_key().await);
+        Node { address, folder, server }
+    }
+
+    /// Starts the next process of the node while this one runs, and returns that one once the next has taken over.
+    pub async fn succeed(&mut self) -> Guarded {
+        let old = self.server.take().unwrap();
+        spawn(self.folder.path(), self.address, &mut self.server);
+        eventually("two processes of the node run", async || {
+            let nodes: serde_json::Value =
+                serde_json::from_str(&self.admin(&["node", "ls", "--output", "json"]).await).unwrap();
+            let nodes = nodes.as_array().or_else(|| nodes["items"].as_array()).unwrap().clone();
+            nodes.iter().filter(|node| node["node"] == "test" && node["state"] == "open").count() == 2
+        })
+        .await;
+        eventually("the next process is open", async || self.log().matches("The bastion is open.").count() == 2).await;
+        old
     }
 
     pub fn pid(&self) -> u32 {
@@ -153,6 +215,18 @@ impl World {
     /// Starts the program again; returns when its port is open.
     pub fn restart(&mut self) {
         spawn(self.folder.path(), self.address, &mut self.server);
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub async fn terminate(&mut self) {
+        signal(self.pid(), Signal::SIGTERM);
+        eventually("it ends", async || !self.server.as_ref().unwrap().is_running()).await;
+        drop(self.server.take());
+    }
+
+    /// Starts the program again, with this socket.
+    pub fn restart_on_socket(&mut self, socket: &std::net::TcpListener) {
+        spawn_on_socket(self.folder.path(), socket, &mut self.server);
     }
 
     /// What the program has logged so far.
@@ -219,6 +293,67 @@ impl World {
     pub fn target_connections(&self) -> usize {
         connections(self.sshd.address().port())
     }
+}
+
+/// One more node, on the stores of a [`World`].
+pub struct Node {
+    pub address: SocketAddr,
+    folder: PathBuf,
+    server: Option<Guarded>,
+}
+
+impl Node {
+    pub fn pid(&self) -> u32 {
+        self.server.as_ref().unwrap().pid()
+    }
+
+    /// `kill -9`, and waits for the end.
+    pub fn kill(&mut self) {
+        signal(self.pid(), Signal::SIGKILL);
+        drop(self.server.take());
+    }
+
+    /// Asks it to end.
+    pub fn terminate(&self) {
+        signal(self.pid(), Signal::SIGTERM);
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.server.as_ref().is_some_and(Guarded::is_running)
+    }
+
+    /// Starts the program again; returns when its port is open.
+    pub fn restart(&mut self) {
+        drop(self.server.take());
+        spawn(&self.folder, self.address, &mut self.server);
+    }
+
+    /// As [`World::admin`], on this node's host.
+    pub async fn admin(&self, arguments: &[&str]) -> String {
+        admin(&self.folder, arguments).await
+    }
+
+    /// `sallyport session watch`, running. It is killed when dropped.
+    pub fn watch(&self, session: &str) -> Child {
+        let mut watch = tokio::process::Command::new(env!("CARGO_BIN_EXE_sallyport"));
+        watch.args(["session", "watch", session, "--no-input", "--socket"]).arg(self.folder.join("socket"));
+        watch.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        watch.spawn().unwrap()
+    }
+
+    /// What the program has logged so far.
+    pub fn log(&self) -> String {
+        let log = std::fs::read(self.folder.join("log")).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+}
+
+async fn admin(folder: &Path, arguments: &[&str]) -> String {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_sallyport"));
+    command.arg("--socket").arg(folder.join("socket")).args(arguments);
+    let output = command.output().await.unwrap();
+    assert!(output.status.success(), "sallyport {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// A bastion's sessions, the latest first.
@@ -393,17 +528,23 @@ impl Inside {
 fn configuration(folder: &Path, address: SocketAddr, stores: &Stores<'_>) -> String {
     let mut settings = vec![
         format!("server.data_dir = {:?}", folder.join("data")),
-        "server.node = \"test\"".to_owned(),
+        format!("server.node = {:?}", stores.node.unwrap_or("test")),
         format!("ssh.listen = \"{address}\""),
         // A test may log in from one address as often as it likes.
         "ssh.max_unauthenticated_per_address = 100".to_owned(),
-        "ssh.failures_per_address = { limit = 100_000, window = \"10m\" }".to_owned(), // long plays have many
         format!("api.socket = {:?}", folder.join("socket")),
         "log.level = \"info\"".to_owned(),
     ];
     settings.extend(stores.database.iter().map(|url| format!("database.url = {url:?}")));
     settings.extend(stores.journal.iter().map(|path| format!("recording.journal_dir = {path:?}")));
     settings.extend(stores.more.iter().map(|&line| line.to_owned()));
+    if !stores.more.iter().any(|line| line.starts_with("server.drain_for")) {
+        settings.push("server.drain_for = \"0s\"".to_owned()); // most tests do not wait for their sessions
+    }
+    if !stores.more.iter().any(|line| line.starts_with("ssh.failures_per_address")) {
+        // Long plays have many.
+        settings.push("ssh.failures_per_address = { limit = 100_000, window = \"10m\" }".to_owned());
+    }
     if let Some(s3) = stores.s3 {
         let secret = folder.join("s3-secret");
         std::fs::write(&secret, s3::SECRET_KEY).unwrap();
@@ -431,6 +572,27 @@ fn spawn(folder: &Path, address: SocketAddr, server: &mut Option<Guarded>) {
     *server = Some(started);
 }
 
+/// Starts the program with a socket for SSH, as sd_listen_fds(3) says.
+fn spawn_on_socket(folder: &Path, socket: &std::net::TcpListener, server: &mut Option<Guarded>) {
+    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+    // The program is to have it under the number 3, which a shell can do without `unsafe`; not every shell knows two digits.
+    let inherited = socket.try_clone().unwrap();
+    fcntl(&inherited, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+    let given = format!("exec 3<&{}", std::os::fd::AsRawFd::as_raw_fd(&inherited));
+    let run = "LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=ssh exec \"$0\" serve --config \"$1\"";
+    let (config, log) = (folder.join("sallyport.toml"), folder.join("log"));
+    let script = format!("{given}; {run}");
+    let arguments =
+        [OsStr::new("-c"), OsStr::new(&script), OsStr::new(env!("CARGO_BIN_EXE_sallyport")), config.as_os_str()];
+    let started = Guarded::spawn(OsStr::new("/bin/bash"), &arguments, &log, &Ending { signal: "TERM", remove: None });
+    let ready = folder.join("socket");
+    support::until("Sallyport serves", || {
+        assert!(started.is_running(), "Sallyport ended: {}", std::fs::read_to_string(&log).unwrap_or_default());
+        std::os::unix::net::UnixStream::connect(&ready).is_ok()
+    });
+    *server = Some(started);
+}
+
 /// Sends a signal.
 pub fn signal(pid: u32, signal: Signal) {
     nix::sys::signal::kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
@@ -446,6 +608,19 @@ pub fn connections(port: u16) -> usize {
         fields.len() > 3 && fields[3] == "01" && (fields[1].ends_with(&port) || fields[2].ends_with(&port))
     };
     table.lines().skip(1).filter(open).count()
+}
+
+/// How many connections at a listening port nobody has accepted yet (`rx_queue` of a listening socket, proc_pid_net_tcp(5)).
+pub fn waiting_connections(port: u16) -> u64 {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let port = format!(":{port:04X}");
+    let listening = table.lines().skip(1).find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        // 0A: listening
+        (fields.len() > 4 && fields[3] == "0A" && fields[1].ends_with(&port)).then(|| fields[4].to_owned())
+    });
+    let queue = listening.unwrap();
+    u64::from_str_radix(queue.split(':').nth(1).unwrap(), 16).unwrap()
 }
 
 /// Waits until `gone` holds, and says how long after `since` that was.

@@ -18,12 +18,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod across;
 mod cuts;
 mod disk_full;
+mod hand_over;
 mod harness;
 mod kill;
 mod ledger;
+mod nodes;
 mod outages;
+mod proxied;
 mod scenario;
 mod stalls;
 mod warnings;

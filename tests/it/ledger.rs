@@ -9,6 +9,8 @@ use sallyport_domain::event::{Act, SessionEnd};
 use sallyport_domain::id::SessionId;
 use sallyport_domain::ledger::manifest::{Exit, Manifest};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use crate::bastion::Bastion;
 use crate::support;
 
@@ -57,8 +59,18 @@ async fn a_session_leaves_a_manifest_that_says_what_was_there_and_under_which_ru
     let alice = bastion.person("alice").await;
     let toy = bastion.toy("web-1").await;
     let grant = bastion.grant(&alice, "web-1").await;
-    let sent = vec![b'x'; 100_000];
-    bastion.ssh(&alice, "web-1").arg("cat; printf two >&2; exit 7").input(&sent).run().await;
+    // Segments are cut where time goes on, so each part is sent once the one before it has come back.
+    let part = [b'x'; 20_000];
+    let mut client = bastion.ssh(&alice, "web-1").arg("cat; printf two >&2; exit 7").spawn();
+    let (mut stdin, mut stdout) = (client.stdin.take().unwrap(), client.stdout.take().unwrap());
+    for _ in 0..5 {
+        let mut back = [0; 20_000];
+        stdin.write_all(&part).await.unwrap();
+        let read = tokio::time::timeout(support::PATIENCE, stdout.read_exact(&mut back)).await;
+        read.expect("the part comes back").unwrap();
+    }
+    drop(stdin);
+    client.wait().await.unwrap();
 
     let manifest = manifest(&bastion).await;
 
@@ -107,9 +119,14 @@ async fn whatever_is_changed_behind_the_bastion_is_found_and_named_by_the_comman
     let alice = bastion.person("alice").await;
     let _toy = bastion.toy("web-1").await;
     bastion.grant(&alice, "web-1").await;
-    // Slowly: segments are cut where time goes on.
-    let command = "for n in $(seq 30); do head -c 700 /dev/urandom | base64; sleep 0.01; done";
-    bastion.ssh(&alice, "web-1").arg("-tt").arg(command).run().await;
+    // Step by step: segments are cut where time goes on.
+    let command = "for n in 1 2 3 4; do head -c 4000 /dev/urandom | base64; echo step-$n; read x; done";
+    let mut terminal = bastion.ssh(&alice, "web-1").arg("-t").arg(command).in_terminal(100, 30);
+    for step in 1..=4 {
+        terminal.wait_for(&format!("step-{step}")).await;
+        terminal.type_keys("\n").await;
+    }
+    terminal.finish().await;
     let manifest = manifest(&bastion).await;
     let recording = manifest.recordings[0].recording;
     look(&bastion).await;

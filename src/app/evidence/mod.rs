@@ -160,8 +160,10 @@ struct Budget {
 pub async fn check(app: &App, subject: Subject) -> Result<(), EvidenceError> {
     let mut tx = app.db.read().await?;
     grant_of(&mut tx, subject).await?;
-    if let Subject::Session(session) = subject {
-        manifests::find(&mut tx, session).await?.ok_or(EvidenceError::NotSealed(session))?;
+    if let Subject::Session(session) = subject
+        && (!manifests::is_sealed(&mut tx, session).await? || manifests::find(&mut tx, session).await?.is_none())
+    {
+        return Err(EvidenceError::NotSealed(session));
     }
     Ok(())
 }
@@ -198,13 +200,23 @@ async fn make_once(app: &App, actor: &Actor, subject: Subject) -> Result<Bundle,
     }
     let mut budget = Budget { film: FILM_BUDGET, text: TEXT_BUDGET };
     let mut played = Vec::new();
-    let sealed = found.iter().filter_map(|event| match &event.act {
-        Act::SessionSealed { session, .. } => Some(*session),
-        _ => None,
-    });
-    for session in sealed {
-        let bytes = manifests::find(&mut app.db.read().await?, session).await?;
-        let bytes = bytes.ok_or(EvidenceError::NotSealed(session))?;
+    let mut sealed: Vec<(SessionId, Hash)> = Vec::new();
+    for event in &found {
+        if let Act::SessionSealed { session, manifest, .. } = &event.act {
+            sealed.retain(|(earlier, _)| earlier != session); // it was completed, and sealed once more
+            sealed.push((*session, *manifest));
+        }
+    }
+    for (session, manifest) in sealed {
+        let mut tx = app.db.read().await?;
+        let mut all = manifests::all(&mut tx, session).await?;
+        let bytes = all.pop().ok_or(EvidenceError::NotSealed(session))?;
+        // A node that was lost is back and completes it, or has done so since the events were read.
+        let is_superseded = all.iter().any(|earlier| Hash::of(earlier) == manifest);
+        if is_superseded || !manifests::is_sealed(&mut tx, session).await? {
+            return Err(EvidenceError::NotSealed(session));
+        }
+        drop(tx);
         let manifest = Arc::new(Manifest::decode(&bytes)?);
         spool.add(&bundle::manifest_name(session), &bytes)?;
         let commands = commands_of(&mut app.db.read().await?, session).await?;

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use sallyport_domain::event::{Act, Actor};
 use sallyport_domain::grant::Grant;
 use sallyport_domain::hash::Hash;
@@ -140,21 +141,39 @@ async fn seal(app: &App, session: SessionId) -> Result<bool, DbError> {
     if !manifests::mark_sealed(&mut tx, session, now).await? {
         return Ok(false);
     }
-    let Some(manifest) = assemble(&mut tx, session).await? else {
+    let earlier = manifests::find(&mut tx, session).await?;
+    let Some(mut manifest) = assemble(&mut tx, session).await? else {
         // One of an older version, of which less was kept: it stays without.
         tx.commit().await?;
         return Ok(false);
     };
+    if earlier.is_some() {
+        // Another node had closed it with what had been shipped by then.
+        let ends = manifest.recordings.iter().map(|seal| {
+            seal.started_at + TimeDelta::microseconds(i64::try_from(seal.duration_us).unwrap_or(i64::MAX / 2))
+        });
+        manifest.ended_at = ends.max().unwrap_or(manifest.ended_at).max(manifest.ended_at);
+        db::sessions::lengthen(&mut tx, session, manifest.ended_at).await?;
+    }
     if let Err(fault) = manifest.check() {
         error!(%session, %fault, "A session's recordings do not agree with what was counted; its manifest says so.");
     }
     let bytes = manifest.encode().map_err(|error| DbError::corrupt(SEAL, error.to_string()))?;
-    manifests::insert(&mut tx, session, &bytes).await?;
+    let supersedes = earlier.map(|earlier| Hash::of(&earlier));
+    match supersedes {
+        None => manifests::insert(&mut tx, session, &bytes).await?,
+        Some(earlier) if earlier == Hash::of(&bytes) => {
+            tx.commit().await?; // nothing came to light
+            return Ok(false);
+        }
+        Some(_) => manifests::amend(&mut tx, session, &bytes).await?,
+    }
     let act = Act::SessionSealed {
         session,
         manifest: Hash::of(&bytes),
         recordings: u32::try_from(manifest.recordings.len()).unwrap_or(u32::MAX),
         segments: manifest.segments(),
+        supersedes,
     };
     audit::append(&mut tx, now, &Actor::Bastion, act).await?;
     tx.commit().await?;

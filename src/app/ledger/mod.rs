@@ -12,6 +12,7 @@
 //! - [`manifests`]: what sessions leave behind, in one text each.
 //! - [`proofs`]: checkpoints, inclusion, consistency, for whoever asks.
 //! - [`verify`], `segments`, `sessions`: whether all of it is as it was written.
+//! - `superseded`: manifests of sessions that were completed later; the last one counts.
 //! - `tombstones`: what was deleted is not what is missing.
 //! - `rollbacks`: copies of the database that were put back on purpose.
 //!
@@ -27,6 +28,7 @@ pub mod rotation;
 mod segments;
 pub mod sequencer;
 mod sessions;
+mod superseded;
 mod tombstones;
 pub mod verify;
 

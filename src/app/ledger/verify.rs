@@ -18,10 +18,11 @@ use sallyport_domain::ledger::tile::{self, Edge, TILE_WIDTH, TileId, Tiles};
 use sallyport_domain::ledger::verify::{LedgerFault, LedgerVerifier};
 use serde::{Deserialize, Serialize};
 
-use super::{LedgerError, keys, rollbacks, rotation, segments, sessions, tombstones};
+use super::segments::{self, Standing};
+use super::{LedgerError, keys, rollbacks, rotation, sessions, superseded, tombstones};
 use crate::app::App;
+use crate::store::db::DbError;
 use crate::store::db::ledger::{self, LedgerKey, Placed, StoredCheckpoint, StoredEvent};
-use crate::store::db::{DbError, manifests};
 
 /// Events that are read at once: a tile's worth.
 const AT_ONCE: u32 = 256;
@@ -519,15 +520,30 @@ impl Walk<'_> {
     async fn check_session(&self, index: u64, entry: &[u8], report: &mut Report) -> Result<(), LedgerError> {
         // An act that is not known here seals nothing that could be read.
         let Ok(event) = entry::decode(entry) else { return Ok(()) };
-        let Act::SessionSealed { session, manifest: expected, .. } = event.act else { return Ok(()) };
-        let bytes = manifests::find(&mut self.app.db.read().await?, session).await?;
-        let Some(manifest) = checked_manifest(session, index, expected, bytes, report) else { return Ok(()) };
+        let Act::SessionSealed { session, manifest: expected, supersedes, .. } = event.act else { return Ok(()) };
+        let found = superseded::find(self.app, index, (session, expected), supersedes, report).await?;
+        let Some(manifest) = found else { return Ok(()) };
         report.sessions += 1;
         sessions::check(self.app, &manifest, report).await?;
         if self.with_segments {
-            let is_deleted = tombstones::explain(self.app, &report.origin, &self.known, session, expected).await?;
-            report.deleted += u64::from(is_deleted);
-            segments::check(self.app, &manifest, is_deleted, report).await?;
+            let before = report.faults.len();
+            let standing = if tombstones::explain(self.app, &report.origin, &self.known, session, expected).await? {
+                report.deleted += 1;
+                Standing::Deleted
+            } else if superseded::is_settled(self.app, session, expected).await? {
+                Standing::Kept
+            } else {
+                Standing::BeingCompleted
+            };
+            segments::check(self.app, &manifest, standing, report).await?;
+            // One whose completion began meanwhile is looked at once that is sealed.
+            if standing == Standing::Kept
+                && report.faults.len() > before
+                && !superseded::is_settled(self.app, session, expected).await?
+            {
+                report.faults.truncate(before);
+                segments::check(self.app, &manifest, Standing::BeingCompleted, report).await?;
+            }
         }
         Ok(())
     }
@@ -572,7 +588,7 @@ impl Walk<'_> {
     }
 }
 
-fn checked_manifest(
+pub(super) fn checked_manifest(
     session: SessionId,
     index: u64,
     expected: Hash,

@@ -83,8 +83,8 @@ impl Filling<'_> {
         Ok(true)
     }
 
-    /// Takes the commands of a recording that has ended, from the part `from` on: by then they do not change any more. The
-    /// number of a command is its part less one.
+    /// Takes the commands of a recording that has ended, from the part `from` on: by then they do not change any more, unless its node
+    /// was lost and completes it later; then all are told behind its second end. The number of a command is its part less one.
     async fn commands(&mut self, tx: &mut Tx, index: u64, event: &Event, from: u32) -> Result<bool, DbError> {
         /// Each has at most 4 KiB.
         const AT_ONCE: u32 = 256;

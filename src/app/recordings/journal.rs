@@ -9,6 +9,9 @@
 //! a file's name says where it starts, and a file goes when everything in it is at rest elsewhere. Each file begins with
 //! the journal's header, for the first one may be gone when it is needed.
 //!
+//! Whoever writes a journal holds a lock on its file (flock(2)), which goes with the process however it dies. So two processes
+//! of one node, while one hands over to the other, tell whose journals are whose.
+//!
 //! A slow disk stalls those who wait for their record, never the runtime: flushing has a thread, and of all that want to
 //! write, one at a time does it where it is (which costs a record of a key-stroke microseconds, where waking a thread and
 //! being woken by it costs a tenth of a millisecond), and the others leave it to the thread of [`Disk`]. So a disk that
@@ -217,10 +220,12 @@ fn flush(dirty: &Dirty) {
 }
 
 impl Journal {
-    /// Creates the journal of a recording in a directory of its own.
+    /// Creates the journal of a recording in a directory of its own. It has its name only once it is locked.
     pub fn create(dir: PathBuf, header: &str) -> io::Result<Arc<Self>> {
-        fs::create_dir_all(&dir)?;
-        let file = open_file(&dir, 0)?;
+        let making = dir.with_file_name(format!(".{}", dir.file_name().unwrap_or_default().display()));
+        fs::create_dir_all(&making)?;
+        let file = open_file(&making, 0)?;
+        fs::rename(&making, &dir)?;
         let journal = Self {
             dir,
             header: header.to_owned(),
@@ -350,7 +355,7 @@ fn file_name(start: u64) -> String {
 fn open_file(dir: &Path, start: u64) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(dir.join(file_name(start)))?;
-    if let Err(error) = file.write_all(MAGIC) {
+    if let Err(error) = file.try_lock().map_err(io::Error::from).and_then(|()| file.write_all(MAGIC)) {
         // A file without its magic would stop a later recovery.
         let _ = fs::remove_file(dir.join(file_name(start)));
         return Err(error);
@@ -358,6 +363,30 @@ fn open_file(dir: &Path, start: u64) -> io::Result<File> {
     // The name must survive a loss of power too.
     File::open(dir)?.sync_all()?;
     Ok(file)
+}
+
+/// A journal that a process left behind, held against others who find it.
+pub struct Claim(#[expect(dead_code, reason = "held for its locks")] Vec<File>);
+
+/// Holds a journal; `None` while its writer, or another who found it, does. The last file is the one that is written; the one
+/// before it stays locked until that is.
+pub fn claim(dir: &Path) -> io::Result<Option<Claim>> {
+    let mut held = Vec::new();
+    let starts = file_starts(dir)?;
+    for &start in &starts {
+        let file = match File::open(dir.join(file_name(start))) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None), // its keeper lives
+            Err(error) => return Err(error),
+        };
+        match file.try_lock() {
+            Ok(()) => held.push(file),
+            Err(fs::TryLockError::WouldBlock) => return Ok(None),
+            Err(fs::TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    // Its writer may have begun another file meanwhile, and let go of the one that was the last.
+    Ok((file_starts(dir)? == starts).then_some(Claim(held)))
 }
 
 /// The starts of a journal's files, in order.
@@ -625,6 +654,25 @@ mod tests {
         assert!(without_headers(&frames).eq(&all[all.len() + 1 - frames.len()..]));
         let error = JournalReader::new(journal.dir().to_owned(), 0).read_rest(1, &mut Vec::new()).unwrap_err();
         assert!(matches!(error, JournalReadError::Missing { position: 0 }));
+    }
+
+    #[tokio::test]
+    async fn a_journal_is_held_by_its_writer_and_then_by_one_who_finds_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, _) = written(dir.path(), Durability::Process).await;
+        let place = journal.dir().to_owned();
+        assert!(file_starts(&place).unwrap().len() >= 2, "the journal was not rotated");
+        assert!(claim(&place).unwrap().is_none());
+        drop(journal);
+        let mut first = None;
+        crate::support::eventually("the flusher lets go of it", async || {
+            first = claim(&place).unwrap();
+            first.is_some()
+        })
+        .await;
+        assert!(claim(&place).unwrap().is_none());
+        drop(first);
+        assert!(claim(&place).unwrap().is_some());
     }
 
     #[tokio::test]

@@ -49,6 +49,9 @@ const EAGER_BYTES: u64 = 1 << 20;
 /// Objects of one recording that are written at once.
 const PUTS_AT_ONCE: usize = 4;
 
+/// A recording that was taken over is looked at this often, whether its session has stopped writing it.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
 /// The longest pause between tries while the database or the store is away.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -58,6 +61,8 @@ pub(super) struct Keeper {
     recording: RecordingId,
     session: SessionId,
     started_at: DateTime<Utc>,
+    /// Whoever takes the recording over has the next one, and what this keeper would write is refused.
+    generation: u32,
     source: Source,
     work: Option<Work>,
     /// Counts the runs of the live tail.
@@ -71,10 +76,30 @@ pub(super) struct Keeper {
 enum Source {
     /// A journal that is being written.
     Live(Arc<Shared>),
-    /// A journal that a crash left behind, and which start of the machine wrote it.
-    Left { dir: PathBuf, same_boot: bool },
-    /// No journal any more: only what had been shipped to the live tail.
-    Lost { dir: PathBuf, frames: Vec<Frame> },
+    /// A journal that nobody writes any more, and which start of the machine wrote it.
+    Left { dir: PathBuf, left: Left },
+    /// No journal here: only what had been shipped to the live tail, and why there is no more.
+    Lost { dir: PathBuf, frames: Vec<Frame>, gap: String },
+}
+
+/// What is known of a journal that nobody writes any more.
+#[derive(Debug, Clone)]
+pub(super) struct Left {
+    /// The machine has run on since it was written.
+    pub(super) same_boot: bool,
+    /// How the recording ended.
+    pub(super) ending: Ending,
+    /// The grant's terms let its content be kept.
+    pub(super) keeps_content: bool,
+}
+
+/// A recording that is taken to rest by somebody else than who recorded it.
+pub(super) struct Orphan {
+    pub(super) recording: RecordingId,
+    pub(super) session: SessionId,
+    pub(super) started_at: DateTime<Utc>,
+    pub(super) generation: u32,
+    pub(super) resume: Resume,
 }
 
 /// What a turn of sealing works on; moves to a thread aside and back.
@@ -117,6 +142,8 @@ enum KeepError {
     Db(#[from] DbError),
     #[error("the program is ending")]
     Stopped,
+    #[error("another node has taken the recording over")]
+    TakenOver,
 }
 
 impl Keeper {
@@ -128,57 +155,32 @@ impl Keeper {
     ) -> Self {
         let resume = Resume::start_of(&new.program, new.pty.as_ref().map(|pty| pty.size));
         let (dir, keeps) = (shared.journal.dir().to_owned(), new.keeps_content);
-        Self::with(recordings, new.id, new.session, started_at, Source::Live(shared), dir, resume, keeps)
+        let (recording, session) = (new.id, new.session);
+        let orphan = Orphan { recording, session, started_at, generation: 0, resume };
+        Self::with(recordings, orphan, Source::Live(shared), dir, keeps)
     }
 
-    /// A keeper for a journal that a crash left behind.
-    #[expect(clippy::too_many_arguments, reason = "called once; a struct would only name them twice")]
-    pub(super) fn left(
-        recordings: Recordings,
-        recording: RecordingId,
-        session: SessionId,
-        started_at: DateTime<Utc>,
-        dir: PathBuf,
-        same_boot: bool,
-        resume: Resume,
-        keeps_content: bool,
-    ) -> Self {
-        let source = Source::Left { dir: dir.clone(), same_boot };
-        Self::with(recordings, recording, session, started_at, source, dir, resume, keeps_content)
+    /// A keeper for a journal that nobody writes any more.
+    pub(super) fn left(recordings: Recordings, orphan: Orphan, dir: PathBuf, left: Left) -> Self {
+        let keeps_content = left.keeps_content;
+        Self::with(recordings, orphan, Source::Left { dir: dir.clone(), left }, dir, keeps_content)
     }
 
-    /// A keeper for a recording whose journal is gone: `frames` had been shipped.
-    pub(super) fn lost(
-        recordings: Recordings,
-        recording: RecordingId,
-        session: SessionId,
-        started_at: DateTime<Utc>,
-        dir: PathBuf,
-        resume: Resume,
-        frames: Vec<Frame>,
-    ) -> Self {
-        let source = Source::Lost { dir: dir.clone(), frames };
-        Self::with(recordings, recording, session, started_at, source, dir, resume, true)
+    /// A keeper for a recording whose journal is not here: `frames` had been shipped.
+    pub(super) fn lost(recordings: Recordings, orphan: Orphan, dir: PathBuf, frames: Vec<Frame>, gap: String) -> Self {
+        Self::with(recordings, orphan, Source::Lost { dir: dir.clone(), frames, gap }, dir, true)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "three constructors share it")]
-    fn with(
-        recordings: Recordings,
-        recording: RecordingId,
-        session: SessionId,
-        started_at: DateTime<Utc>,
-        source: Source,
-        dir: PathBuf,
-        resume: Resume,
-        keeps_content: bool,
-    ) -> Self {
+    fn with(recordings: Recordings, orphan: Orphan, source: Source, dir: PathBuf, keeps_content: bool) -> Self {
+        let Orphan { recording, session, started_at, generation, resume } = orphan;
         let settings = SealSettings {
             segment_bytes: recordings.0.settings.segment_bytes.as_u64(),
             segment_us: u64::try_from(recordings.0.settings.segment_time.as_micros()).unwrap_or(u64::MAX),
         };
         let reader = JournalReader::new(dir, resume.position);
         let work = Some(Work { reader, sealer: Sealer::new(settings, resume, keeps_content), frames: Vec::new() });
-        Self { recordings, recording, session, started_at, source, work, tails: 0, exit: None, rules: OnceLock::new() }
+        let (tails, exit, rules) = (0, None, OnceLock::new());
+        Self { recordings, recording, session, started_at, generation, source, work, tails, exit, rules }
     }
 
     /// Runs until the recording is at rest, or the program ends. Gives back the last instant in the recording, in
@@ -186,7 +188,8 @@ impl Keeper {
     pub(super) async fn run(mut self) -> Option<u64> {
         loop {
             self.wait().await;
-            let turn = match self.turn().await {
+            // Apart from the wait these are short: on the heap, an idle recording holds no room for them.
+            let turn = match Box::pin(self.turn()).await {
                 Ok(turn) => turn,
                 Err(error) => {
                     error!(recording = %self.recording, %error, "A recording's keeper failed; the journal is kept.");
@@ -200,9 +203,13 @@ impl Keeper {
             if turn.exit.is_some() {
                 self.exit.clone_from(&turn.exit);
             }
-            match self.bring_to_rest(&turn).await {
+            match Box::pin(self.bring_to_rest(&turn)).await {
                 Ok(()) => {}
                 Err(KeepError::Stopped) => return None,
+                Err(KeepError::TakenOver) => {
+                    self.give_up().await;
+                    return None;
+                }
                 Err(error) => {
                     error!(recording = %self.recording, %error, "A recording could not be stored; the journal is kept.");
                     self.fail("its recording could not be stored");
@@ -218,6 +225,27 @@ impl Keeper {
                 return self.work.as_ref().map(|work| work.sealer.progress().1);
             }
         }
+    }
+
+    /// Somebody else has closed the recording with what had been shipped. Whoever writes it must stop; then its journal completes it.
+    async fn give_up(self) {
+        let Source::Live(shared) = &self.source else { return };
+        warn!(recording = %self.recording, "Another node has taken a recording over; this one stops, and completes it from its journal.");
+        self.fail("another node has closed the recording in the books");
+        let ending = loop {
+            if let Some(ending) = shared.ending.get() {
+                break ending.clone();
+            }
+            tokio::select! {
+                // It is woken by the end, and looks for itself should it have been told before.
+                () = shared.wake.notified() => {}
+                () = tokio::time::sleep(LOOK_AGAIN) => {}
+                () = self.recordings.0.stop.cancelled() => return, // the next start finds it
+            }
+        };
+        let (recordings, recording, dir) = (self.recordings.clone(), self.recording, shared.journal.dir().to_owned());
+        drop(self);
+        recordings.complete(recording, dir, ending).await;
     }
 
     /// Waits until there is something to do.
@@ -268,8 +296,8 @@ impl Keeper {
                     u64::try_from(self.recordings.0.settings.ship_interval.as_micros() / 2).unwrap_or(u64::MAX);
                 Feed::Live { end: shared.journal.end(), now_us: shared.journal.elapsed_us(), tail_us, ending }
             }
-            Source::Left { same_boot, .. } => Feed::Left { same_boot: *same_boot },
-            Source::Lost { frames, .. } => Feed::Lost { frames: std::mem::take(frames) },
+            Source::Left { left, .. } => Feed::Left(left.clone()),
+            Source::Lost { frames, gap, .. } => Feed::Lost { frames: std::mem::take(frames), gap: gap.clone() },
         };
         let sealing = move || {
             let turn = work.turn(source);
@@ -290,6 +318,7 @@ impl Keeper {
             let stored = timed(&inner.app.metrics.recording_store_seconds, self.try_bring_to_rest(turn)).await;
             let error = match stored {
                 Ok(()) => break,
+                Err(KeepError::TakenOver) => return Err(KeepError::TakenOver),
                 Err(error) => error,
             };
             if pause >= LONGEST_PAUSE {
@@ -320,9 +349,12 @@ impl Keeper {
 
     async fn try_bring_to_rest(&self, turn: &Turn) -> Result<(), KeepError> {
         let inner = &self.recordings.0;
-        let puts: Vec<_> = turn.sealed.iter().map(|sealed| put(&inner.app.blobs, self.recording, sealed)).collect();
+        let key = |number| object_key(self.recording, number, self.generation);
+        let puts: Vec<_> = turn.sealed.iter().map(|sealed| put(&inner.app.blobs, key(sealed.number), sealed)).collect();
         futures::stream::iter(puts).buffer_unordered(PUTS_AT_ONCE).try_collect::<()>().await?;
         let mut tx = inner.app.db.write().await?;
+        // First of all, so that nothing is written to what is in other hands; the row stays locked until the commit.
+        let fresh = self.note_progress(&mut tx, turn).await?;
         for sealed in &turn.sealed {
             let segment = db::recordings::SegmentRecord {
                 number: sealed.number,
@@ -332,7 +364,7 @@ impl Keeper {
                 stored_bytes: sealed.stored.len() as u64,
                 sha256: sealed.sha256,
                 chain: sealed.resume.chain,
-                object: object_key(self.recording, sealed.number),
+                object: key(sealed.number),
             };
             db::recordings::insert_segment(&mut tx, self.recording, &segment).await?;
         }
@@ -343,26 +375,9 @@ impl Keeper {
             db::recordings::delete_tail(&mut tx, self.recording, last.number).await?;
         }
         if let Some(work) = &self.work {
-            let (counters, last_us) = work.sealer.progress();
-            let resume = work.sealer.resume();
-            let ended_at = turn.done.then(|| self.started_at + TimeDelta::microseconds(last_us.cast_signed()));
-            let progress = db::recordings::Progress {
-                duration_us: last_us,
-                segments: resume.number,
-                chain: resume.chain,
-                bytes_in: counters.bytes_in,
-                bytes_out: counters.bytes_out,
-                gaps: counters.gaps,
-                commands: work.sealer.commands(),
-                exit: self.exit.clone(),
-                // A resume point is where a segment ended; one without a new segment would tell lies about the rest.
-                resume: turn.sealed.last().and_then(|last| serde_json::to_string(&last.resume).ok()),
-                ended_at,
-            };
             self.note_commands(&mut tx, turn).await?;
-            // After a commit whose answer was lost the second try finds the end written, and its event with it.
-            let fresh = db::recordings::update(&mut tx, self.recording, &progress).await?;
             if turn.done && fresh {
+                let resume = work.sealer.resume();
                 let ending = turn.ending.clone().unwrap_or_else(|| Ending { how: "crashed".to_owned(), reason: None });
                 if let Ok(seal) = serde_json::to_string(&self.facts(resume, ending)) {
                     db::manifests::set_seal(&mut tx, self.recording, &seal).await?;
@@ -372,13 +387,44 @@ impl Keeper {
                     recording: self.recording,
                     segments: resume.number,
                     chain: resume.chain.to_string(),
-                    gaps: counters.gaps,
+                    gaps: work.sealer.progress().0.gaps,
                 };
                 db::events::append(&mut tx, &event(inner.app.clock.now(), act)).await?;
             }
         }
         tx.commit().await?;
         Ok(())
+    }
+
+    /// Notes how far the recording has come; `false` if its end was noted before.
+    async fn note_progress(&self, tx: &mut Tx, turn: &Turn) -> Result<bool, KeepError> {
+        let Some(work) = &self.work else { return Ok(false) };
+        let (counters, last_us) = work.sealer.progress();
+        let resume = work.sealer.resume();
+        let ended_at = turn.done.then(|| self.started_at + TimeDelta::microseconds(last_us.cast_signed()));
+        let progress = db::recordings::Progress {
+            duration_us: last_us,
+            segments: resume.number,
+            chain: resume.chain,
+            bytes_in: counters.bytes_in,
+            bytes_out: counters.bytes_out,
+            gaps: counters.gaps,
+            commands: work.sealer.commands(),
+            exit: self.exit.clone(),
+            // A resume point is where a segment ended; one without a new segment would tell lies about the rest.
+            resume: turn.sealed.last().and_then(|last| serde_json::to_string(&last.resume).ok()),
+            ended_at,
+        };
+        let recovers = matches!(self.source, Source::Left { .. });
+        let hand = db::recordings::Hand { generation: self.generation, recovers };
+        if db::recordings::update(tx, self.recording, hand, &progress).await? {
+            return Ok(true);
+        }
+        // After a commit whose answer was lost the second try finds the end written, and its event with it.
+        match db::recordings::generation(tx, self.recording).await? {
+            Some(generation) if generation == self.generation => Ok(false),
+            Some(_) | None => Err(KeepError::TakenOver),
+        }
     }
 
     /// What the recording holds, for its session's manifest.
@@ -476,13 +522,25 @@ impl Keeper {
     }
 }
 
-/// The key of a segment in the object store.
-pub(crate) fn object_key(recording: RecordingId, number: u32) -> String {
-    format!("recordings/{recording}/{number:08}.sps.zst")
+/// The key of a segment in the object store. Whoever takes a recording over writes under keys of their own: two keepers that believe
+/// to be the one must not write over each other.
+pub(crate) fn object_key(recording: RecordingId, number: u32, generation: u32) -> String {
+    match generation {
+        0 => format!("recordings/{recording}/{number:08}.sps.zst"),
+        _ => format!("recordings/{recording}/{number:08}-{generation}.sps.zst"),
+    }
 }
 
-async fn put(blobs: &Blobs, recording: RecordingId, sealed: &Sealed) -> Result<(), BlobError> {
-    blobs.put(&object_key(recording, sealed.number), sealed.stored.clone()).await
+/// Whether `key` is one of those that the segment may have.
+pub(crate) fn is_object_of(recording: RecordingId, number: u32, key: &str) -> bool {
+    let start = format!("recordings/{recording}/{number:08}");
+    let middle = key.strip_prefix(&start).and_then(|rest| rest.strip_suffix(".sps.zst"));
+    let is_generation = |digits: &str| !digits.starts_with('0') && digits.parse::<u32>().is_ok();
+    middle.is_some_and(|middle| middle.is_empty() || middle.strip_prefix('-').is_some_and(is_generation))
+}
+
+async fn put(blobs: &Blobs, key: String, sealed: &Sealed) -> Result<(), BlobError> {
+    blobs.put(&key, sealed.stored.clone()).await
 }
 
 /// What a turn may read.
@@ -494,11 +552,10 @@ enum Feed {
         tail_us: u64,
         ending: Option<Ending>,
     },
-    Left {
-        same_boot: bool,
-    },
+    Left(Left),
     Lost {
         frames: Vec<Frame>,
+        gap: String,
     },
 }
 
@@ -530,16 +587,16 @@ impl Work {
                     }
                 }
             }
-            Feed::Lost { mut frames } => {
+            Feed::Lost { mut frames, gap } => {
                 frames.sort_by_key(|frame| frame.at); // input that had waited for its echo came late
                 frames.into_iter().for_each(|frame| self.sealer.push_masked(frame)); // before they were shipped
-                let last_us = self.sealer.progress().1;
-                let gap = "the journal is gone: what had not been shipped by then is missing";
-                self.sealer.push_own(Frame { at: last_us, body: Body::Gap(gap.to_owned()) });
+                // A segment starts after the one before it has ended, also if nothing came since.
+                let last_us = self.sealer.progress().1.saturating_add(1);
+                self.sealer.push_own(Frame { at: last_us, body: Body::Gap(gap) });
                 let ending = Ending { how: "crashed".to_owned(), reason: Some("the bastion died".to_owned()) };
                 self.end(last_us, None, &ending, &mut turn);
             }
-            Feed::Left { same_boot } => {
+            Feed::Left(Left { same_boot, ending, keeps_content: _ }) => {
                 let start = self.reader.position();
                 let rest = loop {
                     let rest = self.reader.read_rest(READ_BYTES, &mut self.frames);
@@ -548,8 +605,8 @@ impl Work {
                         break rest;
                     }
                 };
-                let ending = Ending { how: "crashed".to_owned(), reason: Some("the bastion died".to_owned()) };
-                let last_us = self.sealer.progress().1;
+                // A segment starts after the one before it has ended, also if nothing came since.
+                let last_us = self.sealer.progress().1.saturating_add(1);
                 match rest {
                     Ok(Rest::More) => {}
                     Ok(Rest::Whole | Rest::Torn { .. }) => {

@@ -43,7 +43,7 @@ use uuid::Uuid;
 
 use self::aside::Aside;
 use self::journal::{Disk, Durability, Journal, JournalWriteError, Written};
-pub(crate) use self::keeper::object_key;
+pub(crate) use self::keeper::{is_object_of, object_key};
 pub use self::recover::{LeftBehind, RecoverError};
 use crate::app::App;
 use crate::store::db::{self, DbError};
@@ -123,6 +123,9 @@ pub struct NewRecording {
 pub enum StartError {
     #[error("cannot create the journal")]
     Journal(#[source] std::io::Error),
+    /// Another node has closed it: what came now would be in no manifest.
+    #[error("the session has ended in the books")]
+    SessionEnded,
     #[error(transparent)]
     Db(#[from] DbError),
 }
@@ -194,7 +197,7 @@ impl Recordings {
         if let Err(error) = self.write_start(&new, started_at).await {
             let dir = journal.dir().to_owned();
             let _ = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(dir)).await;
-            return Err(error.into());
+            return Err(error);
         }
         let shared = Arc::new(Shared::new(journal));
         {
@@ -213,8 +216,11 @@ impl Recordings {
         Ok(recorder)
     }
 
-    async fn write_start(&self, new: &NewRecording, started_at: DateTime<Utc>) -> Result<(), DbError> {
+    async fn write_start(&self, new: &NewRecording, started_at: DateTime<Utc>) -> Result<(), StartError> {
         let mut tx = self.0.app.db.write().await?;
+        if !db::sessions::hold_open(&mut tx, new.session).await? {
+            return Err(StartError::SessionEnded);
+        }
         let size = new.pty.as_ref().map(|pty| pty.size.drawable());
         let row = db::recordings::NewRecording {
             id: new.id,
@@ -230,7 +236,7 @@ impl Recordings {
         let act =
             Act::RecordingStarted { session: new.session, recording: new.id, program: new.program.kind().to_owned() };
         db::events::append(&mut tx, &event(started_at, act)).await?;
-        tx.commit().await
+        Ok(tx.commit().await?)
     }
 
     /// No new recordings; returns once those that are going on have ended and are at rest, or `patience` is over. What is
@@ -256,6 +262,17 @@ impl Recordings {
             measure.lag = measure.lag.max(Duration::from_micros(behind));
         }
         measure
+    }
+
+    /// Does `work` beside whatever else goes on; [`Recordings::close`] waits for it as for any keeper, and gives it up with them.
+    pub(crate) fn beside(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.0.stop.clone();
+        self.0.keepers.spawn(async move {
+            tokio::select! {
+                () = work => {}
+                () = stop.cancelled() => {}
+            }
+        });
     }
 
     /// How many recordings are not at rest yet.

@@ -3,24 +3,34 @@
 //!
 //! Every byte that an engineer saw was in the journal first, so what the journal holds is the whole truth but for power
 //! failures, which a gap frame admits to. A session whose node died has its end written here.
+//!
+//! ```text
+//! a process dies ─┬─ another one of its node, or the next start: journals to rest, sessions closed
+//!                 └─ no word for long: another node seals what was shipped, with a gap, and closes the sessions
+//!                         └─ the node returns: its journals complete the recordings, the session is sealed once more
+//! ```
+//!
+//! Whoever takes a recording to rest in another's stead takes it over first (`generation`), so that two never write one.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::TimeDelta;
-use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt};
 use sallyport_domain::channel::TerminalSize;
 use sallyport_domain::event::{Act, Actor, Event, SessionEnd};
 use sallyport_domain::files::RecordedOperation;
 use sallyport_domain::id::{RecordingId, SessionId};
 use sallyport_domain::recording::frame::{Body, Frame};
 use tracing::{error, info, warn};
+use uuid::Uuid;
 
 use super::journal::{self, JournalReader, Rest};
-use super::keeper::Keeper;
+use super::keeper::{Keeper, Left, Orphan};
 use super::seal::Resume;
-use super::{Header, Recordings, boot_id, event};
+use super::{Ending, Header, Recordings, boot_id, event};
 use crate::store::db::recordings::RecordingRecord;
 use crate::store::db::{self, DbError};
 
@@ -65,15 +75,17 @@ impl LeftBehind {
 }
 
 impl Recordings {
-    /// Finds what an earlier run of `node` left behind. Call it before the first recording is started.
-    pub async fn find_left_behind(&self, node: &str) -> Result<LeftBehind, RecoverError> {
+    /// Finds what processes of `node` left behind; those of `alive` live. Call it before the first recording is started.
+    pub async fn find_left_behind(&self, node: &str, alive: &[Uuid]) -> Result<LeftBehind, RecoverError> {
         let journals = self.journals().await?;
         let mut tx = self.0.app.db.read().await?;
+        let is_left = |run: Option<Uuid>| run.is_none_or(|run| !alive.contains(&run));
         let open = db::sessions::live_on(&mut tx, node).await?;
         let unfinished = db::recordings::unfinished_on(&mut tx, node).await?;
-        let unfinished = unfinished.into_iter().map(|found| found.recording.id);
+        let unfinished = unfinished.into_iter().filter(|(_, run)| is_left(*run)).map(|(id, _)| id);
         let lost = unfinished.filter(|id| !journals.iter().any(|(_, journal)| journal == id)).collect();
-        Ok(LeftBehind { journals, lost, sessions: open.iter().map(|open| open.session.id).collect() })
+        let sessions = open.into_iter().filter(|(_, run)| is_left(*run)).map(|(id, _)| id).collect();
+        Ok(LeftBehind { journals, lost, sessions })
     }
 
     /// Takes it to rest and closes its sessions in the books, beside whatever else goes on. [`Recordings::close`] waits
@@ -84,21 +96,62 @@ impl Recordings {
             let rest = async {
                 let journals = futures::stream::iter(&left.journals);
                 let recover = async |(dir, recording): &(PathBuf, RecordingId)| {
-                    recordings.insist(|| recordings.recover_one(dir.clone(), *recording)).await;
+                    recordings.insist(|| recordings.recover_found(dir, *recording)).await;
                 };
                 journals.for_each_concurrent(KEEPERS_AT_ONCE, recover).await;
+                let gap = "the journal is gone: what had not been shipped by then is missing";
                 for recording in &left.lost {
-                    recordings.insist(|| recordings.recover_lost(*recording)).await;
+                    recordings.insist(|| recordings.recover_lost(*recording, gap)).await;
                 }
             };
             tokio::pin!(rest);
             // An object store that is away must not keep the books open.
             let at_rest = tokio::time::timeout(PATIENCE, &mut rest).await.is_ok();
-            recordings.insist(|| recordings.close_sessions(&left.sessions)).await;
+            recordings.insist(|| recordings.close_sessions(&left.sessions, None)).await;
             if !at_rest {
                 rest.await;
             }
         });
+    }
+
+    /// Closes in the books what the process `run` of `node` left open, with what it had shipped. To be called by the process that
+    /// has claimed that; should `run` be heard of meanwhile, the rest is left to it.
+    pub(crate) async fn close_lost(self, run: Uuid, node: String) -> Result<(), DbError> {
+        let mut tx = self.0.app.db.read().await?;
+        let recordings = db::recordings::unfinished_of(&mut tx, run).await?;
+        let sessions = db::sessions::live_of(&mut tx, run).await?;
+        drop(tx);
+        if recordings.len() + sessions.len() > 0 {
+            let (sessions, recordings) = (sessions.len(), recordings.len());
+            warn!(node, sessions, recordings, "A lost node's sessions are closed in the books.");
+        }
+        let rest = futures::stream::iter(recordings).for_each_concurrent(KEEPERS_AT_ONCE, |recording| {
+            let (this, node) = (self.clone(), node.clone());
+            async move { this.insist(|| this.close_lost_recording(run, &node, recording)).await }
+        });
+        tokio::pin!(rest);
+        let at_rest = tokio::time::timeout(PATIENCE, &mut rest).await.is_ok();
+        self.insist(|| self.close_sessions(&sessions, Some(run))).await;
+        if !at_rest {
+            rest.await;
+        }
+        Ok(())
+    }
+
+    async fn close_lost_recording(&self, run: Uuid, node: &str, recording: RecordingId) -> Result<(), RecoverError> {
+        let app = &self.0.app;
+        if !db::nodes::is_claimed(&mut app.db.read().await?, run, app.run).await? {
+            return Ok(());
+        }
+        let gap = format!("node `{node}` was lost: what it had not shipped by then is missing");
+        self.recover_lost(recording, &gap).await
+    }
+
+    /// Completes a recording that another node has closed, from the journal that this process wrote. Boxed, for it is the keepers' who
+    /// are in it.
+    pub(super) fn complete(&self, recording: RecordingId, dir: PathBuf, ending: Ending) -> BoxFuture<'static, ()> {
+        let this = self.clone();
+        async move { this.insist(|| this.recover_one(dir.clone(), recording, ending.clone())).await }.boxed()
     }
 
     /// Does `work`, and does it again while the database is away.
@@ -126,7 +179,9 @@ impl Recordings {
         let mut entries = tokio::fs::read_dir(&path).await.map_err(failed)?;
         let mut found = Vec::new();
         while let Some(entry) = entries.next_entry().await.map_err(failed)? {
-            match entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+            let name = entry.file_name();
+            match name.to_str().and_then(|name| name.parse().ok()) {
+                _ if name.as_encoded_bytes().starts_with(b".") => {} // about to be one
                 Some(recording) => found.push((entry.path(), recording)),
                 None => {
                     warn!(path = %entry.path().display(), "Something in the journal directory is no journal; it is left alone.")
@@ -136,7 +191,19 @@ impl Recordings {
         Ok(found)
     }
 
-    async fn recover_one(&self, dir: PathBuf, recording: RecordingId) -> Result<(), RecoverError> {
+    /// Recovers a journal, unless somebody writes it, or recovers it already.
+    async fn recover_found(&self, dir: &Path, recording: RecordingId) -> Result<(), RecoverError> {
+        let (place, failed) = (dir.to_owned(), |source| RecoverError::Directory { path: dir.to_owned(), source });
+        let claim = tokio::task::spawn_blocking(move || journal::claim(&place)).await;
+        let Some(_claim) = claim.map_err(std::io::Error::other).and_then(std::convert::identity).map_err(failed)?
+        else {
+            return Ok(());
+        };
+        let ending = Ending { how: "crashed".to_owned(), reason: Some("the bastion died".to_owned()) };
+        self.recover_one(dir.to_owned(), recording, ending).await
+    }
+
+    async fn recover_one(&self, dir: PathBuf, recording: RecordingId, ending: Ending) -> Result<(), RecoverError> {
         let mut tx = self.0.app.db.read().await?;
         let row = db::recordings::find(&mut tx, recording).await?;
         drop(tx);
@@ -145,45 +212,59 @@ impl Recordings {
             set_aside(&dir, "unknown").await;
             return Ok(());
         };
-        let Some(row) = Some(row).filter(|row| row.progress.ended_at.is_none()) else {
+        let Some(orphan) = self.take_over(&row).await? else {
             info!(%recording, "A journal that is at rest already is removed.");
             if let Err(error) = tokio::fs::remove_dir_all(&dir).await {
                 warn!(%error, journal = %dir.display(), "A journal could not be removed.");
             }
             return Ok(());
         };
-        let resume = resume_point(&row);
         let same_boot = same_boot(dir.clone()).await;
-        let (session, started_at) = (row.recording.session, row.recording.started_at);
         self.note_files(&row, &file_operations(dir.clone()).await).await?;
         let keeps_content = self.keeps_content(&row).await?;
-        let keeper = Keeper::left(self.clone(), recording, session, started_at, dir, same_boot, resume, keeps_content);
-        if let Some(last_us) = keeper.run().await {
+        let left = Left { same_boot, ending, keeps_content };
+        if let Some(last_us) = Keeper::left(self.clone(), orphan, dir, left).run().await {
             info!(%recording, seconds = last_us / 1_000_000, "A recording was recovered from its journal.");
         }
         Ok(())
     }
 
-    /// Ends a recording whose journal is gone with what had been shipped, and says so in it.
-    async fn recover_lost(&self, recording: RecordingId) -> Result<(), RecoverError> {
+    /// Takes a recording over from whoever kept it, to go on where its journal was sealed up to; `None` if it is complete. What
+    /// another node has sealed of what had been shipped is put aside, and its session will be sealed once more.
+    async fn take_over(&self, row: &RecordingRecord) -> Result<Option<Orphan>, DbError> {
+        let (recording, session) = (row.recording.id, row.recording.session);
+        let mut tx = self.0.app.db.write().await?;
+        let Some(taken) = db::recordings::take_over(&mut tx, recording).await? else { return Ok(None) };
+        let resume = resume_point(row, taken.resume.as_deref());
+        db::recordings::supersede_segments(&mut tx, recording, resume.number).await?;
+        db::sessions::unseal(&mut tx, session).await?; // where it was sealed
+        tx.commit().await?;
+        let started_at = row.recording.started_at;
+        Ok(Some(Orphan { recording, session, started_at, generation: taken.generation, resume }))
+    }
+
+    /// Ends a recording whose journal is not here with what had been shipped, and says in it why there is no more.
+    async fn recover_lost(&self, recording: RecordingId, gap: &str) -> Result<(), RecoverError> {
         let mut tx = self.0.app.db.read().await?;
         let Some(row) = db::recordings::find(&mut tx, recording).await? else { return Ok(()) };
-        let runs = db::recordings::tail(&mut tx, recording, 0, u32::MAX).await?;
         drop(tx);
-        let resume = resume_point(&row);
+        if row.progress.ended_at.is_some() {
+            return Ok(());
+        }
+        let Some(orphan) = self.take_over(&row).await? else { return Ok(()) };
+        // After the commit: nobody else adds to it any more.
+        let runs = db::recordings::tail(&mut self.0.app.db.read().await?, recording, 0, u32::MAX).await?;
         let mut frames = Vec::new();
-        for run in runs.into_iter().filter(|run| run.segment >= resume.number) {
+        for run in runs.into_iter().filter(|run| run.segment >= orphan.resume.number) {
             let mut bytes = Bytes::from(run.frames);
             while let Ok(Some(frame)) = Frame::take(&mut bytes) {
                 frames.push(frame);
             }
         }
         self.note_files(&row, &frames.iter().filter_map(file_operation).collect::<Vec<_>>()).await?;
-        let RecordingRecord { recording: found, .. } = row;
         let dir = self.0.settings.journal_dir.join(recording.to_string());
-        let keeper = Keeper::lost(self.clone(), recording, found.session, found.started_at, dir, resume, frames);
-        keeper.run().await;
-        warn!(%recording, "A recording's journal was gone; it was ended with what had been shipped.");
+        Keeper::lost(self.clone(), orphan, dir, frames, gap.to_owned()).run().await;
+        warn!(%recording, gap, "A recording was ended with what had been shipped.");
         Ok(())
     }
 
@@ -220,11 +301,16 @@ impl Recordings {
         Ok(())
     }
 
-    /// Sessions that have no end ended when their last recording did.
-    async fn close_sessions(&self, sessions: &[SessionId]) -> Result<(), RecoverError> {
+    /// Sessions that have no end ended when their last recording did. Those of a lost process are closed as long as it is lost.
+    async fn close_sessions(&self, sessions: &[SessionId], lost: Option<Uuid>) -> Result<(), RecoverError> {
         let app = &self.0.app;
         for &id in sessions {
             let mut tx = app.db.write().await?;
+            if let Some(run) = lost
+                && !db::nodes::is_claimed(&mut tx, run, app.run).await?
+            {
+                return Ok(());
+            }
             let Some(found) = db::sessions::find(&mut tx, id).await? else { continue };
             let started_at = found.session.started_at;
             let last = db::recordings::of_session(&mut tx, id)
@@ -284,9 +370,9 @@ pub(super) async fn set_aside(dir: &Path, why: &str) {
 }
 
 /// Where a recording's sealing goes on: behind its last segment, or at its start.
-fn resume_point(row: &RecordingRecord) -> Resume {
+fn resume_point(row: &RecordingRecord, resume: Option<&str>) -> Resume {
     let size = row.recording.cols.zip(row.recording.rows).map(|(cols, rows)| TerminalSize { cols, rows });
-    let resume = row.progress.resume.as_deref().and_then(|resume| serde_json::from_str(resume).ok());
+    let resume = resume.and_then(|resume| serde_json::from_str(resume).ok());
     resume.unwrap_or_else(|| Resume::start_of(&row.recording.program, size))
 }
 

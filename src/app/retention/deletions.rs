@@ -31,7 +31,9 @@ pub async fn ask(app: &App, person: &Principal, session: SessionId, reason: &str
     if is_own(&mut tx, person.id, &record).await? {
         return Err(RetentionError::OwnSession(session));
     }
-    manifests::find(&mut tx, session).await?.ok_or(RetentionError::NotSealed(session))?;
+    if !manifests::is_sealed(&mut tx, session).await? || manifests::find(&mut tx, session).await?.is_none() {
+        return Err(RetentionError::NotSealed(session));
+    }
     if let Some(hold) = holds::of_session(&mut tx, session).await? {
         return Err(RetentionError::Held { session, hold });
     }
@@ -104,8 +106,12 @@ pub(super) async fn approve_in(
         return Err(RetentionError::Answered(id));
     }
     for DeletionSession { session, rule, .. } in deletions::sessions(tx, id).await? {
-        if let Some(hold) = holds::of_session(tx, session).await? {
-            let reason = format!("legal hold {hold}");
+        let kept = match holds::of_session(tx, session).await? {
+            Some(hold) => Some(format!("legal hold {hold}")),
+            None if deletions::settle(tx, session).await? => None,
+            None => Some("a node that was lost completes it just now: ask again".to_owned()),
+        };
+        if let Some(reason) = kept {
             deletions::keep(tx, id, session, now).await?;
             audit::append(tx, now, actor, Act::DeletionRefused { deletion: id, session, reason }).await?;
             continue;

@@ -177,6 +177,10 @@ pub enum ManifestFault {
     Chain { recording: RecordingId, expected: Hash, found: Hash },
     #[error("segment {number} of recording {recording} does not come after the one before it")]
     Times { recording: RecordingId, number: usize },
+    #[error("recording {recording} is not the one of the manifest before it, with more of it")]
+    Amended { recording: RecordingId },
+    #[error("the session is not the one of the manifest before it")]
+    AmendedSession,
     #[error("of {seen} bytes of {stream} in recording {recording}, {recorded} are recorded, and no gap explains it")]
     Counters { recording: RecordingId, stream: &'static str, seen: u64, recorded: u64 },
 }
@@ -203,6 +207,35 @@ impl Manifest {
             }
             last_channel = seal.channel;
             seal.check()?;
+        }
+        Ok(())
+    }
+
+    /// Verifies that this manifest only adds to `earlier`, which it supersedes: the same session, and of each recording no less than
+    /// there was. A recording may be another only where the earlier one has a gap, and then as much of it came as before.
+    pub fn check_amends(&self, earlier: &Self) -> Result<(), ManifestFault> {
+        let same = (self.session, &self.person, &self.login, &self.grant, self.opened_at)
+            == (earlier.session, &earlier.person, &earlier.login, &earlier.grant, earlier.opened_at);
+        if !same || self.ended_at < earlier.ended_at {
+            return Err(ManifestFault::AmendedSession);
+        }
+        for before in &earlier.recordings {
+            let recording = before.recording;
+            let now = self.recordings.iter().find(|seal| seal.recording == recording);
+            let grew = |now: Counter, before: Counter| now.recorded >= before.recorded;
+            let adds = |now: &RecordingSeal| {
+                let (a, b) = (&now.counters, &before.counters);
+                let fixed =
+                    (&now.program, now.channel, now.started_at) == (&before.program, before.channel, before.started_at);
+                fixed
+                    && !before.gaps.is_empty()
+                    && grew(a.input, b.input)
+                    && grew(a.output, b.output)
+                    && grew(a.error_output, b.error_output)
+            };
+            if !now.is_some_and(|now| now == before || adds(now)) {
+                return Err(ManifestFault::Amended { recording });
+            }
         }
         Ok(())
     }
@@ -404,6 +437,28 @@ pub(crate) mod tests {
         let mut bad = sample();
         bad.recordings[1].counters.masked = 8;
         assert!(bad.check().is_err(), "more was masked than was recorded");
+    }
+
+    #[test]
+    fn a_manifest_supersedes_one_that_it_only_adds_to() {
+        let earlier = sample(); // its second recording has a gap
+        let mut later = earlier.clone();
+        assert_eq!(later.check_amends(&earlier), Ok(()));
+        later.recordings[1].gaps.clear();
+        later.recordings[1].counters.input = Counter { seen: 12, recorded: 12 };
+        later.recordings[1].segments = seal(2, &[b"c".to_vec()]).segments;
+        later.ended_at += TimeDelta::seconds(3);
+        assert_eq!(later.check_amends(&earlier), Ok(()));
+        later.recordings[1].counters.input.recorded = 6;
+        assert!(matches!(later.check_amends(&earlier), Err(ManifestFault::Amended { .. })), "less of it is there");
+        let mut later = earlier.clone();
+        later.recordings[0].segments.pop();
+        assert!(later.check_amends(&earlier).is_err(), "what had no gap is as it was");
+        later.recordings.remove(0);
+        assert!(later.check_amends(&earlier).is_err());
+        let mut later = earlier.clone();
+        later.ended_at -= TimeDelta::seconds(1);
+        assert_eq!(later.check_amends(&earlier), Err(ManifestFault::AmendedSession));
     }
 
     #[test]

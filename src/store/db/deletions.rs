@@ -7,7 +7,7 @@ use sallyport_domain::event::Actor;
 use sallyport_domain::id::{DeletionId, EventId, RecordingId, SessionId, TargetId};
 use uuid::Uuid;
 
-use super::{DbError, Tx, change_either, doing, from_json, on_either, to_count, to_json};
+use super::{DbError, Tx, change_either, doing, from_json, manifests, on_either, to_count, to_json};
 
 const INSERT: &str = "INSERT INTO deletions (id, reason, asked_by, asked_at) VALUES ($1, $2, $3, $4)";
 const INSERT_SESSION: &str = "INSERT INTO deletion_sessions (deletion_id, session_id, rule, state, changed_at)
@@ -33,16 +33,22 @@ const DONE: &str = "UPDATE deletion_sessions SET state = 'deleted', changed_at =
                     WHERE deletion_id = $1 AND session_id = $2 AND state = 'deleting'";
 const UNDER_WAY: &str = "SELECT deletion_id, session_id, tombstone, tries FROM deletion_sessions
                          WHERE state = 'deleting' AND (try_at IS NULL OR try_at <= $1) ORDER BY changed_at, session_id LIMIT $2";
-const OBJECTS: &str = "SELECT s.object FROM segments s JOIN recordings r ON r.id = s.recording_id
-                       WHERE r.session_id = $1 ORDER BY s.recording_id, s.number";
+const HOLD: &str = "UPDATE recordings SET lost_from = lost_from WHERE session_id = $1";
+const COMPLETE_NO_MORE: &str = "UPDATE recordings SET lost_from = NULL WHERE session_id = $1";
+/// Those too that were put aside when the recording was completed.
+const OBJECTS: &str =
+    "SELECT s.object FROM segments s JOIN recordings r ON r.id = s.recording_id WHERE r.session_id = $1
+                       UNION SELECT s.object FROM superseded_segments s JOIN recordings r ON r.id = s.recording_id
+                             WHERE r.session_id = $1
+                       ORDER BY 1";
 const DELETE_TAILS: &str =
     "DELETE FROM live_tail WHERE recording_id IN (SELECT id FROM recordings WHERE session_id = $1)";
 const DELETE_COMMANDS: &str = "DELETE FROM commands WHERE session_id = $1";
-const FORGET_SCREENS: &str = "UPDATE recordings SET resume = NULL WHERE session_id = $1";
+const FORGET_SCREENS: &str = "UPDATE recordings SET resume = NULL, lost_from = NULL WHERE session_id = $1";
 /// Sessions that ended before `$1`, are at rest, are not asked for or deleted, not held, and not refused to a rule since `$2`; behind
 /// `($3, $4)`.
 const CANDIDATES: &str = "SELECT s.id, s.target_id, s.ended_at FROM sessions s JOIN manifests m ON m.session_id = s.id
-     WHERE s.ended_at < $1
+     WHERE s.ended_at < $1 AND s.sealed_at IS NOT NULL
        AND EXISTS (SELECT 1 FROM recordings r WHERE r.session_id = s.id)
        AND NOT EXISTS (SELECT 1 FROM deletion_sessions d WHERE d.session_id = s.id
                        AND (d.state <> 'kept' OR (d.rule IS NOT NULL AND d.changed_at > $2)))
@@ -274,6 +280,19 @@ pub async fn keep(tx: &mut Tx, id: DeletionId, session: SessionId, at: DateTime<
     Ok(kept.map_err(doing("keep what was to be deleted"))? == 1)
 }
 
+/// Keeps the session's recordings as they are from now on: what a lost node may still bring is not taken any more. `false` if one of
+/// them is being completed just now.
+pub async fn settle(tx: &mut Tx, session: SessionId) -> Result<bool, DbError> {
+    const SETTLE: &str = "settle what is to be deleted";
+    // Whoever takes a recording over has its row until the session is open again; so these rows come first.
+    change_either!(tx, |c| sqlx::query(HOLD).bind(session.as_uuid())).map_err(doing(SETTLE))?;
+    if !manifests::is_sealed(tx, session).await? {
+        return Ok(false);
+    }
+    change_either!(tx, |c| sqlx::query(COMPLETE_NO_MORE).bind(session.as_uuid())).map_err(doing(SETTLE))?;
+    Ok(true)
+}
+
 /// The session's recordings go from now on, as the event `tombstone` says.
 pub async fn begin(
     tx: &mut Tx,
@@ -371,4 +390,67 @@ pub async fn of_recording(tx: &mut Tx, recording: RecordingId) -> Result<Option<
     let found =
         on_either!(tx, |c| sqlx::query_scalar::<_, String>(OF_RECORDING).bind(recording.as_uuid()).fetch_optional(c));
     found.map_err(doing(READ))?.map(|state| Stage::read(&state)).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use sallyport_domain::channel::Program;
+    use sallyport_domain::hash::Hash;
+
+    use super::*;
+    use crate::store::db::recordings::{self, Hand, NewRecording, Progress, SegmentRecord};
+    use crate::store::db::sessions;
+    use crate::store::db::testing::on_both;
+    use crate::store::db::tests::furnish_sessions;
+
+    fn segment(number: u32, object: &str) -> SegmentRecord {
+        let (sha256, chain) = (Hash::of(object.as_bytes()), Hash::ZERO);
+        let object = object.to_owned();
+        SegmentRecord { number, start_us: 0, end_us: 1, bytes: 1, stored_bytes: 1, sha256, chain, object }
+    }
+
+    #[tokio::test]
+    async fn a_session_is_deleted_with_what_was_put_aside_and_never_while_it_is_completed_nor_completed_afterwards() {
+        on_both(|db| async move {
+            let (_, all) = furnish_sessions(&db, 1).await;
+            let (session, id) = (all[0], RecordingId::from_uuid(Uuid::now_v7()));
+            let at = DateTime::from_timestamp(1_772_366_400, 0).unwrap();
+            let (term, cols, rows, started_at) = (None, None, None, at);
+            let new = NewRecording { id, session, channel: 1, program: Program::Shell, term, cols, rows, started_at };
+            let lives = Progress { segments: 1, resume: Some("its screen".to_owned()), ..Progress::default() };
+            let ended = Progress { ended_at: Some(at), segments: 2, ..Progress::default() };
+            let mut tx = db.write().await.unwrap();
+            recordings::insert(&mut tx, &new).await.unwrap();
+            recordings::insert_segment(&mut tx, id, &segment(0, "0")).await.unwrap();
+            let hand = |generation, recovers| Hand { generation, recovers };
+            assert!(recordings::update(&mut tx, id, hand(0, false), &lives).await.unwrap());
+
+            // Its node is lost: another one closes it.
+            let taken = recordings::take_over(&mut tx, id).await.unwrap().unwrap();
+            assert_eq!((taken.generation, taken.resume.as_deref()), (1, Some("its screen")));
+            recordings::insert_segment(&mut tx, id, &segment(1, "1-1")).await.unwrap();
+            assert!(!recordings::update(&mut tx, id, hand(0, false), &lives).await.unwrap(), "it is in other hands");
+            assert!(recordings::update(&mut tx, id, hand(1, false), &ended).await.unwrap());
+            sessions::end(&mut tx, session, at, &sallyport_domain::event::SessionEnd::Crashed).await.unwrap();
+            assert!(manifests::mark_sealed(&mut tx, session, at).await.unwrap());
+            // It returns.
+            let taken = recordings::take_over(&mut tx, id).await.unwrap().unwrap();
+            assert_eq!((taken.generation, taken.resume.as_deref()), (2, Some("its screen")));
+            recordings::supersede_segments(&mut tx, id, 1).await.unwrap();
+            sessions::unseal(&mut tx, session).await.unwrap();
+            assert!(!settle(&mut tx, session).await.unwrap(), "it is being completed");
+            recordings::insert_segment(&mut tx, id, &segment(1, "1-2")).await.unwrap();
+            assert_eq!(objects(&mut tx, session).await.unwrap(), ["0", "1-1", "1-2"]);
+
+            // It is lost again before it is done, and somebody deletes what there is.
+            let taken = recordings::take_over(&mut tx, id).await.unwrap().unwrap();
+            assert!(recordings::update(&mut tx, id, hand(taken.generation, false), &ended).await.unwrap());
+            assert!(manifests::mark_sealed(&mut tx, session, at).await.unwrap());
+            assert!(settle(&mut tx, session).await.unwrap());
+            assert_eq!(recordings::take_over(&mut tx, id).await.unwrap(), None);
+            let row = recordings::find(&mut tx, id).await.unwrap().unwrap();
+            assert_eq!(row.progress.resume, None, "what was on the screen is forgotten");
+        })
+        .await;
+    }
 }

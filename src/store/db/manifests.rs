@@ -23,8 +23,12 @@ const UNSEALED_RECORDINGS: &str =
 const UNSEALED_SESSIONS: &str = "SELECT id FROM sessions WHERE sealed_at IS NULL ORDER BY id";
 const RECORDINGS_OF: &str = "SELECT id FROM recordings WHERE session_id = $1 ORDER BY id";
 const MARK: &str = "UPDATE sessions SET sealed_at = $2 WHERE id = $1 AND sealed_at IS NULL";
+const IS_SEALED: &str = "SELECT EXISTS (SELECT 1 FROM sessions WHERE id = $1 AND sealed_at IS NOT NULL)";
 const INSERT: &str = "INSERT INTO manifests (session_id, bytes) VALUES ($1, $2)";
-const FIND: &str = "SELECT bytes FROM manifests WHERE session_id = $1";
+const AMEND: &str = "INSERT INTO manifest_amendments (session_id, number, bytes)
+                     SELECT $1, COALESCE(MAX(number), 0) + 1, $2 FROM manifest_amendments WHERE session_id = $1";
+const ALL: &str = "SELECT 0 AS number, bytes FROM manifests WHERE session_id = $1
+                   UNION ALL SELECT number, bytes FROM manifest_amendments WHERE session_id = $1 ORDER BY number";
 
 /// Keeps what is true of a session that is opened, as JSON.
 pub async fn insert_facts(tx: &mut Tx, session: SessionId, facts: &str) -> Result<(), DbError> {
@@ -108,14 +112,32 @@ pub async fn mark_sealed(tx: &mut Tx, session: SessionId, at: DateTime<Utc>) -> 
     Ok(marked.map_err(doing("seal a session"))? == 1)
 }
 
+/// Whether the session's manifest is its last word by now: it is not while a recording is being completed.
+pub async fn is_sealed(tx: &mut Tx, session: SessionId) -> Result<bool, DbError> {
+    let sealed = on_either!(tx, |c| sqlx::query_scalar(IS_SEALED).bind(session.as_uuid()).fetch_one(c));
+    sealed.map_err(doing("look whether a session is sealed"))
+}
+
 /// Adds the manifest of a session.
 pub async fn insert(tx: &mut Tx, session: SessionId, bytes: &[u8]) -> Result<(), DbError> {
     let inserted = change_either!(tx, |c| sqlx::query(INSERT).bind(session.as_uuid()).bind(bytes));
     inserted.map(drop).map_err(doing("add a manifest"))
 }
 
-/// The manifest of a session.
+/// Adds a manifest that supersedes the one before it.
+pub async fn amend(tx: &mut Tx, session: SessionId, bytes: &[u8]) -> Result<(), DbError> {
+    let amended = change_either!(tx, |c| sqlx::query(AMEND).bind(session.as_uuid()).bind(bytes));
+    amended.map(drop).map_err(doing("add a manifest"))
+}
+
+/// The manifest of a session that counts: the last one.
 pub async fn find(tx: &mut Tx, session: SessionId) -> Result<Option<Vec<u8>>, DbError> {
-    let found = on_either!(tx, |c| sqlx::query_scalar(FIND).bind(session.as_uuid()).fetch_optional(c));
-    found.map_err(doing("read a manifest"))
+    Ok(all(tx, session).await?.pop())
+}
+
+/// The manifests of a session, each of which supersedes the one before it.
+pub async fn all(tx: &mut Tx, session: SessionId) -> Result<Vec<Vec<u8>>, DbError> {
+    let rows = on_either!(tx, |c| sqlx::query_as::<_, (i32, Vec<u8>)>(ALL).bind(session.as_uuid()).fetch_all(c));
+    let rows = rows.map_err(doing("read a manifest"))?;
+    Ok(rows.into_iter().map(|(_, bytes)| bytes).collect())
 }

@@ -4,6 +4,7 @@
 //! of this module's children take `&mut Tx`, so the use case owns the transaction. Every call has a deadline: a
 //! database that does not answer is an error that says so ([`DbError::is_unreachable`]), never a wait without end.
 
+pub mod address_failures;
 pub mod anchors;
 pub mod bastion_keys;
 pub mod budgets;
@@ -17,6 +18,7 @@ pub mod identities;
 pub mod ledger;
 pub mod manifests;
 pub mod master_keys;
+pub mod nodes;
 pub mod outbox;
 pub mod passkeys;
 pub mod policy_version;
@@ -37,6 +39,8 @@ pub mod web_sessions;
 pub(crate) mod testing;
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod upgrade_tests;
 
 use std::borrow::Cow;
 use std::fs::OpenOptions;
@@ -192,21 +196,34 @@ const STATEMENT_DEADLINE: Duration = Duration::from_secs(10);
 const ANSWER_DEADLINE: Duration = Duration::from_secs(15);
 
 /// Waits for the database's answer, but not for ever.
-pub(crate) async fn answer<T>(asked: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
-    match tokio::time::timeout(ANSWER_DEADLINE, asked).await {
-        Ok(answered) => answered,
-        Err(_) => Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "the database did not answer in time"))),
+///
+/// What is asked is put on the heap before the wait: sqlx's futures take some kilobytes each, and whoever may ask a question
+/// later, a session that idles among them, would hold the room for it all the time.
+pub(crate) fn answer<'a, T: 'a>(
+    asked: impl Future<Output = Result<T, sqlx::Error>> + Send + 'a,
+) -> impl Future<Output = Result<T, sqlx::Error>> + Send + 'a {
+    let asked = Box::pin(asked);
+    async move {
+        match tokio::time::timeout(ANSWER_DEADLINE, asked).await {
+            Ok(answered) => answered,
+            Err(_) => {
+                Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "the database did not answer in time")))
+            }
+        }
     }
 }
 
 /// Begins a transaction on PostgreSQL, to its end even if the caller is given up meanwhile: sqlx would put the connection back into
 /// the pool with the transaction open, and whoever takes it next would be in one that reads only, or sees an old state.
-async fn begun(
+fn begun(
     begin: impl Future<Output = Result<Transaction<'static, Postgres>, sqlx::Error>> + Send + 'static,
-) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-    #[expect(clippy::disallowed_methods, reason = "it ends by its deadline, and holds nothing but a connection")]
-    let begun = tokio::spawn(answer(begin)).await;
-    begun.unwrap_or(Err(sqlx::Error::PoolClosed))
+) -> impl Future<Output = Result<Transaction<'static, Postgres>, sqlx::Error>> + Send {
+    let begin = answer(begin);
+    async move {
+        #[expect(clippy::disallowed_methods, reason = "it ends by its deadline, and holds nothing but a connection")]
+        let begun = tokio::spawn(begin).await;
+        begun.unwrap_or(Err(sqlx::Error::PoolClosed))
+    }
 }
 
 /// The database. Cheap to clone.

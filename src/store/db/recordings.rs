@@ -12,8 +12,11 @@ const INSERT: &str = "INSERT INTO recordings (id, session_id, channel, program, 
                       VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 const UPDATE: &str = "UPDATE recordings SET ended_at = $2, duration_us = $3, segments = $4, chain = $5, bytes_in = $6,
                                             bytes_out = $7, gaps = $8, exit = COALESCE($9, exit),
-                                            resume = CASE WHEN $2 IS NULL THEN COALESCE($10, resume) END, commands = $11
-                      WHERE id = $1 AND ended_at IS NULL";
+                                            resume = CASE WHEN $2 IS NULL THEN COALESCE($10, resume) END, commands = $11,
+                                            lost_from = CASE WHEN NOT $13 THEN lost_from WHEN $2 IS NOT NULL THEN NULL
+                                                             ELSE COALESCE($10, lost_from) END
+                      WHERE id = $1 AND ended_at IS NULL AND generation = $12";
+const GENERATION: &str = "SELECT generation FROM recordings WHERE id = $1";
 const FIND: &str =
     "SELECT id, session_id, channel, program, term, cols, rows, started_at, ended_at, duration_us, segments,
                            chain, bytes_in, bytes_out, gaps, commands, exit, resume
@@ -27,10 +30,20 @@ const LIST: &str =
     "SELECT id, session_id, channel, program, term, cols, rows, started_at, ended_at, duration_us, segments,
                            chain, bytes_in, bytes_out, gaps, commands, exit, resume
                     FROM recordings WHERE ($1 IS NULL OR id < $1) ORDER BY id DESC LIMIT $2";
-const UNFINISHED_ON: &str = "SELECT r.id, r.session_id, r.channel, r.program, r.term, r.cols, r.rows, r.started_at, r.ended_at,
-                                    r.duration_us, r.segments, r.chain, r.bytes_in, r.bytes_out, r.gaps, r.commands, r.exit, r.resume
-                             FROM recordings r JOIN sessions s ON s.id = r.session_id
+const UNFINISHED_ON: &str = "SELECT r.id, s.run FROM recordings r JOIN sessions s ON s.id = r.session_id
                              WHERE s.node = $1 AND r.ended_at IS NULL ORDER BY r.id";
+const UNFINISHED_OF: &str = "SELECT r.id FROM recordings r JOIN sessions s ON s.id = r.session_id
+                             WHERE s.run = $1 AND r.ended_at IS NULL ORDER BY r.id";
+/// Where a recording that was sealed from what had been shipped goes on with its node's journal is kept until that has been there.
+const TAKE_OVER: &str =
+    "UPDATE recordings SET generation = generation + 1, lost_from = COALESCE(lost_from, resume, ''),
+                                               ended_at = NULL, seal = NULL
+                         WHERE id = $1 AND (ended_at IS NULL OR lost_from IS NOT NULL)
+                         RETURNING generation, lost_from";
+const KEEP_SUPERSEDED: &str = "INSERT INTO superseded_segments (recording_id, object, number, sha256, stored_bytes)
+                               SELECT recording_id, object, number, sha256, stored_bytes
+                               FROM segments WHERE recording_id = $1 AND number >= $2";
+const DROP_SUPERSEDED: &str = "DELETE FROM segments WHERE recording_id = $1 AND number >= $2";
 const INSERT_SEGMENT: &str = "INSERT INTO segments (recording_id, number, start_us, end_us, bytes, stored_bytes, sha256, chain, object)
                               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (recording_id, number) DO NOTHING";
 const SEGMENTS: &str = "SELECT number, start_us, end_us, bytes, stored_bytes, sha256, chain, object
@@ -99,6 +112,23 @@ impl Default for Progress {
 pub struct RecordingRecord {
     pub recording: NewRecording,
     pub progress: Progress,
+}
+
+/// By whose hand a recording is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Hand {
+    /// Whoever takes a recording over has the next one, and those before can write no more.
+    pub generation: u32,
+    /// It reads what a process left behind on this node's disk. Without it, what the node's disk has may complete it later.
+    pub recovers: bool,
+}
+
+/// A recording that was taken over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    pub generation: u32,
+    /// JSON: where its journal goes on; `None` at the start.
+    pub resume: Option<String>,
 }
 
 /// A sealed segment: where it is and what it hashes to.
@@ -250,9 +280,9 @@ pub async fn insert(tx: &mut Tx, recording: &NewRecording) -> Result<(), DbError
     inserted.map(drop).map_err(doing(START))
 }
 
-/// Notes how far the recording has come; `false` if it is unknown or has ended. An exit or a resume point that is not
-/// given stays as it was; with the end the resume point goes, for it holds what was on the screen.
-pub async fn update(tx: &mut Tx, id: RecordingId, progress: &Progress) -> Result<bool, DbError> {
+/// Notes how far the recording has come; `false` if it is unknown, has ended, or is in other hands. An exit or a resume point
+/// that is not given stays as it was; with the end the resume point goes, for it holds what was on the screen.
+pub async fn update(tx: &mut Tx, id: RecordingId, hand: Hand, progress: &Progress) -> Result<bool, DbError> {
     let updated = change_either!(tx, |c| sqlx::query(UPDATE)
         .bind(id.as_uuid())
         .bind(progress.ended_at)
@@ -264,8 +294,35 @@ pub async fn update(tx: &mut Tx, id: RecordingId, progress: &Progress) -> Result
         .bind(small(progress.gaps))
         .bind(progress.exit.as_deref())
         .bind(progress.resume.as_deref())
-        .bind(big(progress.commands)));
+        .bind(big(progress.commands))
+        .bind(small(hand.generation))
+        .bind(hand.recovers));
     Ok(updated.map_err(doing("note a recording's progress"))? == 1)
+}
+
+/// Who keeps the recording now; `None` if it is unknown.
+pub async fn generation(tx: &mut Tx, id: RecordingId) -> Result<Option<u32>, DbError> {
+    let found = on_either!(tx, |c| sqlx::query_scalar::<_, i32>(GENERATION).bind(id.as_uuid()).fetch_optional(c));
+    found.map_err(doing(READ))?.map(|generation| to_count(READ, generation)).transpose()
+}
+
+/// Takes a recording over from whoever kept it, which can write no more from then on. One that was sealed from what a lost node had
+/// shipped is opened again. `None` if it is unknown, or complete.
+pub async fn take_over(tx: &mut Tx, id: RecordingId) -> Result<Option<Taken>, DbError> {
+    const TAKE: &str = "take over a recording";
+    let row = on_either!(tx, |c| sqlx::query_as::<_, (i32, String)>(TAKE_OVER).bind(id.as_uuid()).fetch_optional(c));
+    let Some((generation, resume)) = row.map_err(doing(TAKE))? else { return Ok(None) };
+    let resume = Some(resume).filter(|resume| !resume.is_empty());
+    Ok(Some(Taken { generation: to_count(TAKE, generation)?, resume }))
+}
+
+/// Puts the segments from number `from` on aside: they will be sealed anew.
+pub async fn supersede_segments(tx: &mut Tx, id: RecordingId, from: u32) -> Result<(), DbError> {
+    for statement in [KEEP_SUPERSEDED, DROP_SUPERSEDED] {
+        let done = change_either!(tx, |c| sqlx::query(statement).bind(id.as_uuid()).bind(small(from)));
+        done.map_err(doing("put superseded segments aside"))?;
+    }
+    Ok(())
 }
 
 /// The recording with this id.
@@ -290,11 +347,18 @@ pub async fn list(tx: &mut Tx, after: Option<RecordingId>, limit: u32) -> Result
     rows.into_iter().map(RecordingRecord::try_from).collect()
 }
 
-/// The recordings of `node`'s sessions that have no end yet.
-pub async fn unfinished_on(tx: &mut Tx, node: &str) -> Result<Vec<RecordingRecord>, DbError> {
-    let rows = on_either!(tx, |c| sqlx::query_as(UNFINISHED_ON).bind(node).fetch_all(c));
-    let rows: Vec<RecordingRow> = rows.map_err(doing("list unfinished recordings"))?;
-    rows.into_iter().map(RecordingRecord::try_from).collect()
+/// The recordings of `node`'s sessions that have no end yet, with the process that served them.
+pub async fn unfinished_on(tx: &mut Tx, node: &str) -> Result<Vec<(RecordingId, Option<Uuid>)>, DbError> {
+    let rows = on_either!(tx, |c| sqlx::query_as::<_, (Uuid, Option<Uuid>)>(UNFINISHED_ON).bind(node).fetch_all(c));
+    let rows = rows.map_err(doing("list unfinished recordings"))?;
+    Ok(rows.into_iter().map(|(id, run)| (RecordingId::from_uuid(id), run)).collect())
+}
+
+/// The recordings of the sessions of one process that have no end yet.
+pub async fn unfinished_of(tx: &mut Tx, run: Uuid) -> Result<Vec<RecordingId>, DbError> {
+    let ids = on_either!(tx, |c| sqlx::query_scalar::<_, Uuid>(UNFINISHED_OF).bind(run).fetch_all(c));
+    let ids = ids.map_err(doing("list unfinished recordings"))?;
+    Ok(ids.into_iter().map(RecordingId::from_uuid).collect())
 }
 
 /// Adds a sealed segment; `false` if it was added before.

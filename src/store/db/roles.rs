@@ -12,8 +12,16 @@ use super::{Db, DbError, doing};
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// Tables whose rows are never changed or removed.
-pub const KEPT: [&str; 7] =
-    ["events", "ledger_order", "ledger_tiles", "ledger_checkpoints", "ledger_rollbacks", "manifests", "session_facts"];
+pub const KEPT: [&str; 8] = [
+    "events",
+    "ledger_order",
+    "ledger_tiles",
+    "ledger_checkpoints",
+    "ledger_rollbacks",
+    "manifests",
+    "manifest_amendments",
+    "session_facts",
+];
 
 /// What one kept table allows the role that serves, beyond what it needs.
 const EXCESS: &str = "SELECT c.relname::text AS name,

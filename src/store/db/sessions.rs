@@ -14,15 +14,17 @@ use super::{DbError, Tx, change_either, doing, from_json, from_text, on_either, 
 
 const INSERT: &str =
     "INSERT INTO sessions (id, principal_id, principal_name, target_id, target_name, login, grant_id, terms,
-                                            node, client_address, client_version, started_at)
-                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+                                            node, client_address, client_version, started_at, run)
+                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
 const END: &str = "UPDATE sessions SET ended_at = $2, ending = $3 WHERE id = $1 AND ended_at IS NULL";
 const FIND: &str = "SELECT id, principal_id, principal_name, target_id, target_name, login, grant_id, terms, node,
                            client_address, client_version, started_at, ended_at, ending, cut_requested, held
                     FROM sessions WHERE id = $1";
-const LIVE_ON: &str = "SELECT id, principal_id, principal_name, target_id, target_name, login, grant_id, terms, node,
-                              client_address, client_version, started_at, ended_at, ending, cut_requested, held
-                       FROM sessions WHERE node = $1 AND ended_at IS NULL ORDER BY id";
+const LIVE_ON: &str = "SELECT id, run FROM sessions WHERE node = $1 AND ended_at IS NULL ORDER BY id";
+const LIVE_OF: &str = "SELECT id FROM sessions WHERE run = $1 AND ended_at IS NULL ORDER BY id";
+const HOLD_OPEN: &str = "UPDATE sessions SET run = run WHERE id = $1 AND ended_at IS NULL";
+const UNSEAL: &str = "UPDATE sessions SET sealed_at = NULL WHERE id = $1 AND sealed_at IS NOT NULL";
+const LENGTHEN: &str = "UPDATE sessions SET ended_at = $2 WHERE id = $1 AND ended_at < $2";
 /// A parameter left at `NULL` does not limit. `$5`, `$6`: the last row of the page before.
 const LIST: &str = "SELECT id, principal_id, principal_name, target_id, target_name, login, grant_id, terms, node,
                            client_address, client_version, started_at, ended_at, ending, cut_requested, held
@@ -173,8 +175,8 @@ impl TryFrom<SessionRow> for SessionRecord {
     }
 }
 
-/// Adds a session that starts.
-pub async fn insert(tx: &mut Tx, session: &NewSession) -> Result<(), DbError> {
+/// Adds a session that starts in the process `run`.
+pub async fn insert(tx: &mut Tx, session: &NewSession, run: Uuid) -> Result<(), DbError> {
     const OPEN: &str = "open a session";
     let terms = to_json(OPEN, &session.terms)?;
     let inserted = change_either!(tx, |c| sqlx::query(INSERT)
@@ -189,7 +191,8 @@ pub async fn insert(tx: &mut Tx, session: &NewSession) -> Result<(), DbError> {
         .bind(&session.node)
         .bind(session.client_address.to_string())
         .bind(&session.client_version)
-        .bind(session.started_at));
+        .bind(session.started_at)
+        .bind(run));
     inserted.map(drop).map_err(doing(OPEN))
 }
 
@@ -207,11 +210,36 @@ pub async fn find(tx: &mut Tx, id: SessionId) -> Result<Option<SessionRecord>, D
     row.map(SessionRecord::try_from).transpose()
 }
 
-/// The sessions that have not ended on `node`: those that it serves, and after a crash those that it left behind.
-pub async fn live_on(tx: &mut Tx, node: &str) -> Result<Vec<SessionRecord>, DbError> {
-    let rows = on_either!(tx, |c| sqlx::query_as(LIVE_ON).bind(node).fetch_all(c));
-    let rows: Vec<SessionRow> = rows.map_err(doing("list a node's sessions"))?;
-    rows.into_iter().map(SessionRecord::try_from).collect()
+/// The sessions that have not ended on `node`, with the process that serves each, or did when it died.
+pub async fn live_on(tx: &mut Tx, node: &str) -> Result<Vec<(SessionId, Option<Uuid>)>, DbError> {
+    let rows = on_either!(tx, |c| sqlx::query_as::<_, (Uuid, Option<Uuid>)>(LIVE_ON).bind(node).fetch_all(c));
+    let rows = rows.map_err(doing("list a node's sessions"))?;
+    Ok(rows.into_iter().map(|(id, run)| (SessionId::from_uuid(id), run)).collect())
+}
+
+/// The sessions of one process that have not ended.
+pub async fn live_of(tx: &mut Tx, run: Uuid) -> Result<Vec<SessionId>, DbError> {
+    let ids = on_either!(tx, |c| sqlx::query_scalar::<_, Uuid>(LIVE_OF).bind(run).fetch_all(c));
+    let ids = ids.map_err(doing("list a node's sessions"))?;
+    Ok(ids.into_iter().map(SessionId::from_uuid).collect())
+}
+
+/// Keeps a session from ending until the end of the transaction; `false` if it has ended, or is unknown.
+pub async fn hold_open(tx: &mut Tx, id: SessionId) -> Result<bool, DbError> {
+    let held = change_either!(tx, |c| sqlx::query(HOLD_OPEN).bind(id.as_uuid()));
+    Ok(held.map_err(doing("look whether a session is open"))? == 1)
+}
+
+/// Lets a session be sealed once more: one of its recordings is being completed.
+pub async fn unseal(tx: &mut Tx, id: SessionId) -> Result<(), DbError> {
+    let unsealed = change_either!(tx, |c| sqlx::query(UNSEAL).bind(id.as_uuid()));
+    unsealed.map(drop).map_err(doing("seal a session again"))
+}
+
+/// A session that was closed from outside went on until `at`, as its recordings show; an earlier instant changes nothing.
+pub async fn lengthen(tx: &mut Tx, id: SessionId, at: DateTime<Utc>) -> Result<(), DbError> {
+    let lengthened = change_either!(tx, |c| sqlx::query(LENGTHEN).bind(id.as_uuid()).bind(at));
+    lengthened.map(drop).map_err(doing("seal a session again"))
 }
 
 /// At most `limit` sessions, the latest first.

@@ -17,7 +17,7 @@ use sallyport_domain::target::{CredentialKind, HostKey, HostKeyTrust, Target, Ta
 use uuid::Uuid;
 
 use super::commands::{self, CommandCounts, CommandRecord};
-use super::recordings::{NewRecording, Progress, RecordingRecord, SegmentRecord, TailRun};
+use super::recordings::{Hand, NewRecording, Progress, RecordingRecord, SegmentRecord, TailRun};
 use super::sessions::{NewSession, SessionFilter, SessionRecord};
 use super::testing::on_both;
 use super::{DatabaseSettings, Db, DbError, grants, policy_version, principals, recordings, sessions, targets};
@@ -77,6 +77,9 @@ fn grant(number: u128) -> Grant {
     }
 }
 
+/// The process that serves the sessions.
+const RUN: Uuid = Uuid::from_u128(9);
+
 fn session(number: u128, grant: &Grant) -> NewSession {
     NewSession {
         id: SessionId::from_uuid(Uuid::from_u128(number)),
@@ -102,7 +105,7 @@ async fn furnish(db: &Db) -> Grant {
     assert_eq!(targets::insert(&mut tx, &web_1()).await.unwrap(), None);
     grants::insert(&mut tx, &grant).await.unwrap();
     for number in [101, 102] {
-        sessions::insert(&mut tx, &session(number, &grant)).await.unwrap();
+        sessions::insert(&mut tx, &session(number, &grant), RUN).await.unwrap();
     }
     tx.commit().await.unwrap();
     grant
@@ -113,7 +116,7 @@ pub(crate) async fn furnish_sessions(db: &Db, count: u128) -> (GrantId, Vec<Sess
     let grant = furnish(db).await;
     let mut tx = db.write().await.unwrap();
     for number in 201..201 + count {
-        sessions::insert(&mut tx, &session(number, &grant)).await.unwrap();
+        sessions::insert(&mut tx, &session(number, &grant), RUN).await.unwrap();
     }
     for number in [101, 102] {
         sessions::end(&mut tx, session(number, &grant).id, at(200), &SessionEnd::ClientClosed).await.unwrap();
@@ -183,8 +186,8 @@ async fn open_sessions_are_counted_by_grant_until_they_end() {
         let mut tx = db.read().await.unwrap();
         let ended = sessions::find(&mut tx, first).await.unwrap().unwrap().ended;
         assert_eq!(ended, Some((at(200), SessionEnd::ClientClosed)));
-        let live = sessions::live_on(&mut tx, "node-a").await.unwrap();
-        assert_eq!(live.iter().map(|record| record.session.id).collect::<Vec<_>>(), [second]);
+        assert_eq!(sessions::live_on(&mut tx, "node-a").await.unwrap(), [(second, Some(RUN))]);
+        assert_eq!(sessions::live_of(&mut tx, RUN).await.unwrap(), [second]);
         assert_eq!(sessions::live_on(&mut tx, "node-b").await.unwrap(), []);
     })
     .await;
@@ -280,7 +283,7 @@ async fn a_recording_its_segments_and_its_tail_read_back_and_repeats_change_noth
         assert!(recordings::insert_segment(&mut tx, id, &segment).await.unwrap());
         assert!(!recordings::insert_segment(&mut tx, id, &segment).await.unwrap());
         assert_eq!(recordings::delete_tail(&mut tx, id, 0).await.unwrap(), 2);
-        recordings::update(&mut tx, id, &progress).await.unwrap();
+        recordings::update(&mut tx, id, Hand::default(), &progress).await.unwrap();
         tx.commit().await.unwrap();
 
         let mut tx = db.read().await.unwrap();
@@ -320,7 +323,7 @@ async fn a_sessions_commands_come_in_their_order_page_by_page_and_change_by_thei
             };
             recordings::insert(&mut tx, &new).await.unwrap();
             let progress = Progress { commands: 5, ..Progress::default() };
-            recordings::update(&mut tx, recording(number), &progress).await.unwrap();
+            recordings::update(&mut tx, recording(number), Hand::default(), &progress).await.unwrap();
         }
         let record = |of: u128, number: u32, seconds: i64| CommandRecord {
             recording: recording(of),
@@ -370,12 +373,12 @@ async fn the_database_itself_refuses_what_must_not_be() {
         let grant = furnish(&db).await;
 
         let mut tx = db.write().await.unwrap();
-        let twice = sessions::insert(&mut tx, &session(101, &grant)).await;
+        let twice = sessions::insert(&mut tx, &session(101, &grant), RUN).await;
         assert!(matches!(twice, Err(DbError::Conflict { .. })), "{twice:?}");
         drop(tx);
         let mut tx = db.write().await.unwrap();
         let unknown = NewSession { grant: GrantId::from_uuid(Uuid::from_u128(404)), ..session(103, &grant) };
-        let dangling = sessions::insert(&mut tx, &unknown).await;
+        let dangling = sessions::insert(&mut tx, &unknown, RUN).await;
         assert!(matches!(dangling, Err(DbError::Other { .. })), "{dangling:?}");
     })
     .await;

@@ -50,6 +50,13 @@ const TAMPERINGS: &[Tampering] = &[
         sample.sign_again();
         bundle::segments_name(sample.recordings[0])
     }),
+    ("the first of two seals", |sample, _| {
+        if !sample.was_completed {
+            return "sound".to_owned();
+        }
+        sample.leave_out("session_sealed");
+        bundle::EVENTS.to_owned()
+    }),
     ("a byte of an event", |sample, dice| {
         let at = place(sample.file(bundle::EVENTS), dice, |byte| byte.is_ascii_lowercase());
         sample.file(bundle::EVENTS)[at] ^= 1;
@@ -215,7 +222,8 @@ const TAMPERINGS: &[Tampering] = &[
         bundle::EVENTS.to_owned()
     }),
     ("a bastion that leaves the end of a recording out", |sample, _| {
-        sample.leave_out("recording_ended");
+        // Of the two recordings of a session that was completed, those come first that say too little.
+        (0..if sample.was_completed { 3 } else { 1 }).for_each(|_| sample.leave_out("recording_ended"));
         bundle::EVENTS.to_owned()
     }),
 ];

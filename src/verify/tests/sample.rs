@@ -39,6 +39,8 @@ pub(crate) struct Sample {
     entries: Vec<Vec<u8>>,
     chosen: Vec<u64>,
     grant: GrantId,
+    /// The first session was sealed twice.
+    pub(crate) was_completed: bool,
 }
 
 pub(crate) fn signer(secret: u8) -> SignerKey {
@@ -224,7 +226,8 @@ pub(crate) fn key_changes() -> Vec<u8> {
     [change(7, 3), change(8, 5)].concat().into_bytes()
 }
 
-/// A bundle; where the seed is odd, of a ledger whose key was changed twice.
+/// A bundle; where the seed is odd, of a ledger whose key was changed twice. Of every third one the first session was completed after it
+/// had been sealed: its node had been lost.
 pub(crate) fn sample(seed: u64) -> Sample {
     let mut story = Story { entries: vec![], chosen: vec![], dice: Dice::new(seed) };
     let grant = grant();
@@ -250,6 +253,7 @@ pub(crate) fn sample(seed: u64) -> Sample {
             address: "10.1.2.3:50022".parse().unwrap(),
         });
         let mut manifest = manifest(session, &grant);
+        let (was_lost, mut ends) = (number == 0 && was_completed(seed), vec![]);
         for channel in 1..=2 {
             let recording = RecordingId::from_uuid(Uuid::from_u128(0x4ec0 + 16 * number + channel));
             recordings.push(recording);
@@ -266,7 +270,14 @@ pub(crate) fn sample(seed: u64) -> Sample {
             }
             let (segments, gaps) = (seal.segments.len() as u32, seal.gaps.len() as u32);
             let chain = seal.chain.to_string();
-            story.tell(Act::RecordingEnded { session, recording, segments, chain, gaps });
+            let end = Act::RecordingEnded { session, recording, segments, chain, gaps };
+            if was_lost {
+                let chain = Hash::ZERO.to_string();
+                story.tell(Act::RecordingEnded { session, recording, segments: 0, chain, gaps: 1 });
+                ends.push(end);
+            } else {
+                story.tell(end);
+            }
             put(&bundle::segments_name(recording), stored);
             put(&bundle::cast_name(recording), cast(&manifest, &seal, &frames));
             put(&bundle::transcript_name(recording), b"what was seen\n".to_vec());
@@ -275,7 +286,14 @@ pub(crate) fn sample(seed: u64) -> Sample {
         story.tell(Act::SessionEnded { session, end: manifest.end.clone() });
         let bytes = manifest.encode().unwrap();
         let (segments, recordings) = (manifest.segments(), manifest.recordings.len() as u32);
-        story.tell(Act::SessionSealed { session, manifest: Hash::of(&bytes), recordings, segments });
+        let earlier = was_lost.then(|| Hash::of(b"the manifest of what had been shipped"));
+        if let Some(manifest) = earlier {
+            story.tell(Act::SessionSealed { session, manifest, recordings, segments: 0, supersedes: None });
+        }
+        ends.into_iter().for_each(|end| story.tell(end));
+        let sealed =
+            Act::SessionSealed { session, manifest: Hash::of(&bytes), recordings, segments, supersedes: earlier };
+        story.tell(sealed);
         put(&bundle::manifest_name(session), bytes);
     }
     story.noise();
@@ -293,9 +311,14 @@ pub(crate) fn sample(seed: u64) -> Sample {
     }
     let Story { entries, chosen, .. } = story;
     let key = if seed.is_multiple_of(2) { signer(7) } else { signer(9) };
-    let mut sample = Sample { files, key, recordings, sessions, entries, chosen, grant: grant.id };
+    let was_completed = was_completed(seed);
+    let mut sample = Sample { files, key, recordings, sessions, entries, chosen, grant: grant.id, was_completed };
     sample.seal();
     sample
+}
+
+fn was_completed(seed: u64) -> bool {
+    seed % 3 == 1
 }
 
 fn grant() -> Grant {

@@ -43,6 +43,17 @@ export interface Source {
 
 const NONE: ReadonlyMap<number, Part> = new Map();
 
+/** Segments of a long recording that are kept, unless all were asked for; each takes some megabytes. */
+const KEPT = 12;
+/** How long a moment must rest before what is around it is read: the player comes first. Milliseconds. */
+const REST = 150;
+
+/** The parts without those that are furthest from segment `number`, so that no more than `most` stay; in their order. */
+export function near<T>(parts: ReadonlyMap<number, T>, number: number, most: number): ReadonlyMap<number, T> {
+  const byDistance = [...parts].sort(([a], [b]) => Math.abs(a - number) - Math.abs(b - number));
+  return new Map(byDistance.slice(0, most).sort(([a], [b]) => a - b));
+}
+
 /** Up to `few` segments are read as a whole; of a longer recording what is looked at. Nothing is asked for without a recording. */
 export function useSource(wanted: { id: string; ended_at?: string | null } | undefined, few: number): Source {
   const recording = wanted?.id;
@@ -66,12 +77,17 @@ export function useSource(wanted: { id: string; ended_at?: string | null } | und
   const [failed, setFailed] = useState<unknown>(null);
   const [reading, setReading] = useState(0);
   const begun = useRef(new Set<number>());
+  /** How many parts may stay. */
+  const room = useRef(KEPT);
+  const later = useRef<ReturnType<typeof setTimeout>>(undefined);
   const current = useRef<Index | undefined>(undefined);
   current.current = index;
 
   useEffect(() => {
     begun.current = new Set();
+    room.current = KEPT;
     setFailed(null);
+    return () => clearTimeout(later.current);
   }, [version]);
 
   const load = useCallback(
@@ -84,7 +100,11 @@ export function useSource(wanted: { id: string; ended_at?: string | null } | und
         const events = readEvents(await fetchJson(base(recording) + segment.url));
         const part = { events, lines: readLines(events) };
         if (current.current === index) {
-          setRead((before) => ({ of: version, parts: new Map([...(before.of === version ? before.parts : NONE), [number, part] as const].sort(([a], [b]) => a - b)) }));
+          setRead((before) => {
+            const kept = near(new Map([...(before.of === version ? before.parts : NONE), [number, part] as const]), number, room.current);
+            for (const gone of before.parts.keys()) if (before.of === version && !kept.has(gone)) begun.current.delete(gone);
+            return { of: version, parts: kept };
+          });
         }
       } catch (error) {
         begun.current.delete(number);
@@ -107,7 +127,10 @@ export function useSource(wanted: { id: string; ended_at?: string | null } | und
     [index, load],
   );
   useEffect(() => {
-    if (index && index.segments.length <= Math.max(1, few)) void readOn(Infinity).catch(() => {});
+    if (index && index.segments.length <= Math.max(1, few)) {
+      room.current = Infinity;
+      void readOn(Infinity).catch(() => {});
+    }
     else if (index) void readOn(1).catch(() => {});
   }, [index, few, readOn]);
 
@@ -115,14 +138,17 @@ export function useSource(wanted: { id: string; ended_at?: string | null } | und
     (at: number) => {
       if (!index) return;
       const number = segmentAt(index, at);
+      clearTimeout(later.current);
+      if (begun.current.has(number) && (begun.current.has(number + 1) || number + 1 >= index.segments.length)) return;
       // The player says what is wrong.
-      void load(number).then(() => load(number + 1)).catch(() => {});
+      later.current = setTimeout(() => void load(number).then(() => load(number + 1)).catch(() => {}), REST);
     },
     [index, load],
   );
   const more = useCallback(
     (all: boolean) => {
       setFailed(null);
+      room.current = all ? Infinity : room.current + 1;
       void readOn(all ? Infinity : 1).catch(() => {});
     },
     [readOn],

@@ -31,6 +31,11 @@ export async function startDemo() {
     folder,
     login: find(/alice\+(\S+)@toy/),
     port: find(/-p (\d+)/),
+    /** Kills it; its folder stays. */
+    kill: async () => {
+      demo.kill("SIGKILL");
+      await until(() => demo.signalCode !== null, 10_000, () => "the demo does not die");
+    },
     stop: async () => {
       demo.kill("SIGINT");
       await until(() => demo.exitCode !== null, 40_000, () => "the demo did not end");

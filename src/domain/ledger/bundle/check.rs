@@ -437,13 +437,22 @@ impl<'a> Checker<'a, '_> {
     }
 
     fn sessions(&mut self, events: &Events) {
-        let sealed: Vec<&Event> = events.of("session_sealed").collect();
-        for event in &sealed {
+        // A session that was completed later is sealed once more, and each seal names the one before it.
+        let mut sealed: BTreeMap<&str, &Event> = BTreeMap::new();
+        for event in events.of("session_sealed") {
+            let before = sealed.insert(event.text("session"), event);
+            if before.map_or("", |before| before.text("manifest")) != event.text("supersedes") {
+                let of = event.text("session").to_owned();
+                self.fault(EVENTS, Wrong::Disagrees { act: "session_sealed", of });
+            }
+        }
+        let mut last: Vec<&Event> = sealed.values().copied().collect();
+        last.sort_by_key(|event| event.number);
+        for event in last {
             self.session(event, events);
         }
-        let sealed: BTreeSet<&str> = sealed.iter().map(|event| event.text("session")).collect();
         let opened = events.of("session_opened").map(|event| event.text("session"));
-        let unsealed = opened.filter(|session| !sealed.contains(session)).map(str::to_owned);
+        let unsealed = opened.filter(|session| !sealed.contains_key(session)).map(str::to_owned);
         self.verdict.proven.unsealed = unsealed.collect();
     }
 
@@ -526,7 +535,8 @@ impl<'a> Checker<'a, '_> {
         let mut listed = BTreeSet::new();
         for seal in &manifest.recordings {
             let recording = seal.recording.to_string();
-            let of = |act: &'static str| events.of(act).find(|event| event.text("recording") == recording);
+            // Of a recording that was completed later, the last end counts.
+            let of = |act: &'static str| events.of(act).filter(|event| event.text("recording") == recording).last();
             if of("recording_started").is_none() {
                 self.fault(EVENTS, Wrong::NoEvent { act: "recording_started", of: recording.clone() });
             }
