@@ -24,6 +24,7 @@ use crate::app::recordings::journal::Durability;
 use crate::app::requests::RequestSettings;
 use crate::app::retention::rules::RetentionSettings;
 use crate::app::reviews::ReviewSettings;
+use crate::app::sign_in::SignInSettings;
 pub use crate::ssh::{Failures, SshSettings};
 use crate::store::blob::BlobSettings;
 use crate::store::db::DatabaseSettings;
@@ -68,6 +69,7 @@ pub struct Config {
     pub server: ServerSettings,
     pub ssh: SshSettings,
     pub api: ApiSettings,
+    pub sign_in: SignInSettings,
     pub database: DatabaseSettings,
     pub blobs: BlobSettings,
     pub recording: RecordingSettings,
@@ -156,6 +158,7 @@ impl Config {
             server: section("server", &mut given, &mut faults),
             ssh: section("ssh", &mut given, &mut faults),
             api: section("api", &mut given, &mut faults),
+            sign_in: section("sign_in", &mut given, &mut faults),
             database: section("database", &mut given, &mut faults),
             blobs: section("blobs", &mut given, &mut faults),
             recording: section("recording", &mut given, &mut faults),
@@ -171,7 +174,7 @@ impl Config {
             log: section("log", &mut given, &mut faults),
         };
         for unknown in given {
-            let message = "there is no such section (one of server, ssh, api, database, blobs, recording, requests, consent, ledger, retention, review, outbox, notify, metrics, master_key, log)";
+            let message = "there is no such section (one of server, ssh, api, sign_in, database, blobs, recording, requests, consent, ledger, retention, review, outbox, notify, metrics, master_key, log)";
             let key = format!("{}.{}", unknown.section, unknown.key);
             faults.push(ConfigFault { key, place: unknown.place, message: message.to_owned() });
         }
@@ -258,6 +261,9 @@ impl Config {
         let MasterKeySettings { file, env, credential, .. } = &self.master_key;
         if [file.is_some(), env.is_some(), credential.is_some()].into_iter().filter(|set| *set).count() > 1 {
             fault("master_key", "only one of `file`, `env` and `credential` may be set");
+        }
+        for (key, message) in self.sign_in.check() {
+            fault(&format!("sign_in.{key}"), message);
         }
         if let Err(message) = self.ledger.check() {
             fault("ledger.anchor_syslog", message);

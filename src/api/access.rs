@@ -185,6 +185,16 @@ pub(super) async fn prove(parts: &Parts, state: &ApiState) -> Result<Proved, Api
     }
 }
 
+/// Whether whoever was proved may still do what belongs to the class. Asking is no use of the sign-in: a page that is only open does not
+/// keep somebody signed in.
+pub(super) async fn still<C: Class>(may: &May<C>, parts: &Parts, state: &ApiState) -> bool {
+    let caller = match may.web_session() {
+        Some(session) => state.sign_ins.still(&state.app, session).await.ok().flatten().map(Caller::Person),
+        None => prove(parts, state).await.ok().map(|proved| proved.caller),
+    };
+    caller.is_some_and(|caller| caller.may::<C>())
+}
+
 /// The token of `Authorization: Bearer …` (RFC 6750 §2.1); the word counts in any case (RFC 9110 §11.1).
 fn bearer(parts: &Parts) -> Option<ApiToken> {
     let value = parts.headers.get(header::AUTHORIZATION)?.to_str().ok()?;

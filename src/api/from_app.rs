@@ -17,7 +17,8 @@ use crate::app::retention::RetentionError;
 use crate::app::reviews::ReviewError;
 use crate::app::second_factor::SecondFactorError;
 use crate::app::sessions::SessionError;
-use crate::app::sign_in::{PasskeyError, SignInError};
+use crate::app::sign_in::identities::IdentityError;
+use crate::app::sign_in::{OidcError, PasskeyError, SignInError};
 use crate::app::targets::TargetError;
 use crate::app::templates::TemplateError;
 use crate::app::tokens::TokenError;
@@ -324,6 +325,7 @@ impl From<SignInError> for ApiError {
             SignInError::TooMany { wait } => ApiError::TooMany { wait, detail },
             SignInError::Busy => ApiError::Unavailable(detail),
             SignInError::Passkey(error) => error.into(),
+            SignInError::Oidc(error) => error.into(),
             SignInError::NoRandomness | SignInError::Password(_) => ApiError::internal(error),
             SignInError::SecondFactor(error) => error.into(),
             SignInError::Db(error) => error.into(),
@@ -346,6 +348,31 @@ impl From<PasskeyError> for ApiError {
             | PasskeyError::Text(_) => ApiError::BadRequest(text),
             PasskeyError::State { .. } => ApiError::internal(error),
             PasskeyError::Db(error) => error.into(),
+        }
+    }
+}
+
+impl From<OidcError> for ApiError {
+    fn from(error: OidcError) -> Self {
+        let text = error.to_string();
+        match error {
+            OidcError::NotSetUp | OidcError::NoPublicUrl => ApiError::NotFound(text),
+            OidcError::NotBegun => ApiError::Conflict(text),
+            OidcError::Away { .. } => ApiError::BadGateway(text),
+            OidcError::Refused => ApiError::SignIn { slug: "refused", title: "Not signed in", detail: text },
+            OidcError::Secret { .. } | OidcError::Authority { .. } | OidcError::Client(_) => ApiError::internal(error),
+        }
+    }
+}
+
+impl From<IdentityError> for ApiError {
+    fn from(error: IdentityError) -> Self {
+        let text = error.to_string();
+        match error {
+            IdentityError::UnknownPerson { .. } | IdentityError::NotBound { .. } => ApiError::NotFound(text),
+            IdentityError::Taken { .. } => ApiError::Conflict(text),
+            IdentityError::Text(_) => ApiError::BadRequest(text),
+            IdentityError::Db(error) => error.into(),
         }
     }
 }

@@ -22,6 +22,7 @@ pub mod audit;
 pub mod bastion;
 pub mod commands;
 pub mod evidence;
+pub mod feed;
 pub mod files;
 pub mod grants;
 pub mod health;
@@ -29,6 +30,7 @@ pub mod keys;
 pub mod ledger;
 pub mod live;
 pub mod nodes;
+pub mod oidc;
 pub mod outbox;
 pub mod passkeys;
 pub mod people;
@@ -65,6 +67,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::app::App;
 use crate::app::credential_rotation::RotationError;
+use crate::app::feed::Feed;
 use crate::app::health::Health;
 use crate::app::keys::TargetKeys;
 use crate::app::sign_in::SignIns;
@@ -113,8 +116,9 @@ pub struct ApiState {
     pub sign_ins: SignIns,
     /// What targets show through the bastion.
     pub target_keys: Arc<TargetKeys>,
-    /// Those who follow sessions: each ends with its connection.
+    /// Those who follow sessions, or what changes: each ends with its connection.
     pub watches: TaskTracker,
+    pub feed: Feed,
     /// Whether new logins are of use.
     pub health: Health,
 }

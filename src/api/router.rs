@@ -15,8 +15,8 @@ use super::access::OverTls;
 use super::error::ApiError;
 use super::extract::MOST_BODY_BYTES;
 use super::{
-    ApiState, assets, audit, bastion, commands, error, evidence, files, grants, health, keys, ledger, live, nodes,
-    outbox, passkeys, people, probes, recordings, replay, requests, retention, reviews, rotations, search,
+    ApiState, assets, audit, bastion, commands, error, evidence, feed, files, grants, health, keys, ledger, live,
+    nodes, oidc, outbox, passkeys, people, probes, recordings, replay, requests, retention, reviews, rotations, search,
     second_factors, sessions, sign_in, targets, templates, tokens, watch,
 };
 use crate::app::metrics::timed;
@@ -47,6 +47,12 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(sign_in::ways, sign_in::sign_in))
         .routes(routes!(sign_in::sign_out))
         .routes(routes!(sign_in::list_own))
+        .routes(routes!(sign_in::end_own))
+        .routes(routes!(sign_in::end_others))
+        .routes(routes!(sign_in::list, sign_in::end_all))
+        .routes(routes!(oidc::begin))
+        .routes(routes!(oidc::callback))
+        .routes(routes!(oidc::show, oidc::bind, oidc::unbind))
         .routes(routes!(passkeys::begin_sign_in))
         .routes(routes!(passkeys::sign_in))
         .routes(routes!(passkeys::list_own, passkeys::add_own))
@@ -119,6 +125,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(retention::set_hold, retention::list_holds))
         .routes(routes!(retention::release_hold))
         .routes(routes!(live::live))
+        .routes(routes!(feed::live))
         .routes(routes!(audit::list))
         .routes(routes!(ledger::show))
         .routes(routes!(ledger::keys))

@@ -11,15 +11,16 @@ use axum::http::{HeaderMap, Method};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use sallyport_domain::id::WebSessionId;
+use sallyport_domain::name::PrincipalName;
 use sallyport_domain::secret::{PrincipalPassword, VerificationCode, WebToken};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::ApiState;
-use super::access::{Known, May, Peer};
+use super::access::{Administer, Known, Look, May, Peer};
 use super::bastion::Me;
 use super::error::{ApiError, Problem};
-use super::extract::{Body, Parts as RequestParts};
+use super::extract::{Body, Parts as RequestParts, Path};
 use crate::app::sign_in::{Offer, SignedIn, WebSessionRecord};
 
 /// `__Host-` (RFC 6265bis §4.1.3): secure, for this host alone, for every path.
@@ -58,6 +59,8 @@ pub struct SignedOut {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct SignInWays {
     pub passkeys: bool,
+    /// What people call the identity provider, if there is one.
+    pub oidc: Option<String>,
 }
 
 /// A browser in which a person is signed in.
@@ -105,7 +108,8 @@ pub(super) async fn sign_in(
     (status = "default", body = Problem),
 ))]
 pub(super) async fn ways(State(state): State<ApiState>) -> Json<SignInWays> {
-    Json(SignInWays { passkeys: state.sign_ins.has_passkeys() })
+    let oidc = state.sign_ins.provider().map(|provider| provider.label().to_owned());
+    Json(SignInWays { passkeys: state.sign_ins.has_passkeys(), oidc })
 }
 
 /// From where a browser with our page in it asks, and what it says of itself.
@@ -114,18 +118,24 @@ pub(super) fn browser_of(parts: &Parts) -> Result<(SocketAddr, String), ApiError
         return Err(ApiError::BadRequest("whoever is on the bastion's own socket is known already".to_owned()));
     };
     is_our_page(parts)?;
-    let browser = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    Ok((address, browser.to_owned()))
+    Ok((address, user_agent(parts)))
+}
+
+/// What the browser says of itself.
+pub(super) fn user_agent(parts: &Parts) -> String {
+    let said = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    said.unwrap_or_default().to_owned()
 }
 
 /// The answer to whoever was signed in: the cookie, and who they are.
 pub(super) fn signed_in(state: &ApiState, who: SignedIn, token: &WebToken) -> Result<Response, ApiError> {
-    let cookie = cookie(state, token)?;
+    let cookie = session_cookie(state, token)?;
     let me = Me::Person { name: who.principal.name, roles: who.principal.roles };
     Ok(([(header::SET_COOKIE, cookie)], Json(me)).into_response())
 }
 
-fn cookie(state: &ApiState, token: &WebToken) -> Result<HeaderValue, ApiError> {
+/// The cookie of somebody who is signed in.
+pub(super) fn session_cookie(state: &ApiState, token: &WebToken) -> Result<HeaderValue, ApiError> {
     let seconds = state.sign_ins.longest().as_secs();
     let cookie = format!("{COOKIE}={}; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite=Strict", token.expose());
     let mut cookie = HeaderValue::try_from(cookie).map_err(ApiError::internal)?;
@@ -162,8 +172,12 @@ pub(super) async fn list_own(
     State(state): State<ApiState>,
 ) -> Result<Json<Vec<WebSession>>, ApiError> {
     let found = state.sign_ins.list(&state.app, may.person()?).await?;
+    Ok(shapes(found, may.web_session()))
+}
+
+fn shapes(found: Vec<WebSessionRecord>, this: Option<WebSessionId>) -> Json<Vec<WebSession>> {
     let shape = |record: WebSessionRecord| WebSession {
-        is_this: may.web_session() == Some(record.id),
+        is_this: this == Some(record.id),
         id: record.id,
         address: record.address,
         browser: record.browser,
@@ -171,14 +185,76 @@ pub(super) async fn list_own(
         last_seen_at: record.last_seen_at,
         not_after: record.not_after,
     };
-    Ok(Json(found.into_iter().map(shape).collect()))
+    Json(found.into_iter().map(shape).collect())
+}
+
+/// Signs the caller out of one browser. Gives those that are left.
+#[utoipa::path(delete, path = "/me/web-sessions/{id}", operation_id = "own_web_sessions_end", tag = "sign-in",
+    params(("id" = String, Path)), responses(
+    (status = OK, body = [WebSession]),
+    (status = "default", body = Problem),
+))]
+pub(super) async fn end_own(
+    may: May<Known>,
+    State(state): State<ApiState>,
+    Path(id): Path<WebSessionId>,
+) -> Result<Json<Vec<WebSession>>, ApiError> {
+    let person = may.person()?;
+    if state.sign_ins.sign_out(&state.app, person, Some(id)).await? == 0 {
+        return Err(ApiError::NotFound(format!("you are not signed in as {id}")));
+    }
+    Ok(shapes(state.sign_ins.list(&state.app, person).await?, may.web_session()))
+}
+
+/// Signs the caller out of every browser but the one that asks.
+#[utoipa::path(post, path = "/me/web-sessions/end-others", operation_id = "own_web_sessions_end_others", tag = "sign-in", responses(
+    (status = OK, body = SignedOut),
+    (status = "default", body = Problem),
+))]
+pub(super) async fn end_others(may: May<Known>, State(state): State<ApiState>) -> Result<Json<SignedOut>, ApiError> {
+    let browsers = state.sign_ins.sign_out_others(&state.app, may.person()?, may.web_session()).await?;
+    Ok(Json(SignedOut { browsers }))
+}
+
+/// Where a person is signed in, the newest first.
+#[utoipa::path(get, path = "/people/{name}/web-sessions", operation_id = "web_sessions_list", tag = "people",
+    params(("name" = String, Path)), responses(
+    (status = OK, body = [WebSession]),
+    (status = "default", body = Problem),
+))]
+pub(super) async fn list(
+    may: May<Look>,
+    State(state): State<ApiState>,
+    Path(name): Path<PrincipalName>,
+) -> Result<Json<Vec<WebSession>>, ApiError> {
+    Ok(shapes(state.sign_ins.list_of(&state.app, &name).await?, may.web_session()))
+}
+
+/// Signs a person out of every browser.
+#[utoipa::path(delete, path = "/people/{name}/web-sessions", operation_id = "web_sessions_end", tag = "people",
+    params(("name" = String, Path)), responses(
+    (status = OK, body = SignedOut),
+    (status = "default", body = Problem),
+))]
+pub(super) async fn end_all(
+    may: May<Administer>,
+    State(state): State<ApiState>,
+    Path(name): Path<PrincipalName>,
+) -> Result<Json<SignedOut>, ApiError> {
+    let browsers = state.sign_ins.sign_out_person(&state.app, &may.actor(), &name).await?;
+    Ok(Json(SignedOut { browsers }))
 }
 
 /// What the cookie holds, if there is one.
 pub(super) fn token(headers: &HeaderMap) -> Option<WebToken> {
+    cookie_of(headers, COOKIE).map(WebToken::new)
+}
+
+/// The value of the cookie of this name.
+pub(super) fn cookie_of<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
     let lines = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(name, _)| *name == COOKIE).map(|(_, value)| WebToken::new(value))
+    pairs.find(|(name, _)| *name == wanted).map(|(_, value)| value)
 }
 
 /// Refuses what another site makes a browser ask with our cookie: by where the browser says the request comes from

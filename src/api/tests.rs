@@ -65,6 +65,8 @@ impl Served {
         let keys = keys::bastion_key(&app, keys::Purpose::TargetKeys).await.unwrap();
         let target_keys = Arc::new(keys::TargetKeys::new(&keys));
         let watches = TaskTracker::new();
+        let feed = Feed::default();
+        tokio::spawn(feed.clone().run(app.clone(), stop.clone()));
         let sign_ins = SignIns::default().at(&"https://bastion.example:8443".parse().unwrap());
         let rotate: Rotate =
             Arc::new(|_, name, _, _| Box::pin(async move { Err(RotationError::Unknown { name }.into()) }));
@@ -75,6 +77,7 @@ impl Served {
             bastion,
             target_keys,
             watches,
+            feed,
             sign_ins,
             health: health.clone(),
         };
@@ -399,6 +402,15 @@ const ACCESS: &[(&str, [bool; 6])] = &[
     ("passkeys_list", LOOK),
     ("passkeys_remove", ADMINISTER),
     ("own_web_sessions", KNOWN),
+    ("own_web_sessions_end", KNOWN),
+    ("own_web_sessions_end_others", KNOWN),
+    ("web_sessions_list", LOOK),
+    ("web_sessions_end", ADMINISTER),
+    ("sign_in_oidc_begin", [true; 6]),
+    ("sign_in_oidc_callback", [true; 6]),
+    ("people_oidc_show", LOOK),
+    ("people_oidc_bind", ADMINISTER),
+    ("people_oidc_unbind", ADMINISTER),
     ("known_hosts_show", KNOWN),
     ("known_hosts_targets", LOOK),
     ("people_list", LOOK),
@@ -470,6 +482,7 @@ const ACCESS: &[(&str, [bool; 6])] = &[
     ("reviews_flag", JUDGE),
     ("reviews_note", JUDGE),
     ("reviews_sign_off", JUDGE),
+    ("live", LOOK),
     ("deletions_ask", DISPOSE),
     ("deletions_list", LOOK),
     ("deletions_show", LOOK),
@@ -544,6 +557,7 @@ async fn every_operation_answers_those_who_may_and_nobody_else() {
             ("deletions", 'd'),
             ("holds", 'h'),
             ("passkeys", 'y'),
+            ("web-sessions", 'b'),
         ];
         kinds.iter().fold(recording, |path, (noun, prefix)| {
             path.replace(&format!("{noun}/{{id}}"), &format!("{noun}/{prefix}-00000000000000000000000000"))

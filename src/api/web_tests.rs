@@ -1,5 +1,7 @@
 //! The web app's door as a browser meets it: the cookie, the headers, the files, live recordings.
 
+use std::time::Duration;
+
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Response, StatusCode};
 use sallyport_domain::principal::Role;
@@ -7,6 +9,8 @@ use sallyport_domain::secret::PrincipalPassword;
 use serde_json::{Value, json};
 
 use super::tests::{OPERATOR, Served};
+use crate::app::ledger::keys;
+use crate::app::ledger::sequencer::Sequencer;
 use crate::app::people;
 
 const PASSWORD: &str = "correct horse battery";
@@ -79,6 +83,81 @@ async fn a_browser_that_signed_in_is_its_person_until_it_signs_out() {
     assert_eq!((&open[0]["is_this"], &open[0]["address"]), (&json!(true), &json!("127.0.0.1")));
     assert!(out.headers()["set-cookie"].to_str().unwrap().contains("Max-Age=0"));
     assert_eq!(after, StatusCode::UNAUTHORIZED);
+}
+
+/// What comes on a stream until `wanted` does; `None` if it ends before.
+async fn read_until(stream: &mut Response, wanted: &str) -> Option<String> {
+    let mut told = String::new();
+    let read = async {
+        while !told.contains(wanted) {
+            let chunk = stream.chunk().await.ok()??;
+            told.push_str(&String::from_utf8_lossy(&chunk));
+        }
+        Some(())
+    };
+    let came = tokio::time::timeout(Duration::from_secs(20), read).await.expect("something comes, or the end");
+    came.map(|()| told)
+}
+
+async fn listen(browser: &Browser, cookie: &str, last: Option<u64>) -> Response {
+    let mut request = browser.http.get(format!("{}/api/v1/live", browser.base));
+    request = request.header("cookie", cookie).header("accept", "text/event-stream");
+    if let Some(last) = last {
+        request = request.header("last-event-id", last.to_string());
+    }
+    request.send().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_page_is_told_what_changed_goes_on_where_it_was_and_hears_no_more_once_it_is_signed_out() {
+    let served = Served::start().await;
+    keys::ensure(&served.app, &"bastion.example/ledger".parse().unwrap()).await.unwrap();
+    let mut sequencer = Sequencer::new(served.app.clone());
+    with_password(&served, "adam", Role::Admin).await;
+    let browser = Browser::at(&served);
+    let cookie = browser.sign_in("adam").await;
+    sequencer.catch_up().await.unwrap();
+
+    let mut stream = listen(&browser, &cookie, None).await;
+    assert_eq!(stream.headers()["content-type"], "text/event-stream");
+    let begun = read_until(&mut stream, "event: reset").await.unwrap();
+    let place: u64 = begun.lines().find_map(|line| line.strip_prefix("id: ")?.parse().ok()).unwrap();
+    browser.post("/api/v1/people", Some(&cookie), json!({"name": "li.wei"})).await;
+    sequencer.catch_up().await.unwrap();
+    let told = read_until(&mut stream, "person_added").await.unwrap();
+    assert!(told.contains("event: people\ndata: {\"kind\":\"person_added\",\"person\":\"p-"), "{told}");
+    assert!(!told.contains("li.wei"), "whoever hears it asks for the rest: {told}");
+
+    let mut later = listen(&browser, &cookie, Some(place)).await;
+    let told = read_until(&mut later, "person_added").await.unwrap();
+    assert!(told.contains("event: ready"), "{told}");
+    browser.post("/api/v1/sign-out", Some(&cookie), json!({"everywhere": true})).await;
+    sequencer.catch_up().await.unwrap();
+    assert_eq!(read_until(&mut stream, "never").await, None);
+    assert_eq!(read_until(&mut later, "never").await, None);
+}
+
+#[tokio::test]
+async fn what_changes_is_told_to_those_who_may_look_to_each_a_few_times_and_as_a_stream() {
+    let served = Served::start().await;
+    with_password(&served, "adam", Role::Admin).await;
+    with_password(&served, "eng", Role::Engineer).await;
+    let browser = Browser::at(&served);
+    let (admin, engineer) = (browser.sign_in("adam").await, browser.sign_in("eng").await);
+
+    assert_eq!(browser.get("/api/v1/live", Some(&admin)).await.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(listen(&browser, &engineer, None).await.status(), StatusCode::FORBIDDEN);
+    let mut open = Vec::new();
+    for _ in 0..10 {
+        open.push(listen(&browser, &admin, None).await);
+    }
+    assert!(open.iter().all(|stream| stream.status() == StatusCode::OK));
+    assert_eq!(listen(&browser, &admin, None).await.status(), StatusCode::TOO_MANY_REQUESTS);
+    drop(open);
+    crate::support::eventually("there is room again", async || {
+        listen(&browser, &admin, None).await.status() == StatusCode::OK
+    })
+    .await;
 }
 
 #[tokio::test]

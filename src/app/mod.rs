@@ -15,6 +15,7 @@ pub mod commands;
 pub mod consents;
 pub mod credential_rotation;
 pub mod evidence;
+pub mod feed;
 pub mod files;
 pub mod grants;
 pub mod health;

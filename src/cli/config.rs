@@ -65,6 +65,7 @@ fn settings(config: &Config) -> Value {
         server,
         ssh,
         api,
+        sign_in,
         database,
         blobs,
         recording,
@@ -169,6 +170,17 @@ fn settings(config: &Config) -> Value {
             "sign_in_idle": span(&api.sign_in_idle),
             "sign_in_longest": span(&api.sign_in_longest),
             "operators": api.operators,
+        },
+        "sign_in": {
+            "oidc": sign_in.oidc.as_ref().map(|oidc| json!({
+                "issuer": oidc.issuer,
+                "client_id": oidc.client_id,
+                "client_secret_file": oidc.client_secret_file,
+                "client_secret_env": oidc.client_secret_env,
+                "client_secret_credential": oidc.client_secret_credential,
+                "ca_file": oidc.ca_file,
+                "label": oidc.label,
+            })),
         },
         "database": {
             "url": without_password(&database.url),

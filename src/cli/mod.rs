@@ -28,6 +28,7 @@ mod key;
 mod known_hosts;
 mod ledger;
 mod node;
+mod oidc;
 mod outbox;
 mod passkey;
 mod person;

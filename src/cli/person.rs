@@ -9,8 +9,10 @@ use sallyport_domain::principal::Role;
 use super::client::Client;
 use super::failure::Failure;
 use super::output::{self, Column, Format, column};
-use super::{Global, passkey, prompt, totp, when};
+use super::{Global, oidc, passkey, prompt, totp, when};
+use crate::api::page::Page;
 use crate::api::people::{AddKey, AddPerson, Person, SentSecret, SetOrganisation, SetPassword, SetRoles};
+use crate::api::sign_in::{SignedOut, WebSession};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PersonCommand {
@@ -31,6 +33,13 @@ pub(crate) enum PersonCommand {
     /// Key pairs in people's devices, for the web app
     #[command(subcommand)]
     Passkey(passkey::PasskeyCommand),
+    /// Who people are at the identity provider
+    #[command(subcommand)]
+    Oidc(oidc::OidcCommand),
+    /// List the browsers in which a person is signed in
+    Browsers { name: PrincipalName },
+    /// Sign a person out of every browser
+    SignOut { name: PrincipalName },
     /// Set the roles
     Role {
         name: PrincipalName,
@@ -103,6 +112,14 @@ const COLUMNS: &[Column<Person>] = &[
     column("Password", |person| if person.has_password { "yes" } else { "no" }.to_owned()),
     column("Code", |person| if person.has_second_factor { "yes" } else { "no" }.to_owned()),
     column("State", |person| state(person).to_owned()),
+];
+
+const BROWSERS: &[Column<WebSession>] = &[
+    column("Id", |session| session.id.to_string()),
+    column("From", |session| session.address.clone()),
+    column("Since", |session| when::local(session.created_at)),
+    column("Last seen", |session| when::local(session.last_seen_at)),
+    column("Browser", |session| session.browser.clone()),
 ];
 
 fn words(roles: &[Role]) -> String {
@@ -208,6 +225,19 @@ pub(crate) async fn run(command: PersonCommand, global: &Global) -> Result<(), F
         }
         PersonCommand::Totp(command) => totp::run(&client, command, global).await,
         PersonCommand::Passkey(command) => passkey::run(&client, command, global).await,
+        PersonCommand::Oidc(command) => oidc::run(&client, command, global).await,
+        PersonCommand::Browsers { name } => {
+            let items: Vec<WebSession> = client.get(&["people", name.as_str(), "web-sessions"], &()).await?;
+            output::list(global.format(), &Page { items, next: None }, BROWSERS)
+        }
+        PersonCommand::SignOut { name } => {
+            let out: SignedOut = client.delete(&["people", name.as_str(), "web-sessions"]).await?;
+            output::note(format!("{name} is signed out of {} browsers", out.browsers));
+            if global.format() == Format::Table {
+                return Ok(());
+            }
+            output::one(global.format(), &out, &[("Browsers", out.browsers.to_string())])
+        }
         PersonCommand::Role { name, roles } => {
             let person: Person = client.put(&["people", name.as_str(), "roles"], &SetRoles { roles }).await?;
             changed(global, &person, &format!("{name} is {}", words(&person.roles)))

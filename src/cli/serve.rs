@@ -24,6 +24,7 @@ use crate::app::App;
 use crate::app::clock::Clock;
 use crate::app::clock_watch;
 use crate::app::credential_rotation;
+use crate::app::feed::Feed;
 use crate::app::health::{self, Health};
 use crate::app::key_ring;
 use crate::app::keys::{self, Purpose, TargetKeys};
@@ -36,7 +37,7 @@ use crate::app::outbox::Outbox;
 use crate::app::recordings::Recordings;
 use crate::app::recordings::encryption::note_recipients;
 use crate::app::requests;
-use crate::app::sign_in::{PublicUrl, SignIns};
+use crate::app::sign_in::{Provider, PublicUrl, SignIns};
 use crate::app::{retention, reviews};
 use crate::config::Config;
 use crate::ssh::{self, Authorities, Door, DoorParts};
@@ -224,8 +225,13 @@ impl Bastion {
         let place = ssh::Place { host: shown.ssh_host.clone(), port: shown.ssh_port };
         let public_url = config.api.public_url(web.as_ref().map(|(address, _)| *address));
         let sign_ins = SignIns::new(config.api.sign_in_times());
-        let sign_ins = public_url.iter().fold(sign_ins, SignIns::at);
+        let mut sign_ins = public_url.iter().fold(sign_ins, SignIns::at);
+        if let Some(oidc) = &config.sign_in.oidc {
+            let variable = |name: &str| std::env::var_os(name).and_then(|value| value.into_string().ok());
+            sign_ins = sign_ins.with_provider(Provider::open(oidc, public_url.as_ref(), variable)?);
+        }
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let feed = Feed::default();
         let state = ApiState {
             app: app.clone(),
             scan: Arc::new(|address| Box::pin(scan(address))),
@@ -234,6 +240,7 @@ impl Bastion {
             sign_ins,
             target_keys: target_keys.clone(),
             watches: tasks.clone(),
+            feed: feed.clone(),
             health: health.clone(),
         };
         let parts = DoorParts {
@@ -285,6 +292,7 @@ impl Bastion {
         tasks.spawn(anchors.clone().run(app.clone(), stop.clone()));
         let drain =
             Drain { wait: config.server.drain_wait, time: config.server.drain_for, handover, api: stop.child_token() };
+        tasks.spawn(feed.run(app.clone(), drain.api.clone()));
         tasks.spawn(apis.serve(state, drain.api.clone()));
         tasks.spawn({
             let door = door.clone();

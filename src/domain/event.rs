@@ -90,6 +90,17 @@ pub enum Act {
         passkey: PasskeyId,
         name: String,
     },
+    /// A person is this subject of that identity provider from now on.
+    IdentityBound {
+        person: PrincipalId,
+        issuer: String,
+        subject: String,
+    },
+    IdentityUnbound {
+        person: PrincipalId,
+        issuer: String,
+        subject: String,
+    },
     /// A second factor was confirmed by a code and counts from now on.
     SecondFactorEnrolled {
         person: PrincipalId,

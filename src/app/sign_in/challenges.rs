@@ -19,6 +19,7 @@ const MOST_PENDING: i64 = 10_000;
 pub(super) enum Purpose {
     AddPasskey,
     Passkey,
+    Oidc,
 }
 
 impl Purpose {
@@ -26,6 +27,7 @@ impl Purpose {
         match self {
             Purpose::AddPasskey => "add_passkey",
             Purpose::Passkey => "passkey",
+            Purpose::Oidc => "oidc",
         }
     }
 }

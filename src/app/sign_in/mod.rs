@@ -1,10 +1,12 @@
-//! Signing in to the web app: a password, and a code where the person has a second factor; or a passkey. What the cookie holds is
-//! 32 random bytes, stored as a hash; it ends when it was not used for a while, after a day's work at the latest, and when its
+//! Signing in to the web app: a password, and a code where the person has a second factor; or a passkey, or an identity
+//! provider. What the cookie holds is 32 random bytes, stored as a hash; it ends when it was not used for a while, after a day's work at the latest, and when its
 //! person signs out, is disabled, or gets another password.
 //!
 //! A wrong name and a wrong password are told apart neither by the words nor by the time, nor by how tries are counted.
 
 mod challenges;
+pub mod identities;
+pub mod oidc;
 pub mod passkeys;
 mod public_url;
 #[cfg(test)]
@@ -30,6 +32,7 @@ use uuid::Uuid;
 
 use crate::app::logins::{self, LoginError};
 use crate::app::passwords::PasswordError;
+use crate::app::people::{self, PeopleError};
 use crate::app::second_factor::{CodeAnswer, SecondFactorError};
 use crate::app::sign_in::passkeys::RelyingParty;
 use crate::app::sign_in::tries::{Tries, keys};
@@ -38,6 +41,7 @@ use crate::store::db::{DbError, Tx, principals, web_sessions};
 
 pub use crate::store::db::passkeys::PasskeyRecord;
 pub use crate::store::db::web_sessions::WebSessionRecord;
+pub use oidc::{OidcAnswer, OidcError, Provider, SignInSettings};
 pub use passkeys::{PasskeyError, PasskeyOffer};
 pub use public_url::{PublicUrl, PublicUrlError};
 
@@ -102,6 +106,8 @@ pub enum SignInError {
     #[error(transparent)]
     Passkey(#[from] PasskeyError),
     #[error(transparent)]
+    Oidc(#[from] OidcError),
+    #[error(transparent)]
     Password(PasswordError),
     #[error(transparent)]
     SecondFactor(SecondFactorError),
@@ -127,6 +133,7 @@ pub struct SignIns {
     tries: Arc<Mutex<Tries>>,
     /// Passkeys are made for a name in the browser's address; without one there are none.
     relying_party: Option<Arc<RelyingParty>>,
+    provider: Option<Arc<Provider>>,
 }
 
 impl SignIns {
@@ -236,6 +243,17 @@ impl SignIns {
         Ok(Some(SignedIn { principal, session }))
     }
 
+    /// Who is signed in in this browser, which does not count as its use; `None` once they are not.
+    pub async fn still(&self, app: &App, id: WebSessionId) -> Result<Option<Principal>, DbError> {
+        let mut tx = app.db.read().await?;
+        let Some(session) = web_sessions::find(&mut tx, id).await? else { return Ok(None) };
+        if !self.holds(&session, app.clock.now()) {
+            return Ok(None);
+        }
+        let person = principals::find_by_id(&mut tx, session.principal).await?;
+        Ok(person.map(|person| person.principal).filter(|person| person.disabled_at.is_none()))
+    }
+
     fn holds(&self, session: &WebSessionRecord, now: DateTime<Utc>) -> bool {
         now < session.not_after && now < session.last_seen_at + self.times.idle
     }
@@ -246,6 +264,41 @@ impl SignIns {
         let mut found = web_sessions::list(&mut app.db.read().await?, person.id).await?;
         found.retain(|session| self.holds(session, now));
         Ok(found)
+    }
+
+    /// Where the person of this name is signed in, the newest first.
+    pub async fn list_of(&self, app: &App, name: &PrincipalName) -> Result<Vec<WebSessionRecord>, PeopleError> {
+        let person = people::find(app, name).await?;
+        Ok(self.list(app, &person.principal).await?)
+    }
+
+    /// Signs the person of this name out of every browser, by another's hand. Says of how many.
+    pub async fn sign_out_person(&self, app: &App, by: &Actor, name: &PrincipalName) -> Result<u64, PeopleError> {
+        let person = people::find(app, name).await?.principal.id;
+        let mut tx = app.db.write().await?;
+        let browsers = web_sessions::end_all(&mut tx, person).await?;
+        if browsers > 0 {
+            audit::append(&mut tx, app.clock.now(), by, Act::SignedOut { person, browsers }).await?;
+        }
+        tx.commit().await?;
+        Ok(browsers)
+    }
+
+    /// Signs the person out of every browser but `kept`. Says of how many.
+    pub async fn sign_out_others(
+        &self,
+        app: &App,
+        person: &Principal,
+        kept: Option<WebSessionId>,
+    ) -> Result<u64, DbError> {
+        let mut tx = app.db.write().await?;
+        let browsers = web_sessions::end_others(&mut tx, person.id, kept).await?;
+        if browsers > 0 {
+            let act = Act::SignedOut { person: person.id, browsers };
+            audit::append(&mut tx, app.clock.now(), &actor(person), act).await?;
+        }
+        tx.commit().await?;
+        Ok(browsers)
     }
 
     /// Signs the person out of one browser, or with `None` of all. Says of how many.
@@ -291,7 +344,6 @@ fn hash(token: &WebToken) -> [u8; 32] {
 mod tests {
     use super::tries::{MOST_FOR_NAME_AT_ADDRESS, WINDOW};
     use super::*;
-    use crate::app::people;
     use crate::app::people::tests::{OPERATOR, named};
     use crate::store::db::testing::{app_on, on_both};
 
@@ -356,6 +408,14 @@ mod tests {
             let new = PrincipalPassword::new(PASSWORD);
             people::set_password(&app, &OPERATOR, &alice.name, Some(new)).await.unwrap();
             assert_eq!(sign_ins.verify(&app, &four).await.unwrap(), None);
+            again().await;
+            let (sixth, six) = again().await;
+            again().await;
+            assert_eq!(sign_ins.sign_out_others(&app, &alice, Some(sixth.session.id)).await.unwrap(), 2);
+            assert!(sign_ins.verify(&app, &six).await.unwrap().is_some());
+            assert_eq!(sign_ins.list_of(&app, &alice.name).await.unwrap().len(), 1);
+            assert_eq!(sign_ins.sign_out_person(&app, &OPERATOR, &alice.name).await.unwrap(), 1);
+            assert_eq!(sign_ins.verify(&app, &six).await.unwrap(), None);
             let (_, five) = again().await;
             people::disable(&app, &OPERATOR, &alice.name).await.unwrap();
             people::enable(&app, &OPERATOR, &alice.name).await.unwrap();

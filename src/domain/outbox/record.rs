@@ -79,6 +79,7 @@ impl Severity {
                 "request_",
                 "bastion_key_",
                 "passkey_",
+                "identity_",
             ]
             .iter()
             .any(|prefix| kind.starts_with(prefix)) =>

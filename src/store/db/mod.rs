@@ -15,6 +15,7 @@ pub mod encryption;
 pub mod events;
 pub mod grants;
 pub mod holds;
+pub mod identities;
 pub mod ledger;
 pub mod manifests;
 pub mod master_keys;

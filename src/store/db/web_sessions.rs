@@ -11,6 +11,8 @@ const INSERT: &str =
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
 const FIND_BY_HASH: &str = "SELECT id, principal_id, address, browser, created_at, last_seen_at, not_after
                             FROM web_sessions WHERE token_hash = $1";
+const FIND: &str = "SELECT id, principal_id, address, browser, created_at, last_seen_at, not_after
+                    FROM web_sessions WHERE id = $1";
 const LIST: &str = "SELECT id, principal_id, address, browser, created_at, last_seen_at, not_after
                     FROM web_sessions WHERE principal_id = $1 ORDER BY created_at DESC, id DESC";
 const SEEN: &str = "UPDATE web_sessions SET last_seen_at = $2 WHERE id = $1";
@@ -76,6 +78,13 @@ pub async fn insert(tx: &mut Tx, session: &WebSessionRecord, hash: &[u8]) -> Res
 /// The one with this hash, whether or not it still holds.
 pub async fn find_by_hash(tx: &mut Tx, hash: &[u8]) -> Result<Option<WebSessionRecord>, DbError> {
     let row = on_either!(tx, |c| sqlx::query_as(FIND_BY_HASH).bind(hash).fetch_optional(c));
+    let row: Option<WebSessionRow> = row.map_err(doing("find who is signed in"))?;
+    Ok(row.map(WebSessionRecord::from))
+}
+
+/// The one with this id, whether or not it still holds.
+pub async fn find(tx: &mut Tx, id: WebSessionId) -> Result<Option<WebSessionRecord>, DbError> {
+    let row = on_either!(tx, |c| sqlx::query_as(FIND).bind(id.as_uuid()).fetch_optional(c));
     let row: Option<WebSessionRow> = row.map_err(doing("find who is signed in"))?;
     Ok(row.map(WebSessionRecord::from))
 }

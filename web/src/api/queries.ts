@@ -1,8 +1,9 @@
 // What the pages ask the API for, with how long an answer stays fresh. What is live is asked for again while a page shows it.
 import { infiniteQueryOptions, queryOptions } from "@tanstack/react-query";
 import { answer, api, type Role } from "./client";
+import { unlessTold } from "./feed";
 
-/** How often what is live is asked for again, in milliseconds. */
+/** How often what is live is asked for again, in milliseconds, while the bastion does not tell of changes. */
 const LIVE = 3000;
 const PAGE = 200;
 
@@ -41,14 +42,14 @@ export const sessionsQuery = (filter: SessionFilter) =>
 export const liveSessionsQuery = queryOptions({
   queryKey: ["live-sessions"],
   queryFn: () => answer(api.GET("/api/v1/sessions", { params: { query: { live: true, limit: 100 } } })),
-  refetchInterval: LIVE,
+  refetchInterval: unlessTold(LIVE),
 });
 
 export const sessionQuery = (id: string) =>
   queryOptions({
     queryKey: ["session", id],
     queryFn: () => answer(api.GET("/api/v1/sessions/{id}", { params: { path: { id } } })),
-    refetchInterval: (query) => (query.state.data && query.state.data.state !== "ended" ? LIVE : false),
+    refetchInterval: (query) => (query.state.data && query.state.data.state !== "ended" ? unlessTold(LIVE)() : false),
   });
 
 const MANY = 1000;
@@ -79,21 +80,21 @@ export const grantsQuery = (state: GrantStateFilter) =>
   queryOptions({
     queryKey: ["grants", state],
     queryFn: () => answer(api.GET("/api/v1/grants", { params: { query: { state, limit: 1000 } } })),
-    refetchInterval: 15_000,
+    refetchInterval: unlessTold(15_000),
   });
 
 export const grantQuery = (id: string) =>
   queryOptions({
     queryKey: ["grant", id],
     queryFn: () => answer(api.GET("/api/v1/grants/{id}", { params: { path: { id } } })),
-    refetchInterval: 15_000,
+    refetchInterval: unlessTold(15_000),
   });
 
 export const requestsQuery = (open: boolean) =>
   queryOptions({
     queryKey: ["requests", open],
     queryFn: () => answer(api.GET("/api/v1/requests", { params: { query: { ...(open ? { state: "open" as const } : {}), limit: 200 } } })),
-    refetchInterval: LIVE,
+    refetchInterval: unlessTold(LIVE),
   });
 
 export type ReviewStateFilter = "due" | "overdue" | "done" | "not_asked";

@@ -12,7 +12,7 @@ import { peopleRoute } from "../router";
 import { ListPage } from "./ListPage";
 import css from "./Lists.module.css";
 import { has, useMe } from "./Shell";
-import { PasskeysOf } from "./SigningIn";
+import { BrowsersOf, IdentityOf, PasskeysOf } from "./SigningIn";
 
 type Person = Schema<"Person">;
 const ROLES: readonly Role[] = ["engineer", "admin", "reviewer", "auditor"];
@@ -128,6 +128,8 @@ function One({ person }: { person: Person }) {
         ))}
       </ul>
       <PasskeysOf person={person.name} may={has(me, "admin")} />
+      <IdentityOf key={person.name} person={person.name} may={has(me, "admin")} />
+      <BrowsersOf person={person.name} may={has(me, "admin")} />
       <span className="row wrap">
         <Link to="/sessions" search={{ state: "all", person: person.name }} className="button">
           {t.sessions}

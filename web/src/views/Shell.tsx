@@ -4,6 +4,7 @@ import { Link, Outlet, useNavigate, useRouterState } from "@tanstack/react-route
 import { Activity, ClipboardCheck, FileClock, Inbox, KeyRound, LayoutDashboard, Menu, ScrollText, Search, Server, Settings, Ticket, UserRound, type LucideIcon } from "lucide-react";
 import { createContext, lazy, Suspense, useContext, useEffect, useRef, useState } from "react";
 import { api, Problem, type Role } from "../api/client";
+import { listen } from "../api/feed";
 import { grantsQuery, liveSessionsQuery, meQuery, requestsQuery, reviewSumQuery, type Me } from "../api/queries";
 import { recall, remember, useWords, type Words } from "../i18n";
 import { useKeys } from "../parts/keys";
@@ -104,7 +105,14 @@ function Frame({ me }: { me: Me }) {
     ...Object.fromEntries(pages.map((page) => [`g ${page.key}`, () => void navigate({ to: page.to })])),
     ...(has(me, "admin") ? { "g n": () => void navigate({ to: "/grants", search: { state: "active", new: true } }) } : {}),
   });
-  void client;
+  // An engineer's one page asks by itself.
+  const looks = has(me, ...LOOK);
+  useEffect(() => {
+    if (!looks) return;
+    const over = new AbortController();
+    listen(client, over.signal);
+    return () => over.abort();
+  }, [client, looks]);
 
   return (
     <div className={css.frame}>

@@ -18,6 +18,8 @@ export function SignIn({ again }: { again: boolean }) {
   const [needsCode, setNeedsCode] = useState(false);
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<unknown>(null);
+  // The identity provider's way back ends here when it proved nobody.
+  const [returned, setReturned] = useState(() => new URLSearchParams(location.search).get("sign_in"));
   const ways = useQuery(signInWaysQuery);
   const codeField = useRef<HTMLInputElement>(null);
   useEffect(() => {
@@ -31,11 +33,14 @@ export function SignIn({ again }: { again: boolean }) {
     if (busy) return;
     setBusy(true);
     setError(null);
+    setReturned(null);
     try {
       await prove();
       // Nothing that another person was shown stays.
       client.clear();
-      location.reload();
+      const here = new URL(location.href);
+      here.searchParams.delete("sign_in");
+      location.replace(here);
     } catch (problem) {
       if (problem instanceof Problem && problem.kind === "code_needed") {
         setNeedsCode(true);
@@ -44,6 +49,20 @@ export function SignIn({ again }: { again: boolean }) {
         setCode("");
         if (problem instanceof Problem && problem.kind === "refused") setNeedsCode(false);
       }
+      setBusy(false);
+    }
+  };
+  const leave = async () => {
+    setBusy(true);
+    setError(null);
+    setReturned(null);
+    try {
+      const here = new URL(location.href);
+      here.searchParams.delete("sign_in");
+      const begun = await answer(api.POST("/api/v1/sign-in/oidc", { body: { to: here.pathname + here.search } }));
+      location.assign(begun.url);
+    } catch (problem) {
+      setError(problem);
       setBusy(false);
     }
   };
@@ -60,6 +79,11 @@ export function SignIn({ again }: { again: boolean }) {
         </svg>
         <h1>{t.signIn.title}</h1>
         {again ? <p className="notice">{t.signIn.ended}</p> : null}
+        {returned ? (
+          <p className="notice bad" role="alert">
+            {returned === "refused" ? t.signIn.oidcRefused : returned === "again" ? t.signIn.oidcAgain : t.signIn.oidcAway}
+          </p>
+        ) : null}
         {needsCode ? (
           <div className="field">
             <label htmlFor={`${id}-code`}>{t.signIn.code}</label>
@@ -87,6 +111,11 @@ export function SignIn({ again }: { again: boolean }) {
         {!needsCode && ways.data?.passkeys && hasPasskeys() ? (
           <button type="button" disabled={busy} onClick={() => void enter(signInByPasskey)}>
             {t.signIn.passkey}
+          </button>
+        ) : null}
+        {!needsCode && ways.data?.oidc ? (
+          <button type="button" disabled={busy} onClick={() => void leave()}>
+            {t.signIn.oidc(ways.data.oidc)}
           </button>
         ) : null}
         {needsCode ? (

@@ -5,6 +5,7 @@ import { answer, api, type Schema } from "../api/client";
 import { addPasskey, hasPasskeys } from "../api/passkeys";
 import { signInWaysQuery, webSessionsQuery } from "../api/queries";
 import { useWords } from "../i18n";
+import { deviceOf } from "../parts/device";
 import { Ago, useToast, When } from "../parts/small";
 import { ProblemLine } from "../parts/states";
 import css from "./Lists.module.css";
@@ -139,10 +140,99 @@ function PasskeyList({ passkeys, busy, onRemove }: { passkeys: Passkey[] | undef
   );
 }
 
+/** Who a person is at the identity provider; an admin says so. */
+export function IdentityOf({ person, may }: { person: string; may: boolean }) {
+  const { t } = useWords();
+  const id = useId();
+  const client = useQueryClient();
+  const toast = useToast();
+  const [subject, setSubject] = useState("");
+  const key = ["identity", person];
+  const path = { params: { path: { name: person } } };
+  const ways = useQuery(signInWaysQuery);
+  const found = useQuery({ queryKey: key, queryFn: () => answer(api.GET("/api/v1/people/{name}/oidc", path)) });
+  const bind = useMutation({
+    mutationFn: () => answer(api.PUT("/api/v1/people/{name}/oidc", { ...path, body: { subject: subject.trim() } })),
+    onSuccess: (bound) => {
+      setSubject("");
+      client.setQueryData(key, bound);
+      toast(t.signingIn.bound);
+    },
+  });
+  const unbind = useMutation({
+    mutationFn: () => answer(api.DELETE("/api/v1/people/{name}/oidc", path)),
+    onSuccess: (bound) => {
+      client.setQueryData(key, bound);
+      toast(t.signingIn.unbound);
+    },
+  });
+  const identity = found.data?.identity;
+  // Without a provider there is nothing to say, unless there was one.
+  if (!ways.data?.oidc && !identity) return null;
+  return (
+    <>
+      <h3>{t.signingIn.identity}</h3>
+      <ProblemLine error={found.error ?? bind.error ?? unbind.error} />
+      {identity ? (
+        <p className="row wrap">
+          <code className="break">{identity.subject}</code>
+          <span className="muted break">{identity.issuer}</span>
+          {may ? (
+            <button type="button" className="quiet" disabled={unbind.isPending} onClick={() => unbind.mutate()}>
+              {t.signingIn.unbind}
+            </button>
+          ) : null}
+        </p>
+      ) : found.data ? (
+        <p className="muted">{t.none}</p>
+      ) : null}
+      {may && found.data && !identity ? (
+        <form
+          onSubmit={(event: FormEvent) => {
+            event.preventDefault();
+            if (!bind.isPending) bind.mutate();
+          }}
+        >
+          <div className="field">
+            <label htmlFor={id}>{t.signingIn.subject}</label>
+            <input id={id} className="mono" autoCapitalize="off" spellCheck={false} required maxLength={255} value={subject} onChange={(event) => setSubject(event.target.value)} aria-describedby={`${id}-hint`} />
+            <span className="hint" id={`${id}-hint`}>
+              {t.signingIn.subjectHint}
+            </span>
+          </div>
+          <span>
+            <button type="submit" disabled={bind.isPending || subject.trim() === ""}>
+              {t.signingIn.bind}
+            </button>
+          </span>
+        </form>
+      ) : null}
+    </>
+  );
+}
+
+type WebSession = Schema<"WebSession">;
+
 /** Where one is signed in. */
 export function Browsers() {
   const { t } = useWords();
+  const client = useQueryClient();
+  const toast = useToast();
   const sessions = useQuery(webSessionsQuery);
+  const end = useMutation({
+    mutationFn: (session: WebSession) => answer(api.DELETE("/api/v1/me/web-sessions/{id}", { params: { path: { id: session.id } } })),
+    onSuccess: (left) => {
+      client.setQueryData(webSessionsQuery.queryKey, left);
+      toast(t.signingIn.ended);
+    },
+  });
+  const others = useMutation({
+    mutationFn: () => answer(api.POST("/api/v1/me/web-sessions/end-others")),
+    onSuccess: () => {
+      toast(t.signingIn.ended);
+      void client.invalidateQueries({ queryKey: webSessionsQuery.queryKey });
+    },
+  });
   const out = useMutation({
     mutationFn: () => answer(api.POST("/api/v1/sign-out", { body: { everywhere: true } })),
     onSuccess: () => location.assign("/"),
@@ -150,26 +240,73 @@ export function Browsers() {
   return (
     <section>
       <h2>{t.mine.browsers}</h2>
-      <ProblemLine error={sessions.error ?? out.error} />
-      <ul className={css.plain}>
-        {sessions.data?.map((session) => (
-          <li key={session.id}>
-            <span className="row wrap">
-              <code>{session.address}</code>
-              {session.is_this ? <span className="tag accent">{t.mine.thisOne}</span> : null}
-              <span className="muted">
-                {t.mine.lastSeen} <Ago at={session.last_seen_at} />
-              </span>
-            </span>
-            <span className="faint break">{session.browser}</span>
-          </li>
-        ))}
-      </ul>
-      <span>
+      <ProblemLine error={sessions.error ?? end.error ?? others.error ?? out.error} />
+      <BrowserList sessions={sessions.data} busy={end.isPending} onEnd={(session) => end.mutate(session)} />
+      <span className="row wrap">
+        {sessions.data && sessions.data.length > 1 ? (
+          <button type="button" onClick={() => others.mutate()} disabled={others.isPending}>
+            {t.signingIn.others}
+          </button>
+        ) : null}
         <button type="button" className="danger" onClick={() => out.mutate()} disabled={out.isPending}>
           {t.mine.everywhere}
         </button>
       </span>
     </section>
+  );
+}
+
+/** Where a person is signed in, for whoever looks at people. */
+export function BrowsersOf({ person, may }: { person: string; may: boolean }) {
+  const { t } = useWords();
+  const client = useQueryClient();
+  const toast = useToast();
+  const key = ["web-sessions", "of", person];
+  const path = { params: { path: { name: person } } };
+  const sessions = useQuery({ queryKey: key, queryFn: () => answer(api.GET("/api/v1/people/{name}/web-sessions", path)) });
+  const end = useMutation({
+    mutationFn: () => answer(api.DELETE("/api/v1/people/{name}/web-sessions", path)),
+    onSuccess: () => {
+      client.setQueryData(key, []);
+      toast(t.signingIn.ended);
+    },
+  });
+  return (
+    <>
+      <h3>{t.signingIn.browsers}</h3>
+      <ProblemLine error={sessions.error ?? end.error} />
+      {sessions.data?.length === 0 ? <p className="muted">{t.signingIn.nowhere}</p> : null}
+      <BrowserList sessions={sessions.data} busy={false} onEnd={null} />
+      {may && sessions.data && sessions.data.length > 0 ? (
+        <span>
+          <button type="button" className="danger" disabled={end.isPending} onClick={() => end.mutate()}>
+            {t.signingIn.endAll}
+          </button>
+        </span>
+      ) : null}
+    </>
+  );
+}
+
+function BrowserList({ sessions, busy, onEnd }: { sessions: WebSession[] | undefined; busy: boolean; onEnd: ((session: WebSession) => void) | null }) {
+  const { t } = useWords();
+  return (
+    <ul className={css.plain}>
+      {sessions?.map((session) => (
+        <li key={session.id} className="row wrap">
+          <span title={session.browser}>{deviceOf(session.browser) ?? t.signingIn.unknownDevice}</span>
+          <code>{session.address}</code>
+          {session.is_this ? <span className="tag accent">{t.mine.thisOne}</span> : null}
+          <span className="muted">
+            {t.mine.lastSeen} <Ago at={session.last_seen_at} />
+          </span>
+          {onEnd && !session.is_this ? (
+            <button type="button" className="quiet" disabled={busy} onClick={() => onEnd(session)} aria-label={t.signingIn.endOne(deviceOf(session.browser) ?? session.address, session.address)}>
+              {t.signingIn.end}
+            </button>
+          ) : null}
+        </li>
+      ))}
+    </ul>
   );
 }

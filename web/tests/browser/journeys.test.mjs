@@ -4,7 +4,7 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { pathToFileURL } from "node:url";
-import { axeSource, cli, fileOf, openPage, signIn, ssh, startBrowser, startDemo, until } from "./scene.mjs";
+import { axeSource, cli, fileOf, openPage, showInstead, signIn, ssh, startBrowser, startDemo, until } from "./scene.mjs";
 
 const axe = readFileSync(axeSource, "utf8");
 /** What a hostile target prints: HTML, script, links, the clipboard, titles, bytes that are no text. */
@@ -114,6 +114,64 @@ describe("passkeys", () => {
       await context.close();
     });
   }
+});
+
+describe("browsers that are signed in", () => {
+  it("are listed with their devices, ended one by one or all others, and by an admin", async () => {
+    const one = await openPage(browser, demo);
+    await signIn(one.page, demo, "/me");
+    const two = await openPage(browser, demo);
+    await signIn(two.page, demo, "/me");
+    await one.page.reload();
+    const section = one.page.locator("section", { has: one.page.getByRole("heading", { name: "Where you are signed in" }) });
+    await section.getByText("Chrome, Linux").first().waitFor();
+    assert.equal(await section.getByText("this browser").count(), 1);
+    await section.getByRole("button", { name: /^Sign out Chrome, Linux at/ }).first().click();
+    await one.page.getByText("Signed out.").waitFor();
+    await section.getByRole("button", { name: "Sign out the others" }).or(section.getByRole("button", { name: "Sign out everywhere" })).first().waitFor();
+    await two.page.goto(`${demo.url}/me`);
+    await two.page.getByLabel("Password").waitFor();
+    assert.deepEqual(await one.wrongs(), []);
+    await two.context.close();
+
+    await one.page.goto(`${demo.url}/people?name=admin`);
+    await one.page.getByRole("button", { name: "Sign them out everywhere" }).click();
+    await one.page.getByLabel("Password").waitFor();
+    await one.context.close();
+  });
+});
+
+describe("what changes", () => {
+  it("is told to the pages, by one stream for all tabs, which ask rarely then", async () => {
+    const { page, context, wrongs } = await openPage(browser, demo);
+    const asked = [];
+    context.on("request", (request) => asked.push(new URL(request.url()).pathname));
+    const streams = () => asked.filter((path) => path === "/api/v1/live").length;
+    const lists = () => asked.filter((path) => path === "/api/v1/sessions").length;
+    await signIn(page, demo, "/sessions?state=live");
+    await until(() => streams() === 1, 10_000, () => "the page does not listen");
+    const second = await context.newPage();
+    if (process.env.SALLYPORT_WEB_FOLDER) await showInstead(second, demo);
+    await second.goto(`${demo.url}/sessions?state=live`);
+    await second.getByRole("heading", { name: "Sessions" }).waitFor();
+
+    const session = ssh(demo, { typed: ["sleep 60"] });
+    const row = (on) => on.getByRole("row", { name: /alice/ }).first();
+    await row(page).waitFor({ timeout: 3000 });
+    await row(second).waitFor({ timeout: 3000 });
+    const before = lists();
+    session.kill();
+    await session.ended;
+    await until(async () => (await row(page).count()) === 0 && (await row(second).count()) === 0, 5000, () => "the end of the session is not shown");
+    assert.ok(lists() - before <= 12, `asked ${lists() - before} times for one change`);
+    assert.equal(streams(), 1, "the second tab has the first one's stream");
+
+    // The tab that listens goes; the other takes its place.
+    await page.close();
+    await until(() => streams() === 2, 10_000, () => "nobody listens any more");
+    assert.deepEqual((await wrongs().catch(() => [])).filter((wrong) => !/closed/.test(wrong)), []);
+    await context.close();
+  });
 });
 
 describe("replay", () => {

@@ -115,6 +115,9 @@ export async function openPage(browser, demo, { theme = "light", language = "en"
   return { page, context, wrongs };
 }
 
+/** Shows the build that SALLYPORT_WEB_FOLDER names in another page as well. */
+export const showInstead = (page, demo) => serveInstead(page, demo, process.env.SALLYPORT_WEB_FOLDER);
+
 const KINDS = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".woff2": "font/woff2", ".woff": "font/woff" };
 let policy;
 
