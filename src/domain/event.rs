@@ -12,8 +12,8 @@ use crate::files::FileOperation;
 use crate::grant::{Terms, Window};
 use crate::hash::Hash;
 use crate::id::{
-    DeletionId, EventId, GrantId, HoldId, PasskeyId, PrincipalId, RecordingId, RequestId, SessionId, TargetId, TokenId,
-    WatchId,
+    DeletionId, EventId, GrantId, HoldId, InviteId, PasskeyId, PrincipalId, RecordingId, RequestId, SessionId,
+    TargetId, TokenId, WatchId,
 };
 use crate::name::{Login, PrincipalName, TargetName, TemplateName};
 use crate::policy::Denial;
@@ -89,6 +89,24 @@ pub enum Act {
         person: PrincipalId,
         passkey: PasskeyId,
         name: String,
+    },
+    /// Whoever has its link may give this person one key, or make them one passkey, until then.
+    InviteMade {
+        invite: InviteId,
+        person: PrincipalId,
+        not_after: DateTime<Utc>,
+    },
+    /// It was done, from there: `added` is the key's fingerprint or the passkey's id. Nothing else proved who did it.
+    InviteUsed {
+        invite: InviteId,
+        person: PrincipalId,
+        address: SocketAddr,
+        added: String,
+    },
+    /// It opens nothing any more: taken back, replaced by another one, or its person was disabled.
+    InviteRevoked {
+        invite: InviteId,
+        person: PrincipalId,
     },
     /// A person is this subject of that identity provider from now on.
     IdentityBound {

@@ -140,6 +140,9 @@ ids! {
 
     /// A passkey of a person.
     PasskeyId, 'y', "passkey";
+
+    /// An invite (never its token).
+    InviteId, 'n', "invite";
 }
 
 #[cfg(test)]

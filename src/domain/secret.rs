@@ -43,6 +43,8 @@ secrets! {
     ApiToken;
     /// What the cookie of the web app holds; stored as a SHA-256 hash only.
     WebToken;
+    /// What an invite's link holds; stored as a SHA-256 hash only.
+    InviteToken;
     /// What a person types as a second factor: a code of RFC 6238, or a recovery code.
     VerificationCode;
     /// The secret of RFC 6238 that an authenticator shares with us, in base 32; stored sealed.

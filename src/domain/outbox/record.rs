@@ -80,6 +80,7 @@ impl Severity {
                 "bastion_key_",
                 "passkey_",
                 "identity_",
+                "invite_",
             ]
             .iter()
             .any(|prefix| kind.starts_with(prefix)) =>
