@@ -62,7 +62,9 @@ impl Topic {
             _ if begins(&["session_", "watch_"]) => Some(Topic::Sessions),
             _ if begins(&["request_"]) => Some(Topic::Requests),
             _ if begins(&["grant_"]) => Some(Topic::Grants),
-            _ if begins(&["person_", "key_", "passkey_", "identity_", "second_factor_"]) => Some(Topic::People),
+            _ if begins(&["person_", "key_", "passkey_", "identity_", "invite_", "second_factor_"]) => {
+                Some(Topic::People)
+            }
             _ if begins(&["target_", "credential_"]) => Some(Topic::Targets),
             _ if begins(&["anchor_"]) => Some(Topic::Ledger),
             _ => None,

@@ -19,6 +19,7 @@ pub mod feed;
 pub mod files;
 pub mod grants;
 pub mod health;
+pub mod invites;
 pub mod key_ring;
 pub mod keys;
 pub mod known_hosts;

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::app::passwords::{self, PasswordError};
 use crate::app::text::{self, TextError};
-use crate::app::{App, audit};
+use crate::app::{App, audit, invites};
 use crate::store::db::principals::PrincipalRecord;
 use crate::store::db::{DbError, Tx, policy_version, principals, second_factors, web_sessions};
 
@@ -124,12 +124,23 @@ pub async fn find(app: &App, name: &PrincipalName) -> Result<Person, PeopleError
 /// Adds a key.
 pub async fn add_key(app: &App, actor: &Actor, name: &PrincipalName, key: SshPublicKey) -> Result<Person, PeopleError> {
     let mut tx = app.db.write().await?;
-    let person = load(&mut tx, name).await?;
+    add_key_in(app, &mut tx, actor, name, &key).await?;
+    finish(tx, name).await
+}
+
+/// Adds a key, along with what else the transaction does.
+pub(super) async fn add_key_in(
+    app: &App,
+    tx: &mut Tx,
+    actor: &Actor,
+    name: &PrincipalName,
+    key: &SshPublicKey,
+) -> Result<(), PeopleError> {
+    let person = load(tx, name).await?;
     if person.keys.len() >= MOST_KEYS {
         return Err(PeopleError::TooManyKeys);
     }
-    insert_key(app, &mut tx, actor, person.principal.id, &key).await?;
-    finish(tx, name).await
+    insert_key(app, tx, actor, person.principal.id, key).await
 }
 
 /// Removes a key, by its fingerprint. Sessions that it opened go on: to end them, revoke or disable.
@@ -201,7 +212,7 @@ pub async fn set_organisation(
     finish(tx, name).await
 }
 
-/// Disables the person: no login from now on, and live sessions are cut.
+/// Disables the person: no login from now on, live sessions are cut, and an invite of theirs is taken back.
 pub async fn disable(app: &App, actor: &Actor, name: &PrincipalName) -> Result<Person, PeopleError> {
     let mut tx = app.db.write().await?;
     policy_version::raise(&mut tx).await?;
@@ -211,6 +222,7 @@ pub async fn disable(app: &App, actor: &Actor, name: &PrincipalName) -> Result<P
         return Err(PeopleError::DisabledAlready { name: name.clone() });
     }
     web_sessions::end_all(&mut tx, id).await?;
+    invites::revoke_open(&mut tx, actor, id, now).await?;
     audit::append(&mut tx, now, actor, Act::PersonDisabled { person: id, name: name.clone() }).await?;
     let person = finish(tx, name).await?;
     app.changes.notify();

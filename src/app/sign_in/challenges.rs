@@ -18,6 +18,8 @@ const MOST_PENDING: i64 = 10_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     AddPasskey,
+    /// By an invite.
+    InvitedPasskey,
     Passkey,
     Oidc,
 }
@@ -26,6 +28,7 @@ impl Purpose {
     const fn as_str(self) -> &'static str {
         match self {
             Purpose::AddPasskey => "add_passkey",
+            Purpose::InvitedPasskey => "invited_passkey",
             Purpose::Passkey => "passkey",
             Purpose::Oidc => "oidc",
         }

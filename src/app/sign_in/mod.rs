@@ -6,6 +6,7 @@
 
 mod challenges;
 pub mod identities;
+mod invited;
 pub mod oidc;
 pub mod passkeys;
 mod public_url;
@@ -30,6 +31,7 @@ use secrecy::zeroize::Zeroizing;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use crate::app::invites::InviteError;
 use crate::app::logins::{self, LoginError};
 use crate::app::passwords::PasswordError;
 use crate::app::people::{self, PeopleError};
@@ -41,6 +43,7 @@ use crate::store::db::{DbError, Tx, principals, web_sessions};
 
 pub use crate::store::db::passkeys::PasskeyRecord;
 pub use crate::store::db::web_sessions::WebSessionRecord;
+pub use invited::MadePasskey;
 pub use oidc::{OidcAnswer, OidcError, Provider, SignInSettings};
 pub use passkeys::{PasskeyError, PasskeyOffer};
 pub use public_url::{PublicUrl, PublicUrlError};
@@ -108,6 +111,8 @@ pub enum SignInError {
     #[error(transparent)]
     Oidc(#[from] OidcError),
     #[error(transparent)]
+    Invite(#[from] InviteError),
+    #[error(transparent)]
     Password(PasswordError),
     #[error(transparent)]
     SecondFactor(SecondFactorError),
@@ -134,6 +139,8 @@ pub struct SignIns {
     /// Passkeys are made for a name in the browser's address; without one there are none.
     relying_party: Option<Arc<RelyingParty>>,
     provider: Option<Arc<Provider>>,
+    /// Where people open the web app.
+    public_url: Option<Arc<PublicUrl>>,
 }
 
 impl SignIns {
@@ -144,7 +151,7 @@ impl SignIns {
     /// The same for a web app that people open at this address.
     #[must_use]
     pub fn at(self, url: &PublicUrl) -> Self {
-        Self { relying_party: RelyingParty::new(url).map(Arc::new), ..self }
+        Self { relying_party: RelyingParty::new(url).map(Arc::new), public_url: Some(Arc::new(url.clone())), ..self }
     }
 
     /// How long a sign-in holds at most.

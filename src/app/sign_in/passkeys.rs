@@ -30,7 +30,7 @@ use super::{PublicUrl, SignInError, SignIns, SignedIn, actor};
 use crate::app::text::{self, TextError};
 use crate::app::{App, audit, logins};
 use crate::store::db::passkeys::PasskeyRecord;
-use crate::store::db::{DbError, passkeys, principals, web_sessions};
+use crate::store::db::{DbError, Tx, passkeys, principals, web_sessions};
 
 /// The most passkeys that one person may have.
 const MOST_PASSKEYS: usize = 20;
@@ -112,9 +112,35 @@ impl SignIns {
         person: &Principal,
         web_session: Option<WebSessionId>,
     ) -> Result<(WebToken, Value), SignInError> {
-        let webauthn = self.webauthn()?;
         // A token of the API, which ends, must not make itself a way in that does not.
         web_session.ok_or(PasskeyError::NoBrowser)?;
+        self.ask_for_new(app, Purpose::AddPasskey, person).await
+    }
+
+    /// Adds the passkey that the browser made.
+    pub async fn add_passkey(
+        &self,
+        app: &App,
+        person: &Principal,
+        challenge: &WebToken,
+        name: &str,
+        credential: Value,
+    ) -> Result<PasskeyRecord, PasskeyError> {
+        let passkey = self.take_new(app, Purpose::AddPasskey, person, challenge, name, credential).await?;
+        let mut tx = app.db.write().await?;
+        insert(&mut tx, person, &passkey).await?;
+        tx.commit().await?;
+        Ok(passkey)
+    }
+
+    /// What a browser is to be asked, so that the person's device makes a passkey.
+    pub(super) async fn ask_for_new(
+        &self,
+        app: &App,
+        purpose: Purpose,
+        person: &Principal,
+    ) -> Result<(WebToken, Value), SignInError> {
+        let webauthn = self.webauthn()?;
         let known = passkeys::list(&mut app.db.read().await?, person.id).await?;
         if known.len() >= MOST_PASSKEYS {
             return Err(PasskeyError::TooMany.into());
@@ -130,14 +156,15 @@ impl SignIns {
             selection.insert("residentKey".to_owned(), "required".into());
             selection.insert("requireResidentKey".to_owned(), true.into());
         }
-        let token = challenges::begin(app, Purpose::AddPasskey, Some(person.id), to_text(&state)?, PATIENCE).await?;
+        let token = challenges::begin(app, purpose, Some(person.id), to_text(&state)?, PATIENCE).await?;
         Ok((token, options))
     }
 
-    /// Adds the passkey that the browser made.
-    pub async fn add_passkey(
+    /// What the browser made, if it answers what this person was asked; not added yet.
+    pub(super) async fn take_new(
         &self,
         app: &App,
+        purpose: Purpose,
         person: &Principal,
         challenge: &WebToken,
         name: &str,
@@ -146,31 +173,19 @@ impl SignIns {
         let webauthn = self.webauthn()?;
         let name = text::check("name", name, text::MOST_LABEL)?;
         let credential: RegisterPublicKeyCredential = from_browser(credential)?;
-        let begun = challenges::take(app, Purpose::AddPasskey, challenge).await?;
+        let begun = challenges::take(app, purpose, challenge).await?;
         let begun = begun.filter(|begun| begun.principal == Some(person.id)).ok_or(PasskeyError::NotBegun)?;
         let state: PasskeyRegistration = from_text(&begun.state)?;
         let made = webauthn.finish_passkey_registration(&credential, &state).map_err(PasskeyError::NotProved)?;
-        let now = app.clock.now();
-        let passkey = PasskeyRecord {
+        Ok(PasskeyRecord {
             id: PasskeyId::from_uuid(Uuid::now_v7()),
             principal: person.id,
             credential_id: made.cred_id().clone(),
             name,
             credential: to_text(&made)?,
-            created_at: now,
+            created_at: app.clock.now(),
             last_used_at: None,
-        };
-        let mut tx = app.db.write().await?;
-        if passkeys::list(&mut tx, person.id).await?.len() >= MOST_PASSKEYS {
-            return Err(PasskeyError::TooMany);
-        }
-        if !passkeys::insert(&mut tx, &passkey).await? {
-            return Err(PasskeyError::Taken);
-        }
-        let act = Act::PasskeyAdded { person: person.id, passkey: passkey.id, name: passkey.name.clone() };
-        audit::append(&mut tx, now, &actor(person), act).await?;
-        tx.commit().await?;
-        Ok(passkey)
+        })
     }
 
     /// Begins to sign somebody in, whoever it will be: a token, and what the browser is to be asked
@@ -273,6 +288,19 @@ struct Proved {
 struct Refusal {
     claimed: String,
     why: PasskeyError,
+}
+
+/// Adds a passkey of the person's, by their own hand.
+pub(super) async fn insert(tx: &mut Tx, person: &Principal, passkey: &PasskeyRecord) -> Result<(), PasskeyError> {
+    if passkeys::list(tx, person.id).await?.len() >= MOST_PASSKEYS {
+        return Err(PasskeyError::TooMany);
+    }
+    if !passkeys::insert(tx, passkey).await? {
+        return Err(PasskeyError::Taken);
+    }
+    let act = Act::PasskeyAdded { person: person.id, passkey: passkey.id, name: passkey.name.clone() };
+    audit::append(tx, passkey.created_at, &actor(person), act).await?;
+    Ok(())
 }
 
 /// A person's passkeys, the oldest first.

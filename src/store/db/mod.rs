@@ -16,6 +16,7 @@ pub mod events;
 pub mod grants;
 pub mod holds;
 pub mod identities;
+pub mod invites;
 pub mod ledger;
 pub mod manifests;
 pub mod master_keys;
