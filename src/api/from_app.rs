@@ -7,6 +7,7 @@ use crate::app::authorities::AuthorityError;
 use crate::app::credential_rotation::RotationError;
 use crate::app::evidence::EvidenceError;
 use crate::app::grants::GrantError;
+use crate::app::invites::InviteError;
 use crate::app::key_ring::RotateError;
 use crate::app::ledger::LedgerError;
 use crate::app::passwords::PasswordError;
@@ -326,6 +327,7 @@ impl From<SignInError> for ApiError {
             SignInError::Busy => ApiError::Unavailable(detail),
             SignInError::Passkey(error) => error.into(),
             SignInError::Oidc(error) => error.into(),
+            SignInError::Invite(error) => error.into(),
             SignInError::NoRandomness | SignInError::Password(_) => ApiError::internal(error),
             SignInError::SecondFactor(error) => error.into(),
             SignInError::Db(error) => error.into(),
@@ -348,6 +350,22 @@ impl From<PasskeyError> for ApiError {
             | PasskeyError::Text(_) => ApiError::BadRequest(text),
             PasskeyError::State { .. } => ApiError::internal(error),
             PasskeyError::Db(error) => error.into(),
+        }
+    }
+}
+
+impl From<InviteError> for ApiError {
+    fn from(error: InviteError) -> Self {
+        let text = error.to_string();
+        match error {
+            InviteError::UnknownPerson { .. } | InviteError::NotOpen { .. } | InviteError::Refused => {
+                ApiError::NotFound(text)
+            }
+            InviteError::Disabled { .. } => ApiError::Conflict(text),
+            InviteError::Lasting => ApiError::BadRequest(text),
+            InviteError::NoRandomness => ApiError::internal(error),
+            InviteError::People(error) => error.into(),
+            InviteError::Db(error) => error.into(),
         }
     }
 }

@@ -26,6 +26,7 @@ pub mod feed;
 pub mod files;
 pub mod grants;
 pub mod health;
+pub mod invites;
 pub mod keys;
 pub mod ledger;
 pub mod live;

@@ -160,7 +160,7 @@ fn shape(person: people::Person) -> Person {
     }
 }
 
-fn parse_key(line: &str) -> Result<SshPublicKey, ApiError> {
+pub(super) fn parse_key(line: &str) -> Result<SshPublicKey, ApiError> {
     line.parse().map_err(|error: SshPublicKeyError| ApiError::BadRequest(error.to_string()))
 }
 

@@ -15,9 +15,9 @@ use super::access::OverTls;
 use super::error::ApiError;
 use super::extract::MOST_BODY_BYTES;
 use super::{
-    ApiState, assets, audit, bastion, commands, error, evidence, feed, files, grants, health, keys, ledger, live,
-    nodes, oidc, outbox, passkeys, people, probes, recordings, replay, requests, retention, reviews, rotations, search,
-    second_factors, sessions, sign_in, targets, templates, tokens, watch,
+    ApiState, assets, audit, bastion, commands, error, evidence, feed, files, grants, health, invites, keys, ledger,
+    live, nodes, oidc, outbox, passkeys, people, probes, recordings, replay, requests, retention, reviews, rotations,
+    search, second_factors, sessions, sign_in, targets, templates, tokens, watch,
 };
 use crate::app::metrics::timed;
 use crate::app::replay::Looks;
@@ -60,6 +60,12 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(passkeys::remove_own))
         .routes(routes!(passkeys::list))
         .routes(routes!(passkeys::remove))
+        .routes(routes!(invites::look))
+        .routes(routes!(invites::accept))
+        .routes(routes!(invites::begin_passkey))
+        .routes(routes!(invites::accept_by_passkey))
+        .routes(routes!(invites::list, invites::make))
+        .routes(routes!(invites::revoke))
         .routes(routes!(people::list, people::add))
         .routes(routes!(people::show))
         .routes(routes!(people::add_key))

@@ -401,6 +401,13 @@ const ACCESS: &[(&str, [bool; 6])] = &[
     ("own_passkeys_remove", KNOWN),
     ("passkeys_list", LOOK),
     ("passkeys_remove", ADMINISTER),
+    ("invite_look", [true; 6]),
+    ("invite_accept", [true; 6]),
+    ("invite_passkey_begin", [true; 6]),
+    ("invite_passkey", [true; 6]),
+    ("invites_list", LOOK),
+    ("invites_make", ADMINISTER),
+    ("invites_revoke", ADMINISTER),
     ("own_web_sessions", KNOWN),
     ("own_web_sessions_end", KNOWN),
     ("own_web_sessions_end_others", KNOWN),
@@ -557,6 +564,7 @@ async fn every_operation_answers_those_who_may_and_nobody_else() {
             ("deletions", 'd'),
             ("holds", 'h'),
             ("passkeys", 'y'),
+            ("invites", 'n'),
             ("web-sessions", 'b'),
         ];
         kinds.iter().fold(recording, |path, (noun, prefix)| {
