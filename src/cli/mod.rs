@@ -24,6 +24,7 @@ mod files;
 mod grant;
 mod identity;
 mod init;
+mod invite;
 mod key;
 mod known_hosts;
 mod ledger;

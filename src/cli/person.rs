@@ -9,7 +9,7 @@ use sallyport_domain::principal::Role;
 use super::client::Client;
 use super::failure::Failure;
 use super::output::{self, Column, Format, column};
-use super::{Global, oidc, passkey, prompt, totp, when};
+use super::{Global, invite, oidc, passkey, prompt, totp, when};
 use crate::api::page::Page;
 use crate::api::people::{AddKey, AddPerson, Person, SentSecret, SetOrganisation, SetPassword, SetRoles};
 use crate::api::sign_in::{SignedOut, WebSession};
@@ -36,6 +36,10 @@ pub(crate) enum PersonCommand {
     /// Who people are at the identity provider
     #[command(subcommand)]
     Oidc(oidc::OidcCommand),
+    /// Make a link, shown once, by which a person gives their first key or makes a passkey
+    Invite(invite::InviteArgs),
+    /// List a person's invites
+    Invites { name: PrincipalName },
     /// List the browsers in which a person is signed in
     Browsers { name: PrincipalName },
     /// Sign a person out of every browser
@@ -226,6 +230,8 @@ pub(crate) async fn run(command: PersonCommand, global: &Global) -> Result<(), F
         PersonCommand::Totp(command) => totp::run(&client, command, global).await,
         PersonCommand::Passkey(command) => passkey::run(&client, command, global).await,
         PersonCommand::Oidc(command) => oidc::run(&client, command, global).await,
+        PersonCommand::Invite(args) => invite::run(&client, args, global).await,
+        PersonCommand::Invites { name } => invite::list(&client, &name, global).await,
         PersonCommand::Browsers { name } => {
             let items: Vec<WebSession> = client.get(&["people", name.as_str(), "web-sessions"], &()).await?;
             output::list(global.format(), &Page { items, next: None }, BROWSERS)
@@ -271,7 +277,7 @@ async fn add(client: &Client, args: AddArgs, global: &Global) -> Result<(), Fail
     };
     let person: Person = client.post(&["people"], &body).await?;
     let next = if person.keys.is_empty() && !person.has_password {
-        format!("; they cannot log in yet: sallyport person key add {} FILE", person.name)
+        format!("; they cannot log in yet: sallyport person invite {0}, or person key add {0} FILE", person.name)
     } else {
         format!("; next: sallyport grant new {} TARGET --for 2h --reason …", person.name)
     };
