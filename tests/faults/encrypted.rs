@@ -95,7 +95,7 @@ async fn what_is_encrypted_is_recovered_from_its_journal_and_without_it_from_the
         // Without its journal the recording has what had been shipped: at most the last moments are missing.
         let seen = if is_lost { &seen[..seen.len().min(recorded.shown.len())] } else { &seen[..] };
         recorded.covers(seen, &format!("lost: {is_lost}"));
-        assert!(recorded.shown.len() > 4096);
+        assert!(snapshots.len() > 1 && !recorded.shown.is_empty());
         assert!(tail.is_empty() && found.progress.resume.is_none());
         let mut tx = world.app.db.read().await.unwrap();
         assert_eq!(db::encryption::live_key(&mut tx, found.recording.id).await.unwrap(), None);

@@ -10,6 +10,7 @@ use sallyport::api::{ApiSettings, ApiState, Listeners, Rotate, Scan};
 use sallyport::app::App;
 use sallyport::app::clock::Clock;
 use sallyport::app::credential_rotation::RotationError;
+use sallyport::app::feed::Feed;
 use sallyport::app::health::Health;
 use sallyport::app::keys::{Purpose, TargetKeys, bastion_key};
 use sallyport::app::sign_in::SignIns;
@@ -73,6 +74,7 @@ impl Sallyport {
             target_keys,
             watches,
             sign_ins: SignIns::default(),
+            feed: Feed::default(),
             health: Health::new(),
         };
         tokio::spawn(listeners.serve(state, stop.clone()));

@@ -508,6 +508,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/live": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What changes, as it changes: `text/event-stream`, with the events `sessions`, `requests`, `grants`, `people`, `targets` and `ledger`.
+         *     `reset` says that something may have been missed. It ends with the sign-in, or with the reader's leave to look.
+         */
+        get: operations["live"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/me": {
         parameters: {
             query?: never;
@@ -641,6 +661,40 @@ export interface paths {
         put?: never;
         post?: never;
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/me/web-sessions/end-others": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Signs the caller out of every browser but the one that asks. */
+        post: operations["own_web_sessions_end_others"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/me/web-sessions/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Signs the caller out of one browser. Gives those that are left. */
+        delete: operations["own_web_sessions_end"];
         options?: never;
         head?: never;
         patch?: never;
@@ -783,6 +837,25 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/people/{name}/oidc": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Who a person is at the identity provider. */
+        get: operations["people_oidc_show"];
+        /** Says who a person is at the identity provider, in place of what was said before. */
+        put: operations["people_oidc_bind"];
+        post?: never;
+        /** Takes it away: the person can no longer sign in there, and is signed out. */
+        delete: operations["people_oidc_unbind"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/people/{name}/organisation": {
         parameters: {
             query?: never;
@@ -900,6 +973,24 @@ export interface paths {
         /** Confirms by a first code: from now on logins ask for one. */
         post: operations["totp_confirm"];
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/people/{name}/web-sessions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Where a person is signed in, the newest first. */
+        get: operations["web_sessions_list"];
+        put?: never;
+        post?: never;
+        /** Signs a person out of every browser. */
+        delete: operations["web_sessions_end"];
         options?: never;
         head?: never;
         patch?: never;
@@ -1457,6 +1548,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/sign-in/oidc": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Begins to sign somebody in at the identity provider: the answer sets a cookie and says where to go. */
+        post: operations["sign_in_oidc_begin"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/sign-in/oidc/callback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Where the identity provider sends the browser back to: signs the person in, and leads on into the web app. For nobody else. */
+        get: operations["sign_in_oidc_callback"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/sign-in/passkey": {
         parameters: {
             query?: never;
@@ -1905,6 +2030,16 @@ export interface components {
             /** @description It was the one that was out. */
             taken: boolean;
         };
+        /** @description What to sign in for. */
+        BeginOidc: {
+            /** @description The path in the web app to come back to; `/` where it is left out or leads elsewhere. */
+            to?: string | null;
+        };
+        /** @description Where to sign in. */
+        BegunOidc: {
+            /** @description A page of the identity provider's, to be opened in the same browser within ten minutes. */
+            url: string;
+        };
         /** @description What the browser is to be asked, within five minutes and once. */
         BegunPasskey: {
             /** @description Comes back with the answer. */
@@ -1918,6 +2053,13 @@ export interface components {
             secret: string;
             /** @description For a QR code: `otpauth://totp/…`. */
             uri: string;
+        };
+        /** @description Who the person is to be at the provider. */
+        BindOidc: {
+            /** @description The configured provider's where it is left out. */
+            issuer?: string | null;
+            /** @description The claim `sub`. The audit log tells the subject of a sign-in that nobody is bound to. */
+            subject: string;
         };
         /**
          * @description How sure it is that this was run.
@@ -2406,6 +2548,14 @@ export interface components {
              * @enum {string}
              */
             trust: "host" | "authority";
+        };
+        /** @description Who a person is at an identity provider. */
+        Identity: {
+            issuer: string;
+            /** Format: date-time */
+            since: string;
+            /** @description The provider's own word for the person: the claim `sub`. */
+            subject: string;
         };
         /** @description The proof that an event is in a tree (RFC 9162 §2.1.3). */
         Inclusion: {
@@ -3232,6 +3382,10 @@ export interface components {
             /** @description Algorithm and base64, as in `authorized_keys`. */
             public_key: string;
         };
+        /** @description Whether a person is bound to an identity. */
+        PersonOidc: {
+            identity?: components["schemas"]["Identity"] | null;
+        };
         /** @description A person, where another thing speaks of them. */
         PersonRef: {
             id: string;
@@ -3743,6 +3897,8 @@ export interface components {
         };
         /** @description The ways in besides a name and a password. */
         SignInWays: {
+            /** @description What people call the identity provider, if there is one. */
+            oidc?: string | null;
             passkeys: boolean;
         };
         /** @description A verdict. */
@@ -4852,6 +5008,36 @@ export interface operations {
             };
         };
     };
+    live: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Where to go on */
+                "Last-Event-ID"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     me: {
         parameters: {
             query?: never;
@@ -5132,6 +5318,62 @@ export interface operations {
             };
         };
     };
+    own_web_sessions_end_others: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SignedOut"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    own_web_sessions_end: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebSession"][];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     nodes_list: {
         parameters: {
             query?: never;
@@ -5387,6 +5629,97 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Person"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    people_oidc_show: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PersonOidc"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    people_oidc_bind: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BindOidc"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PersonOidc"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    people_oidc_unbind: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PersonOidc"];
                 };
             };
             default: {
@@ -5694,6 +6027,64 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["RecoveryCodes"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    web_sessions_list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebSession"][];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    web_sessions_end: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SignedOut"];
                 };
             };
             default: {
@@ -6792,6 +7183,68 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Me"];
                 };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    sign_in_oidc_begin: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BeginOidc"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BegunOidc"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    sign_in_oidc_callback: {
+        parameters: {
+            query?: {
+                state?: string;
+                code?: string;
+                error?: string;
+                iss?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Into the web app; `?sign_in=` says why nobody was signed in */
+            303: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
