@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::tests::{OPERATOR, Served};
 use crate::app::ledger::keys;
 use crate::app::ledger::sequencer::Sequencer;
-use crate::app::people;
+use crate::app::{invites, people};
 
 const PASSWORD: &str = "correct horse battery";
 
@@ -229,4 +229,67 @@ async fn every_answer_carries_the_content_security_policy_and_pages_are_not_kept
         );
         assert_eq!(header("x-content-type-options"), "nosniff", "{path}");
     }
+}
+
+#[tokio::test]
+async fn whoever_has_an_invites_link_gives_a_key_once_and_is_told_where_to_connect() {
+    let served = Served::start().await;
+    with_password(&served, "adam", Role::Admin).await;
+    with_password(&served, "alice", Role::Engineer).await;
+    let browser = Browser::at(&served);
+    let cookie = browser.sign_in("adam").await;
+    let invites = "/api/v1/people/alice/invites";
+    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJoL8X+PsKU1yphZolH6hK2BDKbcxvNjqqXWI6MsLih8 alice@desk";
+    let by_link = async |path: &str, body: Value| {
+        let answer = browser.post(&format!("/api/v1/invite{path}"), None, body).await;
+        assert_eq!(answer.headers()["cache-control"], "no-store");
+        assert!(answer.headers().get("set-cookie").is_none(), "nobody is signed in by it");
+        (answer.status(), answer.json::<Value>().await.unwrap())
+    };
+
+    let made: Value = browser.post(invites, Some(&cookie), json!({})).await.json().await.unwrap();
+    let token = made["token"].as_str().unwrap();
+    assert_eq!(made["link"], format!("https://bastion.example:8443/invite#{token}"));
+    assert_eq!((&made["state"], &made["person"]["name"]), (&json!("open"), &json!("alice")));
+    let (_, looked) = by_link("", json!({"token": token})).await;
+    let (private, _) =
+        by_link("/key", json!({"token": token, "public_key": "-----BEGIN OPENSSH PRIVATE KEY-----"})).await;
+    let (status, taken) = by_link("/key", json!({"token": token, "public_key": KEY})).await;
+    let (used, told) = by_link("", json!({"token": token})).await;
+    let (unknown, said) = by_link("/key", json!({"token": format!("spi_{}", "A".repeat(43)), "public_key": KEY})).await;
+    let (passkey, _) = by_link("/passkey/begin", json!({"token": token})).await;
+    let person: Value = browser.get("/api/v1/people/alice", Some(&cookie)).await.json().await.unwrap();
+    let listed = browser.get(invites, Some(&cookie)).await.text().await.unwrap();
+    let events = browser.get("/api/v1/events?newest=true&limit=100", Some(&cookie)).await.text().await.unwrap();
+
+    assert_eq!((status, private), (StatusCode::OK, StatusCode::BAD_REQUEST));
+    assert_eq!((&looked["person"], &looked["ssh_host"]), (&json!("alice"), &json!("bastion.example")));
+    assert!(looked["known_host"].as_str().unwrap().starts_with("[bastion.example]:2222 ssh-ed25519 "), "{looked}");
+    assert_eq!(looked, taken);
+    assert_eq!([used, unknown, passkey], [StatusCode::NOT_FOUND; 3]);
+    assert_eq!((&told["type"], &told["detail"]), (&said["type"], &said["detail"]), "one answer for all");
+    assert_eq!(person["keys"][0]["comment"], "alice@desk");
+    assert!(listed.contains(person["keys"][0]["fingerprint"].as_str().unwrap()), "{listed}");
+    assert!(events.contains("invite_used") && !events.contains("spi_") && !listed.contains("spi_"));
+}
+
+#[tokio::test]
+async fn another_site_uses_no_invite_and_neither_does_a_token_in_an_address() {
+    let served = Served::start().await;
+    with_password(&served, "alice", Role::Engineer).await;
+    let (_, token) = invites::make(&served.app, &OPERATOR, &"alice".parse().unwrap(), None).await.unwrap();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let look = || {
+        let body = json!({"token": token.expose()});
+        http.post(format!("http://{}/api/v1/invite", served.tcp())).json(&body)
+    };
+
+    let elsewhere = look().header("x-sallyport", "web").header("sec-fetch-site", "cross-site").send().await.unwrap();
+    let without = look().send().await.unwrap();
+    let ours = look().header("x-sallyport", "curl").send().await.unwrap();
+    let at = format!("http://{}/api/v1/invite?token={}", served.tcp(), token.expose());
+    let in_address = http.post(at).header("x-sallyport", "curl").json(&json!({})).send().await.unwrap();
+
+    assert_eq!([elsewhere.status(), without.status()], [StatusCode::FORBIDDEN; 2]);
+    assert_eq!((ours.status(), in_address.status()), (StatusCode::OK, StatusCode::BAD_REQUEST));
 }

@@ -314,6 +314,31 @@ async fn a_person_enrols_codes_for_themselves_and_an_admin_takes_them_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_person_is_invited_by_a_link_that_is_shown_once_and_can_be_taken_back() {
+    let sallyport = Sallyport::start().await;
+    sallyport.ok("person add alice").await;
+
+    let first = sallyport.run("person invite alice").await;
+    let made: Value = serde_json::from_str(&sallyport.ok("person invite alice --for 2h --json").await).unwrap();
+    let listed: Value = serde_json::from_str(&sallyport.ok("person invites alice --json").await).unwrap();
+    let revoked = sallyport.run("person invite alice --revoke").await;
+    let (none, why) = sallyport.fails("person invite alice --revoke").await;
+    let (long, _) = sallyport.fails("person invite alice --for 15d").await;
+    let (nobody, _) = sallyport.fails("person invite nobody").await;
+
+    // This bastion does not know where people open the web app.
+    let (line, said) = (String::from_utf8(first.stdout).unwrap(), String::from_utf8(first.stderr).unwrap());
+    assert!(line.starts_with("/invite#spi_") && said.contains("[api] public_url"), "{line} {said}");
+    assert!(made["token"].as_str().unwrap().starts_with("spi_") && made["link"].is_null());
+    let states: Vec<_> = listed["items"].as_array().unwrap().iter().map(|invite| &invite["state"]).collect();
+    assert_eq!(states, ["open", "revoked"]);
+    assert!(!listed.to_string().contains("spi_"), "{listed}");
+    assert!(revoked.status.success());
+    assert_eq!((none, why.as_str()), (3, "error: `alice` has no invite that is open\n"));
+    assert_eq!((long, nobody), (1, 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_grant_from_a_template_is_who_which_and_until_when() {
     let sallyport = Sallyport::start().await.with_alice_and_web_1().await;
     let json = async |arguments: &str| -> Value {
