@@ -1,4 +1,4 @@
-// The budget of JavaScript, in bytes after gzip: what the first page loads, what replay adds, what any other page adds.
+// The budget of JavaScript, in bytes after gzip: what the first page loads, what replay adds, what any other page adds, and a language.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
@@ -8,6 +8,8 @@ const FIRST = 140 * KIB;
 // The player's core and its WebAssembly terminal.
 const REPLAY = 75 * KIB;
 const PAGE = 10 * KIB;
+// All words of another language, which are no page: they grow with every one.
+const WORDS = 14 * KIB;
 
 export function check(folder) {
   const manifest = JSON.parse(readFileSync(join(folder, ".vite/manifest.json"), "utf8"));
@@ -30,7 +32,7 @@ export function check(folder) {
   for (const [key, chunk] of Object.entries(manifest)) {
     if (!chunk.isDynamicEntry) continue;
     const added = new Set([...needs(key)].filter((file) => !first.has(file)));
-    judge(key, sum(added), /views\/(Session|Reviewed)\.tsx|player\//.test(key) ? REPLAY : PAGE);
+    judge(key, sum(added), key.startsWith("src/i18n/") ? WORDS : /views\/(Session|Reviewed)\.tsx|player\//.test(key) ? REPLAY : PAGE);
   }
   if (faults.length > 0) {
     console.error(faults.join("\n"));

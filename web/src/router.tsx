@@ -3,7 +3,7 @@ import type { QueryClient } from "@tanstack/react-query";
 import { createRootRouteWithContext, createRoute, createRouter, lazyRouteComponent, stripSearchParams, type SearchSchemaInput } from "@tanstack/react-router";
 import type { GrantStateFilter, ReviewStateFilter } from "./api/queries";
 import { NotFound, PageFailed } from "./parts/states";
-import { Shell } from "./views/Shell";
+import { Root } from "./views/Shell";
 
 const text = (value: unknown): string | undefined => (typeof value === "string" && value !== "" ? value : undefined);
 /** What was written may look like a number or like `true`, and is text all the same. */
@@ -22,7 +22,7 @@ function given<T extends object>(search: T): { [K in keyof T as undefined extend
 }
 
 export const rootRoute = createRootRouteWithContext<{ client: QueryClient }>()({
-  component: Shell,
+  component: Root,
   notFoundComponent: NotFound,
   errorComponent: PageFailed,
 });
@@ -128,6 +128,7 @@ export const searchRoute = createRoute({
   component: lazyRouteComponent(() => import("./views/Search"), "Search"),
 });
 
+const invite = createRoute({ getParentRoute: () => rootRoute, path: "/invite", component: lazyRouteComponent(() => import("./views/Invite"), "Invite") });
 const me = createRoute({ getParentRoute: () => rootRoute, path: "/me", component: lazyRouteComponent(() => import("./views/MyAccess"), "MyAccess") });
 const settings = createRoute({ getParentRoute: () => rootRoute, path: "/settings", component: lazyRouteComponent(() => import("./views/Settings"), "Settings") });
 
@@ -138,7 +139,7 @@ export const templatesRoute = createRoute({
   component: lazyRouteComponent(() => import("./views/Templates"), "Templates"),
 });
 
-const tree = rootRoute.addChildren([overview, sessionsRoute, sessionRoute, reviewRoute, grantsRoute, grantRoute, requestsRoute, targetsRoute, peopleRoute, auditRoute, searchRoute, me, settings, templatesRoute]);
+const tree = rootRoute.addChildren([overview, sessionsRoute, sessionRoute, reviewRoute, grantsRoute, grantRoute, requestsRoute, targetsRoute, peopleRoute, auditRoute, searchRoute, me, invite, settings, templatesRoute]);
 
 export function makeRouter(client: QueryClient) {
   return createRouter({

@@ -7,7 +7,7 @@ const KEYS: Record<string, readonly QueryKey[]> = {
   sessions: [["live-sessions"], ["session"]],
   requests: [["requests"]],
   grants: [["grants"], ["grant"]],
-  people: [["people"], ["passkeys"], ["identity"]],
+  people: [["people"], ["passkeys"], ["identity"], ["invites"]],
   targets: [["targets"]],
   ledger: [["ledger"], ["health"]],
 };

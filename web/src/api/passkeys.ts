@@ -12,6 +12,14 @@ export async function addPasskey(name: string): Promise<void> {
   await answer(api.POST("/api/v1/me/passkeys", { body: { challenge: begun.challenge, name, credential: made } }));
 }
 
+/** The same for the person whom an invite is for, and uses it up. */
+export async function makeInvitedPasskey(token: string, name: string): Promise<void> {
+  const begun = await answer(api.POST("/api/v1/invite/passkey/begin", { body: { token } }));
+  const options = PublicKeyCredential.parseCreationOptionsFromJSON(begun.options as unknown as PublicKeyCredentialCreationOptionsJSON);
+  const made = await asked(() => navigator.credentials.create({ publicKey: options }));
+  await answer(api.POST("/api/v1/invite/passkey", { body: { token, challenge: begun.challenge, name, credential: made } }));
+}
+
 /** Signs in whoever the device says it is. */
 export async function signInByPasskey(): Promise<void> {
   const begun = await answer(api.POST("/api/v1/sign-in/passkey/begin"));

@@ -10,6 +10,7 @@ import { Remaining, Status, useToast, When } from "../parts/small";
 import { Empty, ProblemLine } from "../parts/states";
 import { peopleRoute } from "../router";
 import { ListPage } from "./ListPage";
+import { InvitesOf } from "./Invites";
 import css from "./Lists.module.css";
 import { has, useMe } from "./Shell";
 import { BrowsersOf, IdentityOf, PasskeysOf } from "./SigningIn";
@@ -127,6 +128,7 @@ function One({ person }: { person: Person }) {
           </li>
         ))}
       </ul>
+      <InvitesOf key={`invites ${person.name}`} person={person.name} may={has(me, "admin") && !person.disabled_at} />
       <PasskeysOf person={person.name} may={has(me, "admin")} />
       <IdentityOf key={person.name} person={person.name} may={has(me, "admin")} />
       <BrowsersOf person={person.name} may={has(me, "admin")} />

@@ -10,6 +10,7 @@ import { recall, remember, useWords, type Words } from "../i18n";
 import { useKeys } from "../parts/keys";
 import { Toasts, useNow } from "../parts/small";
 import { Forbidden, Loading, ProblemView } from "../parts/states";
+import { Mark } from "./Door";
 import { LedgerChip } from "./LedgerChip";
 import css from "./Shell.module.css";
 import { SignIn } from "./SignIn";
@@ -53,7 +54,19 @@ export function has(me: Me, ...roles: Role[]): boolean {
   return roles.some((role) => me.roles.includes(role));
 }
 
-export function Shell() {
+/** Every page but one is for people who are signed in. */
+export function Root() {
+  const isInvite = useRouterState({ select: (state) => state.location.pathname === "/invite" });
+  return isInvite ? (
+    <Suspense fallback={<Loading />}>
+      <Outlet />
+    </Suspense>
+  ) : (
+    <Shell />
+  );
+}
+
+function Shell() {
   const me = useQuery(meQuery);
   const signedOut = useQuery({ queryKey: ["signed-out"], queryFn: () => false, staleTime: Infinity, enabled: false });
   useEffect(() => {
@@ -124,10 +137,7 @@ function Frame({ me }: { me: Me }) {
           <Menu size={18} aria-hidden />
         </button>
         <Link to={onlyEngineer ? "/me" : "/"} className={css.brand}>
-          <svg viewBox="0 0 32 32" width="18" height="18" aria-hidden="true">
-            <path fill="currentColor" d="M16 2 4 6.500v8.200c0 7.600 5 13 12 15.300 7-2.300 12-7.700 12-15.300V6.500z" />
-            <path fill="var(--panel)" d="M11 24V14a5 5 0 0 1 10 0v10h-3V14a2 2 0 0 0-4 0v10z" />
-          </svg>
+          <Mark size={18} />
           sallyport
         </Link>
         {has(me, ...LOOK) ? <SearchBox path={path} /> : null}

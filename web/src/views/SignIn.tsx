@@ -6,10 +6,11 @@ import { hasPasskeys, signInByPasskey } from "../api/passkeys";
 import { signInWaysQuery } from "../api/queries";
 import { useWords } from "../i18n";
 import { ProblemLine } from "../parts/states";
+import { Door, Mark } from "./Door";
 import css from "./SignIn.module.css";
 
 export function SignIn({ again }: { again: boolean }) {
-  const { t, language, setLanguage } = useWords();
+  const { t } = useWords();
   const client = useQueryClient();
   const id = useId();
   const [name, setName] = useState("");
@@ -71,12 +72,9 @@ export function SignIn({ again }: { again: boolean }) {
     void enter(() => answer(api.POST("/api/v1/sign-in", { body: { name: name.trim(), password, ...(needsCode ? { code } : {}) } })));
   };
   return (
-    <main className={css.page}>
+    <Door>
       <form className={css.form} onSubmit={submit}>
-        <svg viewBox="0 0 32 32" width="32" height="32" aria-hidden="true" className={css.mark}>
-          <path fill="currentColor" d="M16 2 4 6.500v8.200c0 7.600 5 13 12 15.300 7-2.300 12-7.700 12-15.300V6.500z" />
-          <path fill="var(--panel)" d="M11 24V14a5 5 0 0 1 10 0v10h-3V14a2 2 0 0 0-4 0v10z" />
-        </svg>
+        <Mark size={32} className={css.mark} />
         <h1>{t.signIn.title}</h1>
         {again ? <p className="notice">{t.signIn.ended}</p> : null}
         {returned ? (
@@ -133,11 +131,6 @@ export function SignIn({ again }: { again: boolean }) {
         ) : null}
         <p className="hint">{t.signIn.noPassword}</p>
       </form>
-      <p className={css.languages}>
-        <button type="button" className="quiet" lang={language === "en" ? "zh-CN" : "en"} onClick={() => setLanguage(language === "en" ? "zh-CN" : "en")}>
-          {language === "en" ? "简体中文" : "English"}
-        </button>
-      </p>
-    </main>
+    </Door>
   );
 }

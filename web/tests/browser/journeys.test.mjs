@@ -1,9 +1,11 @@
 // What people do with the web app, in Chromium, against the built program and a real ssh client.
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { pathToFileURL } from "node:url";
+import { promisify } from "node:util";
 import { axeSource, cli, fileOf, openPage, showInstead, signIn, ssh, startBrowser, startDemo, until } from "./scene.mjs";
 
 const axe = readFileSync(axeSource, "utf8");
@@ -110,6 +112,117 @@ describe("passkeys", () => {
       await out();
       await enter.click();
       await page.getByText("the passkey is not known here, or did not prove itself").waitFor();
+      assert.deepEqual(await wrongs(), []);
+      await context.close();
+    });
+  }
+});
+
+describe("an invite", () => {
+  const run = promisify(execFile);
+
+  /** A link, made by an admin at the keyboard. */
+  async function invite(page, word) {
+    const make = page.getByRole("button", { name: word("Invite …", "邀请 …") });
+    await make.focus();
+    await page.keyboard.press("Enter");
+    await page.getByLabel(word("For", "时长")).fill("2h");
+    assert.deepEqual(await judge(page), []);
+    await page.keyboard.press("Enter");
+    const shown = page.getByRole("dialog").locator("pre");
+    await shown.waitFor();
+    const link = await shown.textContent();
+    assert.deepEqual(await judge(page), []);
+    await page.keyboard.press("Escape");
+    return link;
+  }
+
+  /** Somebody opens the link who was never here. */
+  async function open(link, options) {
+    const opened = await openPage(browser, demo, options);
+    const asked = [];
+    opened.page.on("request", (request) => asked.push(request.url()));
+    await opened.page.goto(link);
+    return { ...opened, asked };
+  }
+
+  for (const [language, theme] of [["en", "light"], ["zh", "dark"]]) {
+    const word = (en, zh) => (language === "en" ? en : zh);
+    const options = { language: word("en", "zh-CN"), theme };
+
+    it(`takes a public key from the keyboard, once, and ssh connects as the page says (${language}, ${theme})`, async () => {
+      const name = `key-${language}`;
+      await cli(demo, ["person", "add", name]);
+      const before = await cli(demo, ["person", "invite", name]);
+      const admin = await openPage(browser, demo, options);
+      await signIn(admin.page, demo, `/people?name=${name}`);
+      await admin.page.getByRole("button", { name: word("Take back", "收回"), exact: true }).click();
+      await admin.page.getByText(word("The link opens nothing any more.", "该链接已失效。")).waitFor();
+      const link = await invite(admin.page, word);
+      assert.match(link, /^https:\/\/localhost:\d+\/invite#spi_[\w-]{43}$/);
+      const file = join(demo.folder, name);
+      await run("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-C", name, "-f", file]);
+
+      const { page, context, wrongs, asked } = await open(link, options);
+      await page.getByRole("heading", { name: word(`Welcome, ${name}`, `欢迎，${name}`) }).waitFor();
+      assert.deepEqual(await judge(page), []);
+      const field = page.getByLabel(word("Public key", "公钥"));
+      assert.ok(await field.evaluate((element) => element === document.activeElement));
+      await field.fill(readFileSync(file, "utf8"));
+      await page.getByRole("alert").getByText(word("This is a private key", "这是私钥")).waitFor();
+      assert.ok(await page.getByRole("button", { name: word("Add this key", "添加此公钥") }).isDisabled());
+      await field.fill(readFileSync(`${file}.pub`, "utf8"));
+      await page.keyboard.press("Tab");
+      await page.keyboard.press("Enter");
+      await page.getByRole("heading", { name: word(`You are set up, ${name}`, `设置完成，${name}`) }).waitFor();
+      assert.equal(page.url(), `${demo.url}/invite`);
+      assert.deepEqual(await judge(page), []);
+      const [line, known] = await page.locator("pre").allTextContents();
+      writeFileSync(`${file}.known`, `${known}\n`);
+      const [client, ...place] = line.split(" ");
+      const trust = ["-i", file, "-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=yes", "-o", `UserKnownHostsFile=${file}.known`];
+      assert.match((await run(client, [...trust, ...place, "whoami"])).stdout, new RegExp(name));
+
+      // The page is left for the link again, which opens nothing any more, as one that never was.
+      for (const again of [link, before.link, `${demo.url}/invite#spi_${"A".repeat(43)}`, `${demo.url}/invite`]) {
+        await page.goto("about:blank");
+        await page.goto(again);
+        await page.getByRole("alert").getByText(word("This link opens nothing", "此链接无效")).waitFor();
+      }
+      assert.deepEqual(asked.filter((url) => url.includes("spi_")), [], "no address that is sent holds the token");
+      assert.deepEqual(await wrongs(), []);
+      await context.close();
+
+      // The admin's page is told.
+      const [invites] = await cli(demo, ["person", "invites", name]);
+      await admin.page.getByText(word("Used", "已使用"), { exact: true }).waitFor();
+      assert.ok((await admin.page.getByText(invites.added, { exact: true }).count()) >= 2, "with the invite and among the keys");
+      assert.deepEqual(await admin.wrongs(), []);
+      await admin.context.close();
+    });
+
+    it(`makes a passkey that signs in (${language}, ${theme})`, async () => {
+      const name = `device-${language}`;
+      await cli(demo, ["person", "add", name]);
+      const { link } = await cli(demo, ["person", "invite", name]);
+      const { page, context, wrongs } = await open(`${demo.url}/invite#spi_`, options);
+      await page.getByRole("alert").getByText(word("This link opens nothing", "此链接无效")).waitFor();
+      const device = await addDevice(page);
+      // In the same tab only what is behind the # changes.
+      await page.goto(link);
+      const label = page.getByLabel(word("Name of the new passkey", "新通行密钥的名称"));
+      await device.verifies(false);
+      await label.fill("laptop");
+      await page.keyboard.press("Enter");
+      await page.getByRole("alert").getByText(word("The device gave no passkey", "设备没有给出通行密钥")).waitFor();
+      await device.verifies(true);
+      await label.focus();
+      await page.keyboard.press("Enter");
+      await page.getByRole("heading", { name: word(`You are set up, ${name}`, `设置完成，${name}`) }).waitFor();
+      assert.deepEqual(await judge(page), []);
+      await page.getByRole("link", { name: word("Sign in", "登录") }).click();
+      await page.getByRole("button", { name: word("Sign in with a passkey", "使用通行密钥登录") }).click();
+      await page.getByLabel(word(`Signed in as ${name}`, `已登录：${name}`)).waitFor();
       assert.deepEqual(await wrongs(), []);
       await context.close();
     });
