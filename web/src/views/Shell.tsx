@@ -189,6 +189,7 @@ function SearchBox({ path }: { path: string }) {
   return (
     <form
       role="search"
+      aria-label={t.find.box}
       className={css.search}
       onSubmit={(event) => {
         event.preventDefault();
