@@ -42,7 +42,7 @@ async fn sessions_end_with_the_reason_when_the_journals_disk_is_full_and_new_one
     let world = World::start(&Stores { journal: Some(disk.path().join("journal")), ..Stores::default() }).await;
     world.grant(Duration::from_hours(2)).await;
     const FLOOD: &str = "seq 1 100000000";
-    const TERMINAL: &str = "while :; do seq 1 1000; done";
+    const TERMINAL: &str = "while seq 1 1000; do :; done";
 
     let flood = Collected::start(world.ssh().arg(FLOOD));
     let terminal = Collected::start(world.ssh().arg("-tt").arg(TERMINAL));

@@ -134,6 +134,7 @@
   page.append(table(["", ""], data.facts));
   data.sessions.forEach((session) => {
     page.append(make("h2", session.title), table(["", ""], session.facts));
+    if (session.reviews.length) page.append(make("h3", "Review"), table(["At", "By", "What", "Words"], session.reviews));
     if (session.commands.length) page.append(make("h3", "Commands"), table(["At", "What", "Status", "Known by", ""], session.commands));
     session.recordings.forEach((recording) => {
       page.append(make("h3", recording.title));

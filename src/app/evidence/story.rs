@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use sallyport_domain::channel::Program;
-use sallyport_domain::event::SessionEnd;
+use sallyport_domain::event::{Act, SessionEnd};
 use sallyport_domain::grant::Grant;
 use sallyport_domain::id::SessionId;
 use sallyport_domain::ledger::bundle;
@@ -77,9 +77,17 @@ fn of_session(played: &Played, events: &[Value]) -> Value {
     ];
     let session = manifest.session.to_string();
     let files: Vec<Value> = events.iter().filter_map(|event| file_row(event, &session)).collect();
+    let reviews: Vec<Value> = events.iter().filter_map(|event| review_row(event, &session)).collect();
     let recordings: Vec<Value> = played.recordings.iter().map(of_recording).collect();
     let commands: Vec<Value> = played.commands.iter().map(command_row).collect();
-    json!({ "title": title, "facts": facts, "commands": commands, "files": files, "recordings": recordings })
+    json!({
+        "title": title,
+        "facts": facts,
+        "reviews": reviews,
+        "commands": commands,
+        "files": files,
+        "recordings": recordings,
+    })
 }
 
 /// A command as its line in the bundle's file of commands has it.
@@ -153,6 +161,30 @@ fn file_row(event: &Value, session: &str) -> Option<Value> {
     let result: Vec<String> =
         ["result", "code", "denial"].iter().filter_map(|name| operation.get(*name)).map(text).collect();
     Some(json!([event.get("at")?, what.join(", "), result.join(" ")]))
+}
+
+/// What a reviewer said of the session, or what there was to look at: when, who, what, in which words.
+fn review_row(event: &Value, session: &str) -> Option<Value> {
+    let told = event.get("act").filter(|act| act.get("session").and_then(Value::as_str) == Some(session))?;
+    let (what, words) = match serde_json::from_value(told.clone()).ok()? {
+        Act::ReviewDecided { risk, reasons, choice, .. } => {
+            let what = if choice.is_asked() { "to be reviewed" } else { "no review asked for" };
+            let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+            (format!("{what}: risk {risk}"), reasons.join("; "))
+        }
+        Act::ReviewOverdue { due_at, .. } => ("overdue".to_owned(), format!("since {}", instant(due_at))),
+        Act::ReviewNoted { note, .. } => ("note".to_owned(), note),
+        Act::SessionFlagged { words, .. } => ("flag".to_owned(), words),
+        Act::SessionReviewed { verdict, note, coverage, .. } => {
+            let seen = coverage.seen_us.min(coverage.active_us).saturating_mul(100).checked_div(coverage.active_us);
+            let seen = seen.map_or("nothing to see".to_owned(), |percent| format!("{percent} % seen"));
+            (format!("verdict: {}, {seen}", verdict.as_str().replace('_', " ")), note)
+        }
+        _ => return None,
+    };
+    let actor = event.get("actor")?;
+    let by = ["name", "kind"].iter().find_map(|name| actor.get(*name)).map(text).unwrap_or_default();
+    Some(json!([event.get("at")?, visible(&by), what, visible(&words)]))
 }
 
 fn text(value: &Value) -> String {

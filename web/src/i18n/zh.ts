@@ -622,7 +622,7 @@ export const zh: Dictionary = {
     nowhere: "未在任何浏览器登录。",
     unknownDevice: "未知浏览器",
     end: "退出登录",
-    endOne: (device, address) => `退出 ${address} 上的 ${device}`,
+    endOne: (device, address) => `退出登录：${address} 上的 ${device}`,
     ended: "已退出登录。",
     others: "退出其他浏览器",
     endAll: "在所有浏览器退出此人的登录",

@@ -115,6 +115,7 @@ function Filter({ inputRef, search, onSearch }: {
   return (
     <form
       role="search"
+      aria-label={t.sessions}
       className={css.filter}
       onSubmit={(event) => {
         event.preventDefault();

@@ -199,6 +199,7 @@ function SearchBox({ path }: { path: string }) {
   return (
     <form
       role="search"
+      aria-label={t.find.box}
       className={css.search}
       onSubmit={(event) => {
         event.preventDefault();

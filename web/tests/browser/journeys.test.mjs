@@ -656,6 +656,21 @@ describe("review", () => {
     await context.close();
   });
 
+  it("is in the evidence: what was flagged, the verdict and how much was seen", async () => {
+    const file = join(demo.folder, "reviewed.zip");
+    await cli(demo, ["evidence", "make", shellSession, "-o", file]);
+    const html = join(demo.folder, "reviewed.html");
+    writeFileSync(html, fileOf(readFileSync(file), "index.html"));
+    const { page, context, wrongs } = await openPage(browser, { url: pathToFileURL(demo.folder).href });
+    await page.goto(pathToFileURL(html).href);
+    await page.getByRole("heading", { name: "Review", exact: true }).waitFor();
+    await page.getByRole("row", { name: /to be reviewed: risk \d+ first time on this target/ }).waitFor();
+    await page.getByRole("row", { name: /flag why this frame\?/ }).waitFor();
+    await page.getByRole("row", { name: /verdict: as planned, \d+ % seen/ }).waitFor();
+    assert.deepEqual(await wrongs(), []);
+    await context.close();
+  });
+
   it("is not for who gave the grant", async () => {
     const { page, context, wrongs } = await openPage(browser, demo);
     await signIn(page, demo);

@@ -24,10 +24,12 @@ try {
   await until(async () => (sessions = await cli(demo, ["session", "ls"])).length >= 3, 20_000, () => JSON.stringify(sessions));
   const [running, exec, shell] = sessions.map((one) => one.id);
   const [grant] = await cli(demo, ["grant", "ls"]);
+  await cli(demo, ["template", "new", "firmware", "gpu-a-*", "--login", "root", "--for", "4h", "--review", "5d", "--upload-path", "/srv/fw/**", "--note", "Firmware of the switches"]);
   const pages = {
     overview: "/", grants: "/grants", "new-grant": "/grants?new=true&person=alice&target=toy", grant: `/grants/${grant.id}`, sessions: "/sessions",
     replay: `/sessions/${shell}?t=7`, live: `/sessions/${running}`, output: `/sessions/${exec}`, targets: "/targets?name=toy", people: "/people?name=alice",
-    requests: "/requests", audit: "/audit", "my-access": "/me", settings: "/settings",
+    requests: "/requests", audit: "/audit", "my-access": "/me", settings: "/settings", templates: "/settings/templates?name=firmware",
+    review: "/review", search: "/search?q=nvswitch0",
   };
   const looks = all
     ? ["light", "dark"].flatMap((theme) => [{ theme, language: "en", width: 1440 }, { theme, language: "zh-CN", width: 1440 }, { theme, language: "en", width: 390 }])
