@@ -358,7 +358,7 @@ impl From<InviteError> for ApiError {
     fn from(error: InviteError) -> Self {
         let text = error.to_string();
         match error {
-            InviteError::UnknownPerson { .. } | InviteError::NotOpen { .. } | InviteError::Refused => {
+            InviteError::UnknownPerson { .. } | InviteError::NotOpen { .. } | InviteError::Refused { .. } => {
                 ApiError::NotFound(text)
             }
             InviteError::Disabled { .. } => ApiError::Conflict(text),

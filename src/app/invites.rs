@@ -48,7 +48,10 @@ pub enum InviteError {
     #[error(
         "this invite opens nothing: it was used, has ended or was taken back, or its link is not complete; ask for another one"
     )]
-    Refused,
+    Refused {
+        /// Whom it invited, if there ever was one; not for the peer.
+        whose: Option<PrincipalName>,
+    },
     #[error("an invite ends in the future, and {} days from now at the latest", LONGEST.as_secs() / 86_400)]
     Lasting,
     #[error("the system gave no randomness for an invite")]
@@ -148,15 +151,17 @@ pub(super) async fn open(
     // What does not look like a token costs no query.
     let random = token.expose().strip_prefix(PREFIX).map(str::len);
     if random != Some(RANDOM_BYTES.div_ceil(3) * 4 - 1) {
-        return Err(InviteError::Refused);
+        return Err(InviteError::Refused { whose: None });
     }
     // By its hash: how long the look-up takes says nothing about the token.
-    let invite = invites::find_by_hash(tx, &hash(token)).await?.ok_or(InviteError::Refused)?;
+    let found = invites::find_by_hash(tx, &hash(token)).await?;
+    let invite = found.ok_or(InviteError::Refused { whose: None })?;
+    let refused = || InviteError::Refused { whose: Some(invite.principal_name.clone()) };
     if invite.used.is_some() || invite.revoked_at.is_some() || invite.not_after <= now {
-        return Err(InviteError::Refused);
+        return Err(refused());
     }
     let person = principals::find_by_id(tx, invite.principal).await?.map(|record| record.principal);
-    let person = person.filter(|person| person.disabled_at.is_none()).ok_or(InviteError::Refused)?;
+    let person = person.filter(|person| person.disabled_at.is_none()).ok_or_else(refused)?;
     Ok((invite, person))
 }
 
@@ -171,7 +176,7 @@ pub(super) async fn use_up(
     now: DateTime<Utc>,
 ) -> Result<(), InviteError> {
     if !invites::use_up(tx, invite.id, now, &added).await? {
-        return Err(InviteError::Refused);
+        return Err(InviteError::Refused { whose: Some(invite.principal_name.clone()) });
     }
     let used = Act::InviteUsed { invite: invite.id, person: invite.principal, address, added };
     audit::append(tx, now, actor, used).await?;
@@ -197,7 +202,7 @@ mod tests {
     async fn opens(app: &App, token: &InviteToken) -> bool {
         match open(&mut app.db.read().await.unwrap(), token, app.clock.now()).await {
             Ok(_) => true,
-            Err(InviteError::Refused) => false,
+            Err(InviteError::Refused { .. }) => false,
             Err(error) => panic!("{error}"),
         }
     }

@@ -107,7 +107,8 @@ impl SignIns {
     }
 
     /// Counts a try with this token from this address before it is made, so that many at once are not more than one after the other, and
-    /// forgives it if it succeeds. A token that opens nothing is told in the audit log: somebody else may have used the link.
+    /// forgives it if it succeeds. A token that opens nothing any more is told in the audit log, for somebody else may have used the
+    /// link; what never was a token is not, for anybody can send that.
     async fn counted<T>(
         &self,
         app: &App,
@@ -121,8 +122,8 @@ impl SignIns {
         let answer = tried.await;
         match &answer {
             Ok(_) => self.tries(|tries| tries.forgive(&keys)),
-            Err(SignInError::Invite(InviteError::Refused)) => {
-                logins::note_refusal(app, address, "(an invite)", METHOD).await?;
+            Err(SignInError::Invite(InviteError::Refused { whose: Some(person) })) => {
+                logins::note_refusal(app, address, person.as_str(), METHOD).await?;
             }
             Err(_) => {}
         }
@@ -208,7 +209,7 @@ mod tests {
     }
 
     fn is_refused<T>(result: &Result<T, SignInError>) -> bool {
-        matches!(result, Err(SignInError::Invite(InviteError::Refused)))
+        matches!(result, Err(SignInError::Invite(InviteError::Refused { .. })))
     }
 
     #[tokio::test]
@@ -232,7 +233,7 @@ mod tests {
             let acts = scene.acts().await;
             let used: Vec<_> = acts.iter().filter(|act| matches!(act, Act::InviteUsed { .. })).collect();
             assert!(matches!(used[..], [Act::InviteUsed { invite, .. }] if *invite == invited.id), "{acts:?}");
-            let told = |act: &&Act| matches!(act, Act::LoginRefused { claimed, .. } if claimed == "(an invite)");
+            let told = |act: &&Act| matches!(act, Act::LoginRefused { claimed, .. } if claimed == "alice");
             assert_eq!(acts.iter().filter(told).count(), 4, "each that came too late is told");
         })
         .await;
@@ -319,6 +320,13 @@ mod tests {
             assert!(matches!(scene.look().await, Err(SignInError::TooMany { .. })));
             scene.address = "203.0.113.10:5000".parse().unwrap();
             assert!(is_refused(&scene.look().await), "another address");
+
+            let events = scene.acts().await.len();
+            for text in [format!("spi_{}", "A".repeat(43)), "spi_".to_owned()] {
+                scene.token = InviteToken::new(text);
+                assert!(is_refused(&scene.look().await));
+            }
+            assert_eq!(scene.acts().await.len(), events, "of what never was one nothing is written");
         })
         .await;
     }

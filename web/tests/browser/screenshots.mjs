@@ -25,6 +25,7 @@ try {
   const [running, exec, shell] = sessions.map((one) => one.id);
   const [grant] = await cli(demo, ["grant", "ls"]);
   await cli(demo, ["template", "new", "firmware", "gpu-a-*", "--login", "root", "--for", "4h", "--review", "5d", "--upload-path", "/srv/fw/**", "--note", "Firmware of the switches"]);
+  const { link } = await cli(demo, ["person", "invite", "alice"]);
   const pages = {
     overview: "/", grants: "/grants", "new-grant": "/grants?new=true&person=alice&target=toy", grant: `/grants/${grant.id}`, sessions: "/sessions",
     replay: `/sessions/${shell}?t=7`, live: `/sessions/${running}`, output: `/sessions/${exec}`, targets: "/targets?name=toy", people: "/people?name=alice",
@@ -40,6 +41,9 @@ try {
     await page.goto(demo.url);
     await page.getByRole("textbox").first().waitFor();
     await page.screenshot({ path: name("sign-in") });
+    await page.goto(link);
+    await page.getByRole("textbox").first().waitFor();
+    await page.screenshot({ path: name("invite") });
     await signIn(page, demo);
     for (const [of, path] of Object.entries(pages)) {
       await page.goto(demo.url + path);
