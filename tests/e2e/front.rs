@@ -294,6 +294,25 @@ async fn putty_gets_the_commands_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn putty_gets_the_picker_too() {
+    let scene = two_targets().await;
+    let (address, key) = (scene.bastion.address(), scene.bastion.host_key());
+    let mut terminal = scene.desk.plink(&scene.key, "alice", address, key).await.in_terminal(80, 24);
+    terminal.wait_for(ENTER_SCREEN).await;
+    terminal.wait_for("> db-7").await;
+
+    // As PuTTY sends the key once a program has asked for its application mode.
+    terminal.type_keys("\x1bOB").await;
+    terminal.wait_for("\x1b[7m> web-1").await;
+    terminal.type_keys("\recho size $(stty size) on $SSH_CONNECTION; exit 3\r").await;
+
+    terminal.wait_for(LEAVE_SCREEN).await;
+    terminal.wait_for("size 24 80 on").await;
+    assert_eq!(terminal.finish().await.1.code(), Some(3));
+    assert_eq!(scene.bastion.sessions().await[0]["target"]["name"], "web-1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn channels_of_one_connection_go_where_the_first_went() {
     let scene = two_targets().await;
     let socket = scene.bastion.path("front");
