@@ -264,6 +264,74 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/invite": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Whom an invite is for. One that is unknown, was used or taken back, or has ended is not found. */
+        post: operations["invite_look"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/invite/key": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Adds a public key to the person whom the invite is for, and uses it up. */
+        post: operations["invite_accept"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/invite/passkey": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Adds the passkey that the browser made to the person whom the invite is for, and uses it up. */
+        post: operations["invite_passkey"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/invite/passkey/begin": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Begins to make a passkey for the person whom the invite is for. */
+        post: operations["invite_passkey_begin"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/keys": {
         parameters: {
             query?: never;
@@ -798,6 +866,44 @@ export interface paths {
         /** Enables a person again. */
         post: operations["people_enable"];
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/people/{name}/invites": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A person's invites, the newest first, a hundred at most. */
+        get: operations["invites_list"];
+        put?: never;
+        /**
+         * Makes an invite: whoever has its link may give the person one public key, or make them one passkey. One that was open is taken
+         *     back.
+         */
+        post: operations["invites_make"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/people/{name}/invites/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Takes back an invite that is open. Gives what the list does. */
+        delete: operations["invites_revoke"];
         options?: never;
         head?: never;
         patch?: never;
@@ -1836,6 +1942,23 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description A first key. */
+        AcceptInvite: {
+            /** @description One line, as in `authorized_keys`. */
+            public_key: string;
+            /** Format: password */
+            token: string;
+        };
+        /** @description What the browser made. */
+        AcceptInviteByPasskey: {
+            challenge: string;
+            /** @description `PublicKeyCredential.toJSON()` */
+            credential: Record<string, never>;
+            /** @description What its person will know it by. */
+            name: string;
+            /** Format: password */
+            token: string;
+        };
         /** @description A public key to add. */
         AddKey: {
             /** @description One line, as in `authorized_keys`. */
@@ -2573,6 +2696,45 @@ export interface components {
             /** Format: int64 */
             size: number;
         };
+        /** @description Whom an invite is for, and what they need to know to connect. */
+        Invitation: {
+            /** @description The bastion's own line for `known_hosts`. */
+            known_host: string;
+            /**
+             * Format: date-time
+             * @description The first instant at which the invite opens nothing any more.
+             */
+            not_after: string;
+            person: string;
+            /** @description The host name that people connect to. */
+            ssh_host: string;
+            /** Format: int32 */
+            ssh_port: number;
+        };
+        /** @description An invite; never its token. */
+        Invite: {
+            /** @description What came by it: a key's fingerprint, or a passkey's id. */
+            added?: string | null;
+            /** Format: date-time */
+            created_at: string;
+            id: string;
+            /**
+             * Format: date-time
+             * @description The first instant at which it opens nothing any more.
+             */
+            not_after: string;
+            person: components["schemas"]["PersonRef"];
+            /** Format: date-time */
+            revoked_at?: string | null;
+            state: components["schemas"]["InviteState"];
+            /** Format: date-time */
+            used_at?: string | null;
+        };
+        /**
+         * @description What became of an invite.
+         * @enum {string}
+         */
+        InviteState: "open" | "used" | "ended" | "revoked";
         /** @description A key of the bastion. */
         Key: {
             /** Format: date-time */
@@ -2649,6 +2811,15 @@ export interface components {
             last_size: number;
             to: string;
         };
+        /** @description A new invite with its token, which is shown this once. */
+        MadeInvite: components["schemas"]["Invite"] & {
+            /**
+             * @description What the person opens; absent while it is not known where people open the web app (`api.public_url`). It is that address,
+             *     `/invite#` and the token.
+             */
+            link?: string | null;
+            token: string;
+        };
         /** @description A new token with its secret, which is shown this once. */
         MadeToken: components["schemas"]["Token"] & {
             /** @description Send it as `Authorization: Bearer …`. */
@@ -2711,6 +2882,14 @@ export interface components {
             session?: string | null;
             /** @description Its name. */
             target?: string | null;
+        };
+        /** @description An invite to make. */
+        MakeInvite: {
+            /**
+             * Format: date-time
+             * @description The first instant at which it opens nothing any more, 14 days from now at the latest; in a day if it is left out.
+             */
+            not_after?: string | null;
         };
         /** @description Something to say of a session. */
         MakeNote: {
@@ -3887,6 +4066,11 @@ export interface components {
             reason?: string | null;
             terms: components["schemas"]["GrantTerms"];
         };
+        /** @description The token of an invite's link. */
+        ShownInvite: {
+            /** Format: password */
+            token: string;
+        };
         /** @description What a person signs in with. */
         SignIn: {
             /** @description A code of the authenticator, or a recovery code; a problem of the type `urn:sallyport:code_needed` asks for it. */
@@ -4590,6 +4774,130 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Hold"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    invite_look: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ShownInvite"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Invitation"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    invite_accept: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AcceptInvite"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Invitation"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    invite_passkey: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AcceptInviteByPasskey"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Invitation"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    invite_passkey_begin: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ShownInvite"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BegunPasskey"];
                 };
             };
             default: {
@@ -5566,6 +5874,98 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Person"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    invites_list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Invite"][];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    invites_make: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MakeInvite"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MadeInvite"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    invites_revoke: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Invite"][];
                 };
             };
             default: {
