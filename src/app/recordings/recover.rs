@@ -213,7 +213,7 @@ impl Recordings {
             set_aside(&dir, "unknown").await;
             return Ok(());
         };
-        let Some(orphan) = self.take_over(&row).await? else {
+        let Some(orphan) = self.take_over(&row, true).await? else {
             info!(%recording, "A journal that is at rest already is removed.");
             if let Err(error) = tokio::fs::remove_dir_all(&dir).await {
                 warn!(%error, journal = %dir.display(), "A journal could not be removed.");
@@ -232,10 +232,10 @@ impl Recordings {
 
     /// Takes a recording over from whoever kept it, to go on where its journal was sealed up to; `None` if it is complete. What
     /// another node has sealed of what had been shipped is put aside, and its session will be sealed once more.
-    async fn take_over(&self, row: &RecordingRecord) -> Result<Option<Orphan>, DbError> {
+    async fn take_over(&self, row: &RecordingRecord, has_journal: bool) -> Result<Option<Orphan>, DbError> {
         let (recording, session) = (row.recording.id, row.recording.session);
         let mut tx = self.0.app.db.write().await?;
-        let Some(taken) = db::recordings::take_over(&mut tx, recording).await? else { return Ok(None) };
+        let Some(taken) = db::recordings::take_over(&mut tx, recording, has_journal).await? else { return Ok(None) };
         let key = LiveKey::find(&mut tx, &self.0.app, recording).await?;
         let resume = resume_point(row, taken.resume.as_deref(), key.as_ref());
         let encryption = Encryption::new(&row.recording.recipients, key)?;
@@ -254,7 +254,8 @@ impl Recordings {
         if row.progress.ended_at.is_some() {
             return Ok(());
         }
-        let Some(orphan) = self.take_over(&row).await? else { return Ok(()) };
+        // Somebody else may be at it, or may have done it since: the start and the look for dead processes find the same.
+        let Some(orphan) = self.take_over(&row, false).await? else { return Ok(()) };
         // After the commit: nobody else adds to it any more.
         let runs = db::recordings::tail(&mut self.0.app.db.read().await?, recording, 0, u32::MAX).await?;
         let mut frames = Vec::new();

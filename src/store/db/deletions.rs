@@ -428,15 +428,17 @@ mod tests {
             assert!(recordings::update(&mut tx, id, hand(0, false), &lives).await.unwrap());
 
             // Its node is lost: another one closes it.
-            let taken = recordings::take_over(&mut tx, id).await.unwrap().unwrap();
+            let taken = recordings::take_over(&mut tx, id, false).await.unwrap().unwrap();
             assert_eq!((taken.generation, taken.resume.as_deref()), (1, Some("its screen")));
             recordings::insert_segment(&mut tx, id, &segment(1, "1-1")).await.unwrap();
             assert!(!recordings::update(&mut tx, id, hand(0, false), &lives).await.unwrap(), "it is in other hands");
             assert!(recordings::update(&mut tx, id, hand(1, false), &ended).await.unwrap());
             sessions::end(&mut tx, session, at, &sallyport_domain::event::SessionEnd::Crashed).await.unwrap();
             assert!(manifests::mark_sealed(&mut tx, session, at).await.unwrap());
+            // Who comes later, and has no journal either, leaves it as it is.
+            assert_eq!(recordings::take_over(&mut tx, id, false).await.unwrap(), None);
             // It returns.
-            let taken = recordings::take_over(&mut tx, id).await.unwrap().unwrap();
+            let taken = recordings::take_over(&mut tx, id, true).await.unwrap().unwrap();
             assert_eq!((taken.generation, taken.resume.as_deref()), (2, Some("its screen")));
             recordings::supersede_segments(&mut tx, id, 1).await.unwrap();
             sessions::unseal(&mut tx, session).await.unwrap();
@@ -445,11 +447,11 @@ mod tests {
             assert_eq!(objects(&mut tx, session).await.unwrap(), ["0", "1-1", "1-2"]);
 
             // It is lost again before it is done, and somebody deletes what there is.
-            let taken = recordings::take_over(&mut tx, id).await.unwrap().unwrap();
+            let taken = recordings::take_over(&mut tx, id, false).await.unwrap().unwrap();
             assert!(recordings::update(&mut tx, id, hand(taken.generation, false), &ended).await.unwrap());
             assert!(manifests::mark_sealed(&mut tx, session, at).await.unwrap());
             assert!(settle(&mut tx, session).await.unwrap());
-            assert_eq!(recordings::take_over(&mut tx, id).await.unwrap(), None);
+            assert_eq!(recordings::take_over(&mut tx, id, true).await.unwrap(), None);
             let row = recordings::find(&mut tx, id).await.unwrap().unwrap();
             assert_eq!(row.progress.resume, None, "what was on the screen is forgotten");
         })

@@ -39,7 +39,7 @@ const UNFINISHED_OF: &str = "SELECT r.id FROM recordings r JOIN sessions s ON s.
 const TAKE_OVER: &str =
     "UPDATE recordings SET generation = generation + 1, lost_from = COALESCE(lost_from, resume, ''),
                                                ended_at = NULL, seal = NULL
-                         WHERE id = $1 AND (ended_at IS NULL OR lost_from IS NOT NULL)
+                         WHERE id = $1 AND (ended_at IS NULL OR ($2 AND lost_from IS NOT NULL))
                          RETURNING generation, lost_from";
 const KEEP_SUPERSEDED: &str = "INSERT INTO superseded_segments (recording_id, object, number, sha256, stored_bytes)
                                SELECT recording_id, object, number, sha256, stored_bytes
@@ -322,10 +322,14 @@ pub async fn generation(tx: &mut Tx, id: RecordingId) -> Result<Option<u32>, DbE
 }
 
 /// Takes a recording over from whoever kept it, which can write no more from then on. One that was sealed from what a lost node had
-/// shipped is opened again. `None` if it is unknown, or complete.
-pub async fn take_over(tx: &mut Tx, id: RecordingId) -> Result<Option<Taken>, DbError> {
+/// shipped is opened again by who has its journal, and by nobody else: there would be less to seal. `None` if it is unknown, or
+/// complete.
+pub async fn take_over(tx: &mut Tx, id: RecordingId, has_journal: bool) -> Result<Option<Taken>, DbError> {
     const TAKE: &str = "take over a recording";
-    let row = on_either!(tx, |c| sqlx::query_as::<_, (i32, String)>(TAKE_OVER).bind(id.as_uuid()).fetch_optional(c));
+    let row = on_either!(tx, |c| sqlx::query_as::<_, (i32, String)>(TAKE_OVER)
+        .bind(id.as_uuid())
+        .bind(has_journal)
+        .fetch_optional(c));
     let Some((generation, resume)) = row.map_err(doing(TAKE))? else { return Ok(None) };
     let resume = Some(resume).filter(|resume| !resume.is_empty());
     Ok(Some(Taken { generation: to_count(TAKE, generation)?, resume }))
