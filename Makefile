@@ -36,8 +36,9 @@ check: web-check ## What a reviewer would ask: formatting, clippy, the core buil
 web-check: web/node_modules/.package-lock.json ## The web app: types, lint, unit tests, the budget of JavaScript
 	cd web && npm run --silent check && npm run --silent build -- ../target/web
 
+# Built as the tests have it: without them the dependencies would have other features, and be compiled again.
 web-test: web/node_modules/.package-lock.json deps ## The web app in Chromium, against the built program
-	$(CARGO) build
+	$(CARGO) build --workspace --tests
 	cd web && npm run --silent browser
 
 web/node_modules/.package-lock.json: web/package-lock.json
@@ -56,7 +57,6 @@ deps: ## Install what the tests need (Debian, as root or with sudo), or say what
 	@scripts/install-test-deps
 
 bench: deps ## Measure against OpenSSH, with recording on; BENCH="--quick" for a first look
-	$(CARGO) build --release
 	$(CARGO) bench --bench bastion -- $(BENCH)
 
 bench-ledger: deps ## Measure how many events a second the ledger takes on PostgreSQL, for a minute each way
@@ -70,7 +70,6 @@ bench-web: web/node_modules/.package-lock.json deps ## Measure the replay of 8 h
 	cd web && SALLYPORT="$${SALLYPORT:-$(CURDIR)/target/release/sallyport}" npm run --silent bench
 
 soak: deps ## Hold SESSIONS=1000 sessions for MINUTES=10 and look whether anything is lost, grows or falls behind
-	$(CARGO) build --release
 	$(CARGO) bench --bench soak -- --sessions $(SESSIONS) --minutes $(MINUTES)
 
 audit: ## Check dependencies for known vulnerabilities (needs cargo-deny and the advisory database)

@@ -29,7 +29,7 @@ pub use crate::ssh::{Failures, SshSettings};
 use crate::store::blob::BlobSettings;
 use crate::store::db::DatabaseSettings;
 use crate::store::seal::MasterKeySettings;
-use crate::telemetry::LogSettings;
+use crate::telemetry::{LogSettings, TraceSettings};
 
 /// `[server]`: this node.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -81,6 +81,7 @@ pub struct Config {
     pub outbox: Vec<DestinationSettings>,
     pub notify: Vec<NotifySettings>,
     pub metrics: MetricsSettings,
+    pub traces: TraceSettings,
     pub master_key: MasterKeySettings,
     pub log: LogSettings,
 }
@@ -170,11 +171,12 @@ impl Config {
             outbox: list("outbox", &mut given, &mut faults),
             notify: list("notify", &mut given, &mut faults),
             metrics: section("metrics", &mut given, &mut faults),
+            traces: section("traces", &mut given, &mut faults),
             master_key: section("master_key", &mut given, &mut faults),
             log: section("log", &mut given, &mut faults),
         };
         for unknown in given {
-            let message = "there is no such section (one of server, ssh, api, sign_in, database, blobs, recording, requests, consent, ledger, retention, review, outbox, notify, metrics, master_key, log)";
+            let message = "there is no such section (one of server, ssh, api, sign_in, database, blobs, recording, requests, consent, ledger, retention, review, outbox, notify, metrics, traces, master_key, log)";
             let key = format!("{}.{}", unknown.section, unknown.key);
             faults.push(ConfigFault { key, place: unknown.place, message: message.to_owned() });
         }
@@ -270,6 +272,9 @@ impl Config {
         }
         if self.blobs.access_key_id.is_some() != self.blobs.secret_access_key_file.is_some() {
             fault("blobs", "`access_key_id` and `secret_access_key_file` belong together");
+        }
+        for (key, message) in self.traces.faults() {
+            fault(&format!("traces.{key}"), message);
         }
         if let Err(message) = self.log.check() {
             fault("log.level", &message);

@@ -11,6 +11,8 @@ pub mod cli;
 pub mod config;
 mod proxy_protocol;
 #[doc(hidden)]
+pub mod spans;
+#[doc(hidden)]
 pub mod ssh;
 #[doc(hidden)]
 pub mod store;

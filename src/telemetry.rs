@@ -1,9 +1,19 @@
-//! Logs, to stderr: lines for people or JSON for a collector. Events are not logs; see `app::audit`.
+//! Logs, to stderr: lines for people or JSON for a collector. And traces, where they are wanted. Events are neither; see `app::audit`.
+
+pub(crate) mod traces;
 
 use std::io::IsTerminal as _;
 
 use serde::Deserialize;
-use tracing_subscriber::EnvFilter;
+use tracing::Subscriber;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer};
+
+use self::traces::Traces;
+pub use self::traces::{TraceError, TraceSettings};
+use crate::spans;
 
 /// `[log]` in `sallyport.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -36,6 +46,8 @@ pub enum TelemetryError {
     Level { message: String },
     #[error("the log was started before")]
     StartedAlready,
+    #[error("there can be no traces")]
+    Traces(#[from] TraceError),
 }
 
 impl LogSettings {
@@ -47,7 +59,8 @@ impl LogSettings {
             return Err(format!("`{part}` is not a level (write `info`, or `info,sallyport::ssh=debug`)"));
         }
         // These two would print SQL and bytes of the wire, secrets among them, at their lower levels.
-        let capped = format!("{},sqlx=warn,russh=warn", self.level);
+        // And spans of traces are nothing for the log.
+        let capped = format!("{},sqlx=warn,russh=warn,{}=off", self.level, spans::TARGET);
         EnvFilter::try_new(capped).map_err(|error| format!("{error} (write `info`, or `info,sallyport::ssh=debug`)"))
     }
 
@@ -57,15 +70,46 @@ impl LogSettings {
     }
 }
 
-/// Starts the log of this process; once.
-pub fn start(settings: &LogSettings) -> Result<(), TelemetryError> {
-    let filter = settings.filter().map_err(|message| TelemetryError::Level { message })?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let started = match settings.format {
-        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+/// The log and the traces of this process.
+#[must_use]
+#[derive(Debug)]
+pub struct Telemetry {
+    traces: Option<Traces>,
+}
+
+impl Telemetry {
+    /// Sends what is left of traces, for a few seconds at most.
+    pub async fn finish(self) {
+        if let Some(traces) = self.traces {
+            traces.finish().await;
+        }
+    }
+}
+
+/// Starts the log of this process, and its traces if they are wanted; once, inside the runtime. `node` is what they say they come from.
+pub fn start(log: &LogSettings, traces: &TraceSettings, node: &str) -> Result<Telemetry, TelemetryError> {
+    let filter = log.filter().map_err(|message| TelemetryError::Level { message })?;
+    let traces = Traces::open(traces, node)?;
+    let registry = tracing_subscriber::registry();
+    let started = match &traces {
+        // Without traces the one filter is everybody's, which costs less than one for each.
+        None => registry.with(filter).with(lines(log.format)).try_init(),
+        Some(traces) => registry.with(traces.layer()).with(lines(log.format).with_filter(filter)).try_init(),
     };
-    started.map_err(|_| TelemetryError::StartedAlready)
+    started.map_err(|_| TelemetryError::StartedAlready)?;
+    Ok(Telemetry { traces })
+}
+
+/// What writes the lines.
+fn lines<S>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    }
 }
 
 #[cfg(test)]

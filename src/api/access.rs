@@ -10,6 +10,7 @@
 //! | [`Administer`] |          |          |         | yes   | yes      |
 //! | [`Dispose`]    |          | yes      |         | yes   | yes      |
 //! | [`Judge`]      |          | yes      |         |       | (nobody) |
+//! | [`Operate`]    |          |          |         |       | yes      |
 
 use std::marker::PhantomData;
 use std::net::SocketAddr;
@@ -25,6 +26,8 @@ use sallyport_domain::secret::ApiToken;
 use super::error::ApiError;
 use super::{ApiState, sign_in};
 use crate::app::tokens;
+
+const FOR_OPERATORS: &str = "this is for the operator, on the node's own host";
 
 /// The other end of a connection, as the listener knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +92,12 @@ pub struct Judge;
 /// Having a hand in legal holds and deletions. A deletion takes two of them, people both.
 pub struct Dispose;
 
+/// What takes being on the node's own host: the database may be away, and with it everybody's roles.
+pub struct Operate;
+
+impl Class for Operate {
+    const ROLES: &'static [Role] = &[];
+}
 impl Class for Known {
     const ROLES: &'static [Role] = &Role::ALL;
 }
@@ -135,6 +144,14 @@ impl<C> May<C> {
         self.caller().actor()
     }
 
+    /// The operator's uid; a person is none.
+    pub fn uid(&self) -> Result<u32, ApiError> {
+        match self.caller() {
+            Caller::Operator { uid } => Ok(*uid),
+            Caller::Person(_) => Err(ApiError::Forbidden(FOR_OPERATORS.to_owned())),
+        }
+    }
+
     /// The person who asks; an operator of the host is none.
     pub fn person(&self) -> Result<&Principal, ApiError> {
         match self.caller() {
@@ -155,6 +172,9 @@ impl<C: Class> FromRequestParts<ApiState> for May<C> {
         if proved.caller.may::<C>() {
             Ok(Self { proved, class: PhantomData })
         } else {
+            if C::ROLES.is_empty() {
+                return Err(ApiError::Forbidden(FOR_OPERATORS.to_owned()));
+            }
             let roles: Vec<&str> = C::ROLES.iter().map(|role| role.as_str()).collect();
             Err(ApiError::Forbidden(format!("this takes one of the roles {}", roles.join(", "))))
         }

@@ -104,7 +104,7 @@ pub(super) async fn show(_may: May<Known>, State(state): State<ApiState>) -> Res
 pub(super) async fn known_hosts(_may: May<Known>, State(state): State<ApiState>) -> Result<Json<KnownHosts>, ApiError> {
     let Identity { ssh_host, ssh_port, host_key, .. } = state.bastion.as_ref();
     let host_cas = authorities::trusted(&state.app, Authority::Host).await?;
-    let authorities: Vec<String> = host_cas.iter().map(|key| known_hosts::authority(key)).collect();
+    let authorities: Vec<String> = host_cas.iter().map(|key| known_hosts::authority("*", key)).collect();
     Ok(Json(KnownHosts {
         bastion: known_hosts::bastion(ssh_host, *ssh_port, host_key),
         authority: authorities.first().cloned().unwrap_or_default(),

@@ -59,6 +59,18 @@ pub enum ApiError {
     /// It is there already, or no longer in a state in which this could be done.
     #[error("{0}")]
     Conflict(String),
+    /// The caller named another request so before.
+    #[error("another request of yours had this `Idempotency-Key`: take a new one for a new request")]
+    KeyReused,
+    /// The same request is being worked on.
+    #[error("this request is being worked on, by its `Idempotency-Key`: send it again in a moment")]
+    InWork,
+    /// The same request was done, and its answer is not given again.
+    #[error("{0}")]
+    DoneBefore(String),
+    /// It is not what the caller knows.
+    #[error("{0}")]
+    PreconditionFailed(String),
     #[error("the request's body is longer than {most} bytes")]
     TooLarge { most: usize },
     #[error("the request's body must be `application/json`")]
@@ -97,6 +109,14 @@ impl ApiError {
                 (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed")
             }
             ApiError::Conflict(_) => (StatusCode::CONFLICT, "conflict", "Conflict"),
+            ApiError::KeyReused => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", "The key belongs to another request")
+            }
+            ApiError::InWork => (StatusCode::CONFLICT, "in_work", "Being worked on"),
+            ApiError::DoneBefore(_) => (StatusCode::CONFLICT, "done_before", "Done before"),
+            ApiError::PreconditionFailed(_) => {
+                (StatusCode::PRECONDITION_FAILED, "precondition_failed", "Changed meanwhile")
+            }
             ApiError::Encrypted(_) => (StatusCode::CONFLICT, "encrypted", "Encrypted"),
             ApiError::Gone(_) => (StatusCode::GONE, "deleted", "Deleted"),
             ApiError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large", "Too large"),
@@ -135,7 +155,7 @@ impl ApiError {
 }
 
 /// An error and its causes, joined by colons.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
@@ -152,6 +172,7 @@ impl IntoResponse for ApiError {
         let unauthenticated = matches!(self, ApiError::Unauthenticated);
         let wait = match &self {
             ApiError::TooMany { wait, .. } => Some(wait.as_secs().max(1)),
+            ApiError::InWork => Some(1),
             _ => None,
         };
         let mut response = (status, Json(self.into_problem())).into_response();

@@ -1,14 +1,16 @@
 //! What the use cases say when they say no, as answers of the API. The only place that turns one into the other, so
 //! that each of their reasons has its status, and none of our own troubles leaks.
 
-use super::error::ApiError;
+use super::error::{ApiError, chain};
 use crate::app::DbError;
 use crate::app::authorities::AuthorityError;
+use crate::app::break_glass::BreakGlassError;
 use crate::app::credential_rotation::RotationError;
 use crate::app::evidence::EvidenceError;
 use crate::app::grants::GrantError;
 use crate::app::invites::InviteError;
 use crate::app::key_ring::RotateError;
+use crate::app::keys::KeyError;
 use crate::app::ledger::LedgerError;
 use crate::app::passwords::PasswordError;
 use crate::app::people::PeopleError;
@@ -70,6 +72,7 @@ impl From<PeopleError> for ApiError {
             | PeopleError::TooManyKeys
             | PeopleError::DisabledAlready { .. }
             | PeopleError::NotDisabled { .. } => ApiError::Conflict(text),
+            PeopleError::Changed { .. } => ApiError::PreconditionFailed(text),
             PeopleError::NoRole | PeopleError::Text(_) => ApiError::BadRequest(text),
             PeopleError::Password(PasswordError::TooShort | PasswordError::TooLong) => ApiError::BadRequest(text),
             PeopleError::Password(PasswordError::Busy) => ApiError::Unavailable(text),
@@ -87,6 +90,7 @@ impl From<TargetError> for ApiError {
             TargetError::NameTaken { .. } | TargetError::DisabledAlready { .. } | TargetError::NotDisabled { .. } => {
                 ApiError::Conflict(text)
             }
+            TargetError::Changed { .. } => ApiError::PreconditionFailed(text),
             TargetError::HostKey { source } => ApiError::BadRequest(format!("{text}: {source}")),
             TargetError::UnknownJump { .. }
             | TargetError::TooManyJumps
@@ -114,6 +118,7 @@ impl From<GrantError> for ApiError {
                 ApiError::NotFound(text)
             }
             GrantError::Ended { .. } | GrantError::Revoked { .. } => ApiError::Conflict(text),
+            GrantError::Changed { .. } => ApiError::PreconditionFailed(text),
             GrantError::Missing { .. }
             | GrantError::TooMany { .. }
             | GrantError::NothingAllowed
@@ -129,12 +134,41 @@ impl From<GrantError> for ApiError {
     }
 }
 
+impl From<BreakGlassError> for ApiError {
+    fn from(error: BreakGlassError) -> Self {
+        let text = error.to_string();
+        match error {
+            BreakGlassError::Unknown { .. }
+            | BreakGlassError::UnknownPerson { .. }
+            | BreakGlassError::UnknownTarget { .. }
+            | BreakGlassError::UnknownNode { .. } => ApiError::NotFound(text),
+            BreakGlassError::Over { .. } | BreakGlassError::Refused(_) | BreakGlassError::AnotherOpen { .. } => {
+                ApiError::Conflict(text)
+            }
+            BreakGlassError::Lasting
+            | BreakGlassError::NoEnvelope(_)
+            | BreakGlassError::Unreadable(_)
+            | BreakGlassError::Sealed { .. }
+            | BreakGlassError::Key { .. }
+            | BreakGlassError::Window(_)
+            | BreakGlassError::Text(_) => ApiError::BadRequest(text),
+            BreakGlassError::Terms(error) => error.into(),
+            // The operator is on the host, and is told what is wrong with its disk.
+            BreakGlassError::Disk(_) => ApiError::Unavailable(text),
+            BreakGlassError::Kept(error) => ApiError::Unavailable(chain(&error)),
+            BreakGlassError::BastionKey(KeyError::Db(error)) | BreakGlassError::Db(error) => error.into(),
+            BreakGlassError::BastionKey(error) => ApiError::internal(error),
+        }
+    }
+}
+
 impl From<TemplateError> for ApiError {
     fn from(error: TemplateError) -> Self {
         let text = error.to_string();
         match error {
             TemplateError::Unknown { .. } => ApiError::NotFound(text),
-            TemplateError::NameTaken { .. } | TemplateError::Changed { .. } => ApiError::Conflict(text),
+            TemplateError::NameTaken { .. } => ApiError::Conflict(text),
+            TemplateError::Changed { .. } => ApiError::PreconditionFailed(text),
             TemplateError::Lasting
             | TemplateError::NoEnd { .. }
             | TemplateError::NoReason { .. }
@@ -155,6 +189,7 @@ impl From<RequestError> for ApiError {
             | RequestError::TooManyToday { .. }
             | RequestError::Answered { .. }
             | RequestError::NoTarget { .. } => ApiError::Conflict(text),
+            RequestError::Changed { .. } => ApiError::PreconditionFailed(text),
             RequestError::Own | RequestError::UnderGrant => ApiError::Forbidden(text),
             RequestError::TakesWatcher { .. } => ApiError::Conflict(text),
             RequestError::Lasting
@@ -184,6 +219,7 @@ impl From<RetentionError> for ApiError {
             | RetentionError::NotSealed(_)
             | RetentionError::AskedAlready { .. }
             | RetentionError::Gone { .. } => ApiError::Conflict(text),
+            RetentionError::Changed(_) => ApiError::PreconditionFailed(text),
             RetentionError::SamePerson | RetentionError::OwnSession(_) => ApiError::Forbidden(text),
             RetentionError::Text(_) => ApiError::BadRequest(text),
             RetentionError::Db(error) => error.into(),

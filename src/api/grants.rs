@@ -21,6 +21,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::access::{Administer, Known, Look, May};
 use super::error::{ApiError, Problem};
+use super::etags::IfMatch;
 use super::extract::{Body, Path, Query};
 use super::page::{Page, PageQuery};
 use super::people::PersonRef;
@@ -691,7 +692,7 @@ pub(super) async fn show(
 
 /// Moves a grant's end, later or earlier.
 #[utoipa::path(post, path = "/grants/{id}/extend", operation_id = "grants_extend", tag = "grants",
-    params(("id" = String, Path)), request_body = ExtendGrant, responses(
+    params(("id" = String, Path), IfMatch), request_body = ExtendGrant, responses(
     (status = OK, body = Grant),
     (status = "default", body = Problem),
 ))]
@@ -699,14 +700,18 @@ pub(super) async fn extend(
     may: May<Administer>,
     State(state): State<ApiState>,
     Path(id): Path<GrantId>,
+    known: IfMatch,
     Body(body): Body<ExtendGrant>,
 ) -> Result<Json<Grant>, ApiError> {
-    shape_one(&state, grants::extend(&state.app, &may.actor(), id, body.not_after, &body.reason).await?).await
+    let (names, now) = (names(&state).await?, state.app.clock.now());
+    let still = |grant: &grant::Grant| known.is(|| shape(grant.clone(), &names, now));
+    let changed = grants::extend(&state.app, &may.actor(), id, body.not_after, &body.reason, Some(&still)).await?;
+    Ok(Json(shape(changed, &names, state.app.clock.now())))
 }
 
 /// Takes a grant back; its live sessions are cut.
 #[utoipa::path(post, path = "/grants/{id}/revoke", operation_id = "grants_revoke", tag = "grants",
-    params(("id" = String, Path)), request_body = Reason, responses(
+    params(("id" = String, Path), IfMatch), request_body = Reason, responses(
     (status = OK, body = Grant),
     (status = "default", body = Problem),
 ))]
@@ -714,7 +719,11 @@ pub(super) async fn revoke(
     may: May<Administer>,
     State(state): State<ApiState>,
     Path(id): Path<GrantId>,
+    known: IfMatch,
     Body(body): Body<Reason>,
 ) -> Result<Json<Grant>, ApiError> {
-    shape_one(&state, grants::revoke(&state.app, &may.actor(), id, &body.reason).await?).await
+    let (names, now) = (names(&state).await?, state.app.clock.now());
+    let still = |grant: &grant::Grant| known.is(|| shape(grant.clone(), &names, now));
+    let changed = grants::revoke(&state.app, &may.actor(), id, &body.reason, Some(&still)).await?;
+    Ok(Json(shape(changed, &names, state.app.clock.now())))
 }

@@ -11,8 +11,10 @@ pub mod access;
 mod assets;
 mod compress;
 pub mod error;
+mod etags;
 mod extract;
 mod from_app;
+mod idempotency;
 pub mod listener;
 pub mod page;
 mod router;
@@ -20,6 +22,7 @@ mod schemas;
 
 pub mod audit;
 pub mod bastion;
+pub mod break_glass;
 pub mod commands;
 pub mod evidence;
 pub mod feed;
@@ -54,6 +57,8 @@ pub mod tokens;
 pub mod watch;
 
 #[cfg(test)]
+mod repeat_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod web_tests;
@@ -67,6 +72,7 @@ use sallyport_domain::target::{Address, HostKey};
 use tokio_util::task::TaskTracker;
 
 use crate::app::App;
+use crate::app::break_glass::BreakGlass;
 use crate::app::credential_rotation::RotationError;
 use crate::app::feed::Feed;
 use crate::app::health::Health;
@@ -122,4 +128,5 @@ pub struct ApiState {
     pub feed: Feed,
     /// Whether new logins are of use.
     pub health: Health,
+    pub break_glass: BreakGlass,
 }

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 
 use super::access::{Administer, Look, May};
 use super::error::{ApiError, Problem};
+use super::etags::IfMatch;
 use super::extract::{Body, Path, Query};
 use super::page::{Page, PageQuery};
 use super::{ApiState, schemas};
@@ -217,7 +218,7 @@ pub(super) async fn show(
 
 /// Adds a public key.
 #[utoipa::path(post, path = "/people/{name}/keys", operation_id = "people_add_key", tag = "people",
-    params(("name" = String, Path)), request_body = AddKey, responses(
+    params(("name" = String, Path), IfMatch), request_body = AddKey, responses(
     (status = CREATED, body = Person),
     (status = "default", body = Problem),
 ))]
@@ -225,15 +226,17 @@ pub(super) async fn add_key(
     may: May<Administer>,
     State(state): State<ApiState>,
     Path(name): Path<PrincipalName>,
+    known: IfMatch,
     Body(body): Body<AddKey>,
 ) -> Result<(StatusCode, Json<Person>), ApiError> {
-    let person = people::add_key(&state.app, &may.actor(), &name, parse_key(&body.public_key)?).await?;
+    let still = |person: &people::Person| known.is(|| shape(person.clone()));
+    let person = people::add_key(&state.app, &may.actor(), &name, parse_key(&body.public_key)?, Some(&still)).await?;
     Ok((StatusCode::CREATED, Json(shape(person))))
 }
 
 /// Removes a public key, by its fingerprint (`/` in it is written `%2F`).
 #[utoipa::path(delete, path = "/people/{name}/keys/{fingerprint}", operation_id = "people_remove_key", tag = "people",
-    params(("name" = String, Path), ("fingerprint" = String, Path)), responses(
+    params(("name" = String, Path), ("fingerprint" = String, Path), IfMatch), responses(
     (status = OK, body = Person),
     (status = "default", body = Problem),
 ))]
@@ -241,13 +244,15 @@ pub(super) async fn remove_key(
     may: May<Administer>,
     State(state): State<ApiState>,
     Path((name, fingerprint)): Path<(PrincipalName, String)>,
+    known: IfMatch,
 ) -> Result<Json<Person>, ApiError> {
-    Ok(Json(shape(people::remove_key(&state.app, &may.actor(), &name, &fingerprint).await?)))
+    let still = |person: &people::Person| known.is(|| shape(person.clone()));
+    Ok(Json(shape(people::remove_key(&state.app, &may.actor(), &name, &fingerprint, Some(&still)).await?)))
 }
 
 /// Sets a password.
 #[utoipa::path(put, path = "/people/{name}/password", operation_id = "people_set_password", tag = "people",
-    params(("name" = String, Path)), request_body = SetPassword, responses(
+    params(("name" = String, Path), IfMatch), request_body = SetPassword, responses(
     (status = OK, body = Person),
     (status = "default", body = Problem),
 ))]
@@ -255,15 +260,17 @@ pub(super) async fn set_password(
     may: May<Administer>,
     State(state): State<ApiState>,
     Path(name): Path<PrincipalName>,
+    known: IfMatch,
     Body(body): Body<SetPassword>,
 ) -> Result<Json<Person>, ApiError> {
+    let still = |person: &people::Person| known.is(|| shape(person.clone()));
     let password = PrincipalPassword::new(body.password.into_text());
-    Ok(Json(shape(people::set_password(&state.app, &may.actor(), &name, Some(password)).await?)))
+    Ok(Json(shape(people::set_password(&state.app, &may.actor(), &name, Some(password), Some(&still)).await?)))
 }
 
 /// Takes the password away: the person logs in with keys only.
 #[utoipa::path(delete, path = "/people/{name}/password", operation_id = "people_remove_password", tag = "people",
-    params(("name" = String, Path)), responses(
+    params(("name" = String, Path), IfMatch), responses(
     (status = OK, body = Person),
     (status = "default", body = Problem),
 ))]
@@ -271,13 +278,15 @@ pub(super) async fn remove_password(
     may: May<Administer>,
     State(state): State<ApiState>,
     Path(name): Path<PrincipalName>,
+    known: IfMatch,
 ) -> Result<Json<Person>, ApiError> {
-    Ok(Json(shape(people::set_password(&state.app, &may.actor(), &name, None).await?)))
+    let still = |person: &people::Person| known.is(|| shape(person.clone()));
+    Ok(Json(shape(people::set_password(&state.app, &may.actor(), &name, None, Some(&still)).await?)))
 }
 
 /// Sets the roles.
 #[utoipa::path(put, path = "/people/{name}/roles", operation_id = "people_set_roles", tag = "people",
-    params(("name" = String, Path)), request_body = SetRoles, responses(
+    params(("name" = String, Path), IfMatch), request_body = SetRoles, responses(
     (status = OK, body = Person),
     (status = "default", body = Problem),
 ))]
@@ -285,14 +294,16 @@ pub(super) async fn set_roles(
     may: May<Administer>,
     State(state): State<ApiState>,
     Path(name): Path<PrincipalName>,
+    known: IfMatch,
     Body(body): Body<SetRoles>,
 ) -> Result<Json<Person>, ApiError> {
-    Ok(Json(shape(people::set_roles(&state.app, &may.actor(), &name, body.roles).await?)))
+    let still = |person: &people::Person| known.is(|| shape(person.clone()));
+    Ok(Json(shape(people::set_roles(&state.app, &may.actor(), &name, body.roles, Some(&still)).await?)))
 }
 
 /// Sets whom a person works for.
 #[utoipa::path(put, path = "/people/{name}/organisation", operation_id = "people_set_organisation", tag = "people",
-    params(("name" = String, Path)), request_body = SetOrganisation, responses(
+    params(("name" = String, Path), IfMatch), request_body = SetOrganisation, responses(
     (status = OK, body = Person),
     (status = "default", body = Problem),
 ))]
@@ -300,15 +311,17 @@ pub(super) async fn set_organisation(
     may: May<Administer>,
     State(state): State<ApiState>,
     Path(name): Path<PrincipalName>,
+    known: IfMatch,
     Body(body): Body<SetOrganisation>,
 ) -> Result<Json<Person>, ApiError> {
+    let still = |person: &people::Person| known.is(|| shape(person.clone()));
     let organisation = Some(body.organisation).filter(|organisation| !organisation.is_empty());
-    Ok(Json(shape(people::set_organisation(&state.app, &may.actor(), &name, organisation).await?)))
+    Ok(Json(shape(people::set_organisation(&state.app, &may.actor(), &name, organisation, Some(&still)).await?)))
 }
 
 /// Disables a person: no login from now on, and live sessions are cut.
 #[utoipa::path(post, path = "/people/{name}/disable", operation_id = "people_disable", tag = "people",
-    params(("name" = String, Path)), responses(
+    params(("name" = String, Path), IfMatch), responses(
     (status = OK, body = Person),
     (status = "default", body = Problem),
 ))]
@@ -316,13 +329,15 @@ pub(super) async fn disable(
     may: May<Administer>,
     State(state): State<ApiState>,
     Path(name): Path<PrincipalName>,
+    known: IfMatch,
 ) -> Result<Json<Person>, ApiError> {
-    Ok(Json(shape(people::disable(&state.app, &may.actor(), &name).await?)))
+    let still = |person: &people::Person| known.is(|| shape(person.clone()));
+    Ok(Json(shape(people::disable(&state.app, &may.actor(), &name, Some(&still)).await?)))
 }
 
 /// Enables a person again.
 #[utoipa::path(post, path = "/people/{name}/enable", operation_id = "people_enable", tag = "people",
-    params(("name" = String, Path)), responses(
+    params(("name" = String, Path), IfMatch), responses(
     (status = OK, body = Person),
     (status = "default", body = Problem),
 ))]
@@ -330,6 +345,8 @@ pub(super) async fn enable(
     may: May<Administer>,
     State(state): State<ApiState>,
     Path(name): Path<PrincipalName>,
+    known: IfMatch,
 ) -> Result<Json<Person>, ApiError> {
-    Ok(Json(shape(people::enable(&state.app, &may.actor(), &name).await?)))
+    let still = |person: &people::Person| known.is(|| shape(person.clone()));
+    Ok(Json(shape(people::enable(&state.app, &may.actor(), &name, Some(&still)).await?)))
 }

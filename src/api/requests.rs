@@ -17,6 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::access::{Administer, Known, Look, May};
 use super::error::{ApiError, Problem};
+use super::etags::IfMatch;
 use super::extract::{Body, Path, Query};
 use super::grants::{Allow, Commands, Files, Reason, names};
 use super::page::{Page, PageQuery, cursor};
@@ -326,7 +327,7 @@ pub(super) async fn show(
 /// Says yes: makes the grant, or makes it last longer, or lets the session start. Nobody answers their own request, nor for a session
 /// under a grant that names them.
 #[utoipa::path(post, path = "/requests/{id}/approve", operation_id = "requests_approve", tag = "requests",
-    params(("id" = String, Path)), request_body = ApproveRequest, responses(
+    params(("id" = String, Path), IfMatch), request_body = ApproveRequest, responses(
     (status = OK, body = Request),
     (status = "default", body = Problem),
 ))]
@@ -334,8 +335,11 @@ pub(super) async fn approve(
     may: May<Administer>,
     State(state): State<ApiState>,
     Path(id): Path<RequestId>,
+    known: IfMatch,
     Body(body): Body<ApproveRequest>,
 ) -> Result<Json<Request>, ApiError> {
+    let names = names(&state).await?;
+    let still = |request: &request::Request| known.is(|| shape(request.clone(), &names));
     let changes = Changes {
         logins: body.logins,
         capabilities: body.allow.map(Into::into),
@@ -348,13 +352,13 @@ pub(super) async fn approve(
         files: body.files.into(),
         commands: body.commands.into(),
     };
-    let (request, _grant) = requests::approve(&state.app, &may.actor(), id, changes).await?;
+    let (request, _grant) = requests::approve(&state.app, &may.actor(), id, changes, Some(&still)).await?;
     shape_one(&state, request).await
 }
 
 /// Says no. Nobody answers their own request.
 #[utoipa::path(post, path = "/requests/{id}/deny", operation_id = "requests_deny", tag = "requests",
-    params(("id" = String, Path)), request_body = Reason, responses(
+    params(("id" = String, Path), IfMatch), request_body = Reason, responses(
     (status = OK, body = Request),
     (status = "default", body = Problem),
 ))]
@@ -362,14 +366,17 @@ pub(super) async fn deny(
     may: May<Administer>,
     State(state): State<ApiState>,
     Path(id): Path<RequestId>,
+    known: IfMatch,
     Body(body): Body<Reason>,
 ) -> Result<Json<Request>, ApiError> {
-    shape_one(&state, requests::deny(&state.app, &may.actor(), id, &body.reason).await?).await
+    let names = names(&state).await?;
+    let still = |request: &request::Request| known.is(|| shape(request.clone(), &names));
+    shape_one(&state, requests::deny(&state.app, &may.actor(), id, &body.reason, Some(&still)).await?).await
 }
 
 /// Takes one's own request back.
 #[utoipa::path(post, path = "/requests/{id}/withdraw", operation_id = "requests_withdraw", tag = "requests",
-    params(("id" = String, Path)), responses(
+    params(("id" = String, Path), IfMatch), responses(
     (status = OK, body = Request),
     (status = "default", body = Problem),
 ))]
@@ -377,6 +384,9 @@ pub(super) async fn withdraw(
     may: May<Known>,
     State(state): State<ApiState>,
     Path(id): Path<RequestId>,
+    known: IfMatch,
 ) -> Result<Json<Request>, ApiError> {
-    shape_one(&state, requests::withdraw(&state.app, may.person()?, id).await?).await
+    let names = names(&state).await?;
+    let still = |request: &request::Request| known.is(|| shape(request.clone(), &names));
+    shape_one(&state, requests::withdraw(&state.app, may.person()?, id, Some(&still)).await?).await
 }

@@ -13,6 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::ApiState;
 use super::access::{Dispose, Look, May};
 use super::error::{ApiError, Problem};
+use super::etags::IfMatch;
 use super::extract::{Body, Path, Query};
 use super::grants::Reason;
 use super::page::{Page, PageQuery, cursor};
@@ -259,7 +260,7 @@ pub(super) async fn show(
 /// Says yes: the recordings go. Not for who asked, nor with another token of theirs, nor for sessions under a grant that names the
 /// caller.
 #[utoipa::path(post, path = "/deletions/{id}/approve", operation_id = "deletions_approve", tag = "retention",
-    params(("id" = String, Path)), responses(
+    params(("id" = String, Path), IfMatch), responses(
     (status = ACCEPTED, body = DeletionDetail),
     (status = "default", body = Problem),
 ))]
@@ -267,14 +268,16 @@ pub(super) async fn approve(
     may: May<Dispose>,
     State(state): State<ApiState>,
     Path(id): Path<DeletionId>,
+    known: IfMatch,
 ) -> Result<(StatusCode, Json<DeletionDetail>), ApiError> {
-    let approved = deletions::approve(&state.app, may.person()?, id).await?;
+    let still = |found: &Whole| known.is(|| detail(found.clone()));
+    let approved = deletions::approve(&state.app, may.person()?, id, Some(&still)).await?;
     Ok((StatusCode::ACCEPTED, Json(detail(approved))))
 }
 
 /// Says no, or takes one's own wish back: the recordings stay.
 #[utoipa::path(post, path = "/deletions/{id}/refuse", operation_id = "deletions_refuse", tag = "retention",
-    params(("id" = String, Path)), request_body = Reason, responses(
+    params(("id" = String, Path), IfMatch), request_body = Reason, responses(
     (status = OK, body = DeletionDetail),
     (status = "default", body = Problem),
 ))]
@@ -282,9 +285,11 @@ pub(super) async fn refuse(
     may: May<Dispose>,
     State(state): State<ApiState>,
     Path(id): Path<DeletionId>,
+    known: IfMatch,
     Body(body): Body<Reason>,
 ) -> Result<Json<DeletionDetail>, ApiError> {
-    Ok(Json(detail(deletions::refuse(&state.app, &may.actor(), id, &body.reason).await?)))
+    let still = |found: &Whole| known.is(|| detail(found.clone()));
+    Ok(Json(detail(deletions::refuse(&state.app, &may.actor(), id, &body.reason, Some(&still)).await?)))
 }
 
 /// Holds what was recorded in a session, under a grant or on a target: nothing deletes it.

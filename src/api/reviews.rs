@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 use sallyport_domain::id::{EventId, GrantId, RecordingId, SessionId};
 use sallyport_domain::name::Login;
+use sallyport_domain::principal::Principal;
 use sallyport_domain::review::risk::{self, Moment, Sign};
 use sallyport_domain::review::seen::{Coverage, Seen, Span};
 use sallyport_domain::review::{Choice, Verdict};
@@ -15,6 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::access::{Caller, Judge, Look, May};
 use super::error::{ApiError, Problem};
+use super::etags::IfMatch;
 use super::extract::{Body, Path, Query};
 use super::page::{Page, PageQuery, cursor};
 use super::people::PersonRef;
@@ -411,6 +413,15 @@ pub(super) async fn show(
     Ok(Json(detail(reviews::show(&state.app, person, id).await?, state.app.clock.now())))
 }
 
+/// Whether the review is what the caller knows, just before something is said in it.
+async fn check(state: &ApiState, known: &IfMatch, person: &Principal, id: SessionId) -> Result<(), ApiError> {
+    if known.is_there() {
+        let standing = reviews::show(&state.app, Some(person), id).await?;
+        known.check(&detail(standing, state.app.clock.now()))?;
+    }
+    Ok(())
+}
+
 /// Tells what a page has shown; it is believed as far as there was time for it.
 #[utoipa::path(post, path = "/sessions/{id}/review/seen", operation_id = "reviews_seen", tag = "reviews",
     params(("id" = String, Path)), request_body = SeenReport, responses(
@@ -434,7 +445,7 @@ pub(super) async fn report(
 
 /// Flags a moment, or the session as a whole; a live one, too.
 #[utoipa::path(post, path = "/sessions/{id}/review/flags", operation_id = "reviews_flag", tag = "reviews",
-    params(("id" = String, Path)), request_body = MakeFlag, responses(
+    params(("id" = String, Path), IfMatch), request_body = MakeFlag, responses(
     (status = CREATED, body = ReviewDetail),
     (status = "default", body = Problem),
 ))]
@@ -442,8 +453,10 @@ pub(super) async fn flag(
     may: May<Judge>,
     State(state): State<ApiState>,
     Path(id): Path<SessionId>,
+    known: IfMatch,
     Body(body): Body<MakeFlag>,
 ) -> Result<(StatusCode, Json<ReviewDetail>), ApiError> {
+    check(&state, &known, may.person()?, id).await?;
     let moment = match (body.recording, body.at) {
         (Some(recording), Some(at)) => Some(Moment { at, recording }),
         (None, None) => None,
@@ -455,7 +468,7 @@ pub(super) async fn flag(
 
 /// Says something of a session without a verdict.
 #[utoipa::path(post, path = "/sessions/{id}/review/notes", operation_id = "reviews_note", tag = "reviews",
-    params(("id" = String, Path)), request_body = MakeNote, responses(
+    params(("id" = String, Path), IfMatch), request_body = MakeNote, responses(
     (status = CREATED, body = ReviewDetail),
     (status = "default", body = Problem),
 ))]
@@ -463,15 +476,17 @@ pub(super) async fn note(
     may: May<Judge>,
     State(state): State<ApiState>,
     Path(id): Path<SessionId>,
+    known: IfMatch,
     Body(body): Body<MakeNote>,
 ) -> Result<(StatusCode, Json<ReviewDetail>), ApiError> {
+    check(&state, &known, may.person()?, id).await?;
     let standing = reviews::note(&state.app, may.person()?, id, &body.words).await?;
     Ok((StatusCode::CREATED, Json(detail(standing, state.app.clock.now()))))
 }
 
 /// Signs a session off, with how much of it was seen by then. Not for who was in it, nor for whom its grant names or whose hand is in it.
 #[utoipa::path(post, path = "/sessions/{id}/review/sign-off", operation_id = "reviews_sign_off", tag = "reviews",
-    params(("id" = String, Path)), request_body = SignOff, responses(
+    params(("id" = String, Path), IfMatch), request_body = SignOff, responses(
     (status = CREATED, body = ReviewDetail),
     (status = "default", body = Problem),
 ))]
@@ -479,8 +494,10 @@ pub(super) async fn sign_off(
     may: May<Judge>,
     State(state): State<ApiState>,
     Path(id): Path<SessionId>,
+    known: IfMatch,
     Body(body): Body<SignOff>,
 ) -> Result<(StatusCode, Json<ReviewDetail>), ApiError> {
+    check(&state, &known, may.person()?, id).await?;
     let standing = reviews::sign_off(&state.app, may.person()?, id, body.verdict, &body.note).await?;
     Ok((StatusCode::CREATED, Json(detail(standing, state.app.clock.now()))))
 }

@@ -2,28 +2,33 @@
 
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderName, HeaderValue, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use utoipa::OpenApi;
+use utoipa::openapi::OpenApi as OpenApiDocument;
+use utoipa::openapi::path::{Operation, PathItem};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::access::OverTls;
 use super::error::ApiError;
+use super::etags::{self, Conditional};
 use super::extract::MOST_BODY_BYTES;
+use super::idempotency::{self, Once};
 use super::{
-    ApiState, assets, audit, bastion, commands, error, evidence, feed, files, grants, health, invites, keys, ledger,
-    live, nodes, oidc, outbox, passkeys, people, probes, recordings, replay, requests, retention, reviews, rotations,
-    search, second_factors, sessions, sign_in, targets, templates, tokens, watch,
+    ApiState, assets, audit, bastion, break_glass, commands, error, evidence, feed, files, grants, health, invites,
+    keys, ledger, live, nodes, oidc, outbox, passkeys, people, probes, recordings, replay, requests, retention,
+    reviews, rotations, search, second_factors, sessions, sign_in, targets, templates, tokens, watch,
 };
 use crate::app::metrics::timed;
 use crate::app::replay::Looks;
+use crate::spans;
 
 /// A handler has this long until its answer begins; a stream may go on for longer.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
+pub(super) const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 
 #[derive(OpenApi)]
 #[openapi(
@@ -92,6 +97,9 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(grants::show))
         .routes(routes!(grants::extend))
         .routes(routes!(grants::revoke))
+        .routes(routes!(break_glass::list, break_glass::make))
+        .routes(routes!(break_glass::open))
+        .routes(routes!(break_glass::revoke))
         .routes(routes!(templates::list, templates::make))
         .routes(routes!(templates::show, templates::change, templates::remove))
         .routes(routes!(requests::list, requests::make))
@@ -152,19 +160,42 @@ fn routes() -> OpenApiRouter<ApiState> {
 }
 
 /// The `OpenAPI` document, built from the code.
-pub fn openapi() -> utoipa::openapi::OpenApi {
-    routes().into_openapi()
+pub fn openapi() -> OpenApiDocument {
+    let mut document = routes().into_openapi();
+    idempotency::describe(&mut document);
+    etags::describe(&mut document);
+    document
+}
+
+/// Every operation of the document, by its method and path.
+pub(super) fn operations(document: &mut OpenApiDocument) -> impl Iterator<Item = (Method, &str, &mut Operation)> {
+    document.paths.paths.iter_mut().flat_map(|(path, item)| {
+        let PathItem { get, put, post, delete, patch, .. } = item;
+        let all = [
+            (Method::GET, get),
+            (Method::PUT, put),
+            (Method::POST, post),
+            (Method::DELETE, delete),
+            (Method::PATCH, patch),
+        ];
+        all.into_iter().filter_map(|(method, operation)| Some((method, path.as_str(), operation.as_mut()?)))
+    })
 }
 
 /// The whole API as a service; its requests carry a [`super::access::Peer`].
 pub(super) fn router(state: ApiState) -> Router {
-    let (router, _document) = routes().split_for_parts();
+    let (router, mut document) = routes().split_for_parts();
+    let once = Once::new(state.clone(), &mut document);
+    let conditional = Conditional::new(&mut document);
     router
         .merge(probes::guarded())
         .fallback(assets::serve)
         .method_not_allowed_fallback(async |request: Request| ApiError::MethodNotAllowed {
             method: request.method().to_string(),
         })
+        .layer(from_fn_with_state(once, idempotency::once))
+        .layer(from_fn(etags::tag))
+        .layer(from_fn_with_state(conditional, etags::refuse))
         .layer(DefaultBodyLimit::max(MOST_BODY_BYTES))
         .layer(from_fn_with_state(state.clone(), in_time))
         .layer(Extension(Looks::default()))
@@ -189,11 +220,17 @@ const SECURITY: [(HeaderName, &str); 6] = [
 /// Gives a handler its deadline, and its answer the headers that all of them have.
 async fn in_time(State(state): State<ApiState>, request: Request, next: Next) -> Response {
     let over_tls = request.extensions().get::<OverTls>().is_some();
+    // The web app's files, probes and what is not there are nothing to look at.
+    let route = request.extensions().get::<MatchedPath>().filter(|route| route.as_str().starts_with("/api/"));
+    let span = route.map(|route| spans::request(word(request.method()), route.as_str()));
     let answer = tokio::time::timeout(ANSWER_DEADLINE, next.run(request));
     let mut response = match timed(&state.app.metrics.http_request_seconds, answer).await {
         Ok(response) => response,
         Err(_elapsed) => ApiError::TimedOut.into_response(),
     };
+    if let Some(span) = span {
+        span.status(response.status().as_u16());
+    }
     let headers = response.headers_mut();
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     for (name, value) in SECURITY {
@@ -203,4 +240,18 @@ async fn in_time(State(state): State<ApiState>, request: Request, next: Next) ->
         headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
     }
     response
+}
+
+/// A method's name, if it is one that there is: the client may send any word.
+fn word(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "_OTHER",
+    }
 }

@@ -53,7 +53,7 @@ pub struct SearchSession {
     pub has_more: bool,
     /// How many lines of output and paths of this session can be searched for.
     pub indexed_lines: u64,
-    /// Those are the first ones: there is more in this session, which is not found.
+    /// Not all there is: those are the first ones, or some output was no text. The rest is not found.
     pub is_cut: bool,
 }
 

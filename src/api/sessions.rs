@@ -14,6 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::access::{Administer, Look, May};
 use super::commands::{self, CommandCounts};
 use super::error::{ApiError, Problem};
+use super::etags::IfMatch;
 use super::extract::{Body, Path, Query};
 use super::grants::Reason;
 use super::page::{Page, PageQuery, cursor};
@@ -119,6 +120,10 @@ pub struct SessionQuery {
     pub target: Option<TargetName>,
     #[param(value_type = Option<String>)]
     pub grant: Option<GrantId>,
+    /// Begun at this instant or later.
+    pub since: Option<DateTime<Utc>>,
+    /// Begun before this instant.
+    pub until: Option<DateTime<Utc>>,
 }
 
 pub(super) fn shape(record: SessionRecord, now: DateTime<Utc>) -> Result<Session, ApiError> {
@@ -181,6 +186,8 @@ pub(super) async fn list(
         target: query.target,
         grant: query.grant,
         live: query.live,
+        since: query.since,
+        until: query.until,
         after: page.after()?,
     };
     let limit = page.limit();
@@ -203,14 +210,23 @@ pub(super) async fn show(
     State(state): State<ApiState>,
     Path(id): Path<SessionId>,
 ) -> Result<Json<SessionDetail>, ApiError> {
+    Ok(Json(detail(&state, id).await?))
+}
+
+async fn detail(state: &ApiState, id: SessionId) -> Result<SessionDetail, ApiError> {
     let session = shape(sessions::find(&state.app, id).await?, state.app.clock.now())?;
-    let commands = commands::counts(&state, id).await?;
-    Ok(Json(SessionDetail { session, recordings: recordings::of_session(&state, id).await?, commands }))
+    let commands = commands::counts(state, id).await?;
+    Ok(SessionDetail { session, recordings: recordings::of_session(state, id).await?, commands })
+}
+
+/// Whether the session is what the caller knows, just before something is done to it.
+async fn check(state: &ApiState, known: &IfMatch, id: SessionId) -> Result<(), ApiError> {
+    if known.is_there() { known.check(&detail(state, id).await?) } else { Ok(()) }
 }
 
 /// Ends a live session. The node that serves it does so within a second.
 #[utoipa::path(post, path = "/sessions/{id}/cut", operation_id = "sessions_cut", tag = "sessions",
-    params(("id" = String, Path)), request_body = Reason, responses(
+    params(("id" = String, Path), IfMatch), request_body = Reason, responses(
     (status = ACCEPTED, body = Session),
     (status = "default", body = Problem),
 ))]
@@ -218,8 +234,10 @@ pub(super) async fn cut(
     may: May<Administer>,
     State(state): State<ApiState>,
     Path(id): Path<SessionId>,
+    known: IfMatch,
     Body(body): Body<Reason>,
 ) -> Result<(StatusCode, Json<Session>), ApiError> {
+    check(&state, &known, id).await?;
     sessions::request_cut(&state.app, &may.actor(), id, &body.reason).await?;
     Ok((StatusCode::ACCEPTED, Json(shape(sessions::find(&state.app, id).await?, state.app.clock.now())?)))
 }
@@ -234,7 +252,7 @@ pub struct Message {
 
 /// Lets a live session stand still: nothing goes through either way until it is released.
 #[utoipa::path(post, path = "/sessions/{id}/hold", operation_id = "sessions_hold", tag = "sessions",
-    params(("id" = String, Path)), request_body = Reason, responses(
+    params(("id" = String, Path), IfMatch), request_body = Reason, responses(
     (status = ACCEPTED, body = Session),
     (status = "default", body = Problem),
 ))]
@@ -242,15 +260,17 @@ pub(super) async fn hold(
     may: May<Administer>,
     State(state): State<ApiState>,
     Path(id): Path<SessionId>,
+    known: IfMatch,
     Body(body): Body<Reason>,
 ) -> Result<(StatusCode, Json<Session>), ApiError> {
+    check(&state, &known, id).await?;
     sessions::hold(&state.app, &may.actor(), id, &body.reason).await?;
     Ok((StatusCode::ACCEPTED, Json(shape(sessions::find(&state.app, id).await?, state.app.clock.now())?)))
 }
 
 /// Lets a held session go on.
 #[utoipa::path(post, path = "/sessions/{id}/release", operation_id = "sessions_release", tag = "sessions",
-    params(("id" = String, Path)), responses(
+    params(("id" = String, Path), IfMatch), responses(
     (status = ACCEPTED, body = Session),
     (status = "default", body = Problem),
 ))]
@@ -258,14 +278,16 @@ pub(super) async fn release(
     may: May<Administer>,
     State(state): State<ApiState>,
     Path(id): Path<SessionId>,
+    known: IfMatch,
 ) -> Result<(StatusCode, Json<Session>), ApiError> {
+    check(&state, &known, id).await?;
     sessions::release(&state.app, &may.actor(), id).await?;
     Ok((StatusCode::ACCEPTED, Json(shape(sessions::find(&state.app, id).await?, state.app.clock.now())?)))
 }
 
 /// Says something to whoever is at the session's terminals; programs without one are not told.
 #[utoipa::path(post, path = "/sessions/{id}/message", operation_id = "sessions_message", tag = "sessions",
-    params(("id" = String, Path)), request_body = Message, responses(
+    params(("id" = String, Path), IfMatch), request_body = Message, responses(
     (status = ACCEPTED, body = Session),
     (status = "default", body = Problem),
 ))]
@@ -273,8 +295,10 @@ pub(super) async fn message(
     may: May<Administer>,
     State(state): State<ApiState>,
     Path(id): Path<SessionId>,
+    known: IfMatch,
     Body(body): Body<Message>,
 ) -> Result<(StatusCode, Json<Session>), ApiError> {
+    check(&state, &known, id).await?;
     sessions::send(&state.app, &may.actor(), id, &body.text).await?;
     Ok((StatusCode::ACCEPTED, Json(shape(sessions::find(&state.app, id).await?, state.app.clock.now())?)))
 }

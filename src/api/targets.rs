@@ -17,10 +17,12 @@ use utoipa::ToSchema;
 
 use super::access::{Administer, Look, May};
 use super::error::{ApiError, Problem};
+use super::etags::IfMatch;
 use super::extract::{Body, Path, Query};
 use super::page::{Page, PageQuery};
 use super::people::SentSecret;
 use super::{ApiState, ScanError, schemas};
+use crate::app::credential_rotation::{self, Schedule};
 use crate::app::targets::{self, Credential, NewTarget, TargetChange, Way};
 
 /// A host has this long to show its keys.
@@ -55,6 +57,17 @@ pub struct TargetLogin {
     pub login: Login,
     #[schema(schema_with = schemas::credential)]
     pub credential: CredentialKind,
+    /// When its stored key is replaced by another, if that is on a schedule.
+    #[serde(default)]
+    pub rotation: Option<LoginRotation>,
+}
+
+/// A schedule by which a stored key is replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LoginRotation {
+    /// Seconds from one time to the next.
+    pub every_s: u64,
+    pub next_at: DateTime<Utc>,
 }
 
 /// How a target proves that it is itself.
@@ -209,14 +222,38 @@ fn credential(credential: SetCredential) -> Option<Credential> {
     }
 }
 
-fn shape(target: target::Target, jump: Option<TargetName>) -> Target {
-    let login = |account: target::TargetLogin| TargetLogin { login: account.login, credential: account.credential };
+/// What is shown of a target and kept elsewhere.
+#[derive(Default)]
+struct Beside {
+    /// A name never changes.
+    names: HashMap<TargetId, TargetName>,
+    schedules: Vec<Schedule>,
+}
+
+impl Beside {
+    async fn read(state: &ApiState) -> Result<Self, ApiError> {
+        let names = targets::list(&state.app).await?.into_iter().map(|target| (target.id, target.name)).collect();
+        Ok(Self { names, schedules: credential_rotation::schedules(&state.app).await? })
+    }
+
+    /// The same, if what the caller knows of a target is to be compared.
+    async fn read_for(state: &ApiState, known: &IfMatch) -> Result<Self, ApiError> {
+        if known.is_there() { Self::read(state).await } else { Ok(Self::default()) }
+    }
+}
+
+fn shape(target: target::Target, beside: &Beside) -> Target {
+    let login = |account: target::TargetLogin| {
+        let set = beside.schedules.iter().find(|set| set.target == target.id && set.login == account.login);
+        let rotation = set.map(|set| LoginRotation { every_s: set.every_s, next_at: set.next_at });
+        TargetLogin { login: account.login, credential: account.credential, rotation }
+    };
     Target {
         id: target.id,
         name: target.name,
         aliases: target.aliases,
         address: target.address,
-        jump,
+        jump: target.jump.and_then(|id| beside.names.get(&id).cloned()),
         logins: target.logins.into_iter().map(login).collect(),
         labels: target.labels,
         host_keys: target.host_keys.into_iter().map(shape_host_key).collect(),
@@ -225,13 +262,8 @@ fn shape(target: target::Target, jump: Option<TargetName>) -> Target {
     }
 }
 
-/// The same, with the name of the target that it is reached through.
 async fn shape_one(state: &ApiState, target: target::Target) -> Result<Json<Target>, ApiError> {
-    let jump = match target.jump {
-        None => None,
-        Some(id) => targets::list(&state.app).await?.into_iter().find(|other| other.id == id).map(|other| other.name),
-    };
-    Ok(Json(shape(target, jump)))
+    Ok(Json(shape(target, &Beside::read(state).await?)))
 }
 
 fn new_logins(logins: Vec<SetLogin>) -> Result<Vec<(Login, Credential)>, ApiError> {
@@ -262,12 +294,9 @@ pub(super) async fn list(
 ) -> Result<Json<Page<Target>>, ApiError> {
     let mut targets = targets::list(&state.app).await?;
     targets.sort_by(|a, b| a.name.cmp(&b.name));
-    let names: HashMap<TargetId, TargetName> = targets.iter().map(|target| (target.id, target.name.clone())).collect();
     let page = Page::of_sorted(targets, &query, |target| target.name.clone())?;
-    Ok(Json(page.map(|target| {
-        let jump = target.jump.and_then(|id| names.get(&id).cloned());
-        shape(target, jump)
-    })))
+    let beside = Beside::read(&state).await?;
+    Ok(Json(page.map(|target| shape(target, &beside))))
 }
 
 /// Adds a target. Its host keys are pinned from now on; `/targets/scan` shows what it offers.
@@ -328,7 +357,7 @@ pub(super) async fn show(
 
 /// Changes a target: its address, other names, way, labels, accounts, or the host keys that are pinned.
 #[utoipa::path(patch, path = "/targets/{name}", operation_id = "targets_change", tag = "targets",
-    params(("name" = String, Path)), request_body = ChangeTarget, responses(
+    params(("name" = String, Path), IfMatch), request_body = ChangeTarget, responses(
     (status = OK, body = Target),
     (status = "default", body = Problem),
 ))]
@@ -336,8 +365,11 @@ pub(super) async fn change(
     may: May<Administer>,
     State(state): State<ApiState>,
     Path(name): Path<TargetName>,
+    known: IfMatch,
     Body(body): Body<ChangeTarget>,
 ) -> Result<Json<Target>, ApiError> {
+    let beside = Beside::read_for(&state, &known).await?;
+    let still = |target: &target::Target| known.is(|| shape(target.clone(), &beside));
     let way = match (body.jump, body.direct) {
         (None, false) => None,
         (None, true) => Some(Way::Direct),
@@ -352,12 +384,12 @@ pub(super) async fn change(
         logins: body.logins.map(set_logins),
         host_keys: body.host_keys.map(pinned).transpose()?,
     };
-    shape_one(&state, targets::update(&state.app, &may.actor(), &name, change).await?).await
+    shape_one(&state, targets::update(&state.app, &may.actor(), &name, change, Some(&still)).await?).await
 }
 
 /// Disables a target: nobody reaches it from now on, and live sessions to it are cut.
 #[utoipa::path(post, path = "/targets/{name}/disable", operation_id = "targets_disable", tag = "targets",
-    params(("name" = String, Path)), responses(
+    params(("name" = String, Path), IfMatch), responses(
     (status = OK, body = Target),
     (status = "default", body = Problem),
 ))]
@@ -365,13 +397,16 @@ pub(super) async fn disable(
     may: May<Administer>,
     State(state): State<ApiState>,
     Path(name): Path<TargetName>,
+    known: IfMatch,
 ) -> Result<Json<Target>, ApiError> {
-    shape_one(&state, targets::disable(&state.app, &may.actor(), &name).await?).await
+    let beside = Beside::read_for(&state, &known).await?;
+    let still = |target: &target::Target| known.is(|| shape(target.clone(), &beside));
+    shape_one(&state, targets::disable(&state.app, &may.actor(), &name, Some(&still)).await?).await
 }
 
 /// Enables a target again.
 #[utoipa::path(post, path = "/targets/{name}/enable", operation_id = "targets_enable", tag = "targets",
-    params(("name" = String, Path)), responses(
+    params(("name" = String, Path), IfMatch), responses(
     (status = OK, body = Target),
     (status = "default", body = Problem),
 ))]
@@ -379,6 +414,9 @@ pub(super) async fn enable(
     may: May<Administer>,
     State(state): State<ApiState>,
     Path(name): Path<TargetName>,
+    known: IfMatch,
 ) -> Result<Json<Target>, ApiError> {
-    shape_one(&state, targets::enable(&state.app, &may.actor(), &name).await?).await
+    let beside = Beside::read_for(&state, &known).await?;
+    let still = |target: &target::Target| known.is(|| shape(target.clone(), &beside));
+    shape_one(&state, targets::enable(&state.app, &may.actor(), &name, Some(&still)).await?).await
 }

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use super::ApiState;
 use super::access::{Administer, Look, May};
 use super::error::{ApiError, Problem};
+use super::etags::IfMatch;
 use super::extract::{Body, Path, Query};
 use super::page::{Page, PageQuery};
 use super::terms::GrantTerms;
@@ -131,7 +132,7 @@ pub(super) async fn show(
 
 /// Says a template anew, the whole of it. Grants that were made from it stay what they are.
 #[utoipa::path(put, path = "/templates/{name}", operation_id = "templates_change", tag = "templates",
-    params(("name" = String, Path)), request_body = SetTemplate, responses(
+    params(("name" = String, Path), IfMatch), request_body = SetTemplate, responses(
     (status = OK, body = Template),
     (status = "default", body = Problem),
 ))]
@@ -139,16 +140,18 @@ pub(super) async fn change(
     may: May<Administer>,
     State(state): State<ApiState>,
     Path(name): Path<TemplateName>,
+    known: IfMatch,
     Body(body): Body<SetTemplate>,
 ) -> Result<Json<Template>, ApiError> {
+    let still = |record: &TemplateRecord| known.is(|| shape(record.clone()));
     let SetTemplate { note, terms, lasting_seconds, reason } = body;
     let new = template::Template { name, note, terms: terms.into(), lasting_seconds, reason };
-    Ok(Json(shape(templates::change(&state.app, &may.actor(), new, None).await?)))
+    Ok(Json(shape(templates::change(&state.app, &may.actor(), new, Some(&still)).await?)))
 }
 
 /// Removes a template; the answer is what it was. Grants that were made from it stay what they are.
 #[utoipa::path(delete, path = "/templates/{name}", operation_id = "templates_remove", tag = "templates",
-    params(("name" = String, Path)), responses(
+    params(("name" = String, Path), IfMatch), responses(
     (status = OK, body = Template),
     (status = "default", body = Problem),
 ))]
@@ -156,6 +159,8 @@ pub(super) async fn remove(
     may: May<Administer>,
     State(state): State<ApiState>,
     Path(name): Path<TemplateName>,
+    known: IfMatch,
 ) -> Result<Json<Template>, ApiError> {
-    Ok(Json(shape(templates::remove(&state.app, &may.actor(), &name, None).await?)))
+    let still = |record: &TemplateRecord| known.is(|| shape(record.clone()));
+    Ok(Json(shape(templates::remove(&state.app, &may.actor(), &name, Some(&still)).await?)))
 }

@@ -15,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::bastion::Identity;
 use super::*;
+use crate::app::recordings::RecordingSettings;
 use crate::app::{keys, people, tokens};
+use crate::store::db::Db;
 use crate::store::db::testing::{app_on, open};
 
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJoL8X+PsKU1yphZolH6hK2BDKbcxvNjqqXWI6MsLih8";
@@ -24,20 +26,42 @@ pub(super) const OPERATOR: Actor = Actor::Operator { uid: 0 };
 /// A served API on a socket of its own.
 pub(super) struct Served {
     pub(super) app: App,
-    socket: PathBuf,
+    pub(super) socket: PathBuf,
     tcp: SocketAddr,
     pub(super) metrics: SocketAddr,
     pub(super) health: Health,
     stop: CancellationToken,
     task: JoinHandle<()>,
-    _folder: TempDir,
+    folder: Arc<TempDir>,
 }
 
 impl Served {
     pub(super) async fn start() -> Self {
         let folder = TempDir::new().unwrap();
         let app = app_on(open(format!("sqlite:{}/test.db", folder.path().display())).await);
-        let socket = folder.path().join("sallyport.sock");
+        Self::over(app, Arc::new(folder)).await
+    }
+
+    /// On this database.
+    pub(super) async fn on(db: Db) -> Self {
+        Self::over(app_on(db), Arc::new(TempDir::new().unwrap())).await
+    }
+
+    /// Another node on the same database, at the same time.
+    pub(super) async fn beside(&self) -> Self {
+        let app = app_on(self.app.db.clone());
+        app.clock.advance((self.app.clock.now() - app.clock.now()).to_std().unwrap());
+        Self::over(app, self.folder.clone()).await
+    }
+
+    /// Ends it, as a process ends.
+    pub(super) async fn stop(self) {
+        self.stop.cancel();
+        self.task.await.unwrap();
+    }
+
+    async fn over(app: App, folder: Arc<TempDir>) -> Self {
+        let socket = folder.path().join(format!("{}.sock", app.run.simple()));
         let settings = ApiSettings {
             socket: Some(socket.clone()),
             listen: Some("127.0.0.1:0".parse().unwrap()),
@@ -70,6 +94,10 @@ impl Served {
         let sign_ins = SignIns::default().at(&"https://bastion.example:8443".parse().unwrap());
         let rotate: Rotate =
             Arc::new(|_, name, _, _| Box::pin(async move { Err(RotationError::Unknown { name }.into()) }));
+        let dir = folder.path().join("break-glass");
+        let break_glass =
+            BreakGlass::start(app.clone(), "test".to_owned(), dir, RecordingSettings::default(), health.clone())
+                .unwrap();
         let state = ApiState {
             app: app.clone(),
             scan,
@@ -80,9 +108,10 @@ impl Served {
             feed,
             sign_ins,
             health: health.clone(),
+            break_glass,
         };
         let task = tokio::spawn(listeners.serve(state, stop.clone()));
-        Self { app, socket, tcp, metrics, health, stop, task, _folder: folder }
+        Self { app, socket, tcp, metrics, health, stop, task, folder }
     }
 
     pub(super) fn tcp(&self) -> SocketAddr {
@@ -90,7 +119,7 @@ impl Served {
     }
 
     /// A client on the Unix socket: this process's own uid, an operator.
-    fn operator(&self) -> Client {
+    pub(super) fn operator(&self) -> Client {
         let http = reqwest::Client::builder().unix_socket(self.socket.as_path()).build().unwrap();
         Client { http, base: "http://bastion".to_owned(), token: None }
     }
@@ -132,13 +161,18 @@ impl Client {
         (answer.status(), answer.text().await.unwrap())
     }
 
-    async fn send(&self, method: &str, path: &str, body: Option<Value>) -> (StatusCode, Value) {
+    pub(super) fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
-        let mut request = self.http.request(method, format!("{}/api/v1{path}", self.base));
-        request = request.header("x-sallyport", "tests"); // what our own pages say of themselves
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
+        let request = self.http.request(method, format!("{}/api/v1{path}", self.base));
+        let request = request.header("x-sallyport", "tests"); // what our own pages say of themselves
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
         }
+    }
+
+    async fn send(&self, method: &str, path: &str, body: Option<Value>) -> (StatusCode, Value) {
+        let mut request = self.request(method, path);
         if let Some(body) = body {
             request = request.json(&body);
         }
@@ -150,19 +184,19 @@ impl Client {
         (status, response.json().await.unwrap())
     }
 
-    async fn get(&self, path: &str) -> Value {
+    pub(super) async fn get(&self, path: &str) -> Value {
         let (status, body) = self.send("GET", path, None).await;
         assert!(status.is_success(), "{status} {body}");
         body
     }
 
-    async fn post(&self, path: &str, body: Value) -> Value {
+    pub(super) async fn post(&self, path: &str, body: Value) -> Value {
         let (status, answer) = self.send("POST", path, Some(body)).await;
         assert!(status.is_success(), "{status} {answer}");
         answer
     }
 
-    async fn with_web_1(self) -> Self {
+    pub(super) async fn with_web_1(self) -> Self {
         self.post("/people", json!({"name": "alice", "keys": [KEY]})).await;
         let login = json!({"login": "root", "credential": {"kind": "certificate"}});
         let host_key = json!({"public_key": KEY});
@@ -172,7 +206,7 @@ impl Client {
     }
 }
 
-fn a_grant() -> Value {
+pub(super) fn a_grant() -> Value {
     json!({
         "people": ["alice"], "targets": ["web-*"], "logins": ["root"],
         "not_after": "2100-01-01T00:00:00Z", "reason": "INC-7",
@@ -405,6 +439,10 @@ const ACCESS: &[(&str, [bool; 6])] = &[
     ("invite_accept", [true; 6]),
     ("invite_passkey_begin", [true; 6]),
     ("invite_passkey", [true; 6]),
+    ("break_glass_list", LOOK),
+    ("break_glass_make", ADMINISTER),
+    ("break_glass_revoke", ADMINISTER),
+    ("break_glass_open", OPERATE),
     ("invites_list", LOOK),
     ("invites_make", ADMINISTER),
     ("invites_revoke", ADMINISTER),
@@ -526,9 +564,10 @@ const ADMINISTER: [bool; 6] = [false, false, false, false, true, true];
 /// The operator is let in, and told that they are nobody.
 const JUDGE: [bool; 6] = [false, false, true, false, false, true];
 const DISPOSE: [bool; 6] = [false, false, true, false, true, true];
+const OPERATE: [bool; 6] = [false, false, false, false, false, true];
 
 /// Every operation of the document: its id, method and path.
-fn operations() -> Vec<(String, String, String)> {
+pub(super) fn operations() -> Vec<(String, String, String)> {
     let document = serde_json::to_value(openapi()).unwrap();
     let paths = document["paths"].as_object().unwrap();
     let all = paths.iter().flat_map(|(path, item)| {

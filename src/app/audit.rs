@@ -5,7 +5,7 @@ use sallyport_domain::event::{Act, Actor, Event};
 use sallyport_domain::id::{EventId, PrincipalId};
 use uuid::Uuid;
 
-use crate::app::App;
+use crate::app::{App, idempotency};
 use crate::store::db::{DbError, Tx, events};
 
 pub use crate::store::db::events::EventFilter;
@@ -18,10 +18,12 @@ pub fn new_id() -> EventId {
     EventId::from_uuid(Uuid::now_v7())
 }
 
-/// Writes down that `actor` did `act` at `now`. The id is the reference that a denied peer is shown.
+/// Writes down that `actor` did `act` at `now`. The id is the reference that a denied peer is shown. Is it done for a request that is to be
+/// done once, then its claim knows of it by the same transaction.
 pub async fn append(tx: &mut Tx, now: DateTime<Utc>, actor: &Actor, act: Act) -> Result<EventId, DbError> {
     let id = new_id();
     events::append(tx, &Event { id, at: now, actor: actor.clone(), act }).await?;
+    idempotency::note(tx, id).await?;
     Ok(id)
 }
 

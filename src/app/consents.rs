@@ -232,7 +232,7 @@ mod tests {
         }
 
         async fn yes(&self, by: &Actor, waiting: &Waiting) -> Result<(), RequestError> {
-            app_requests::approve(&self.app, by, waiting.request, Changes::default()).await.map(drop)
+            app_requests::approve(&self.app, by, waiting.request, Changes::default(), None).await.map(drop)
         }
     }
 
@@ -268,7 +268,7 @@ mod tests {
             assert_eq!(opened.id, first.session);
             assert!(scene.open(Some(&first)).await.is_err(), "once");
             // Until its end, whatever becomes of who said yes.
-            people::disable(&scene.app, &OPERATOR, &"adam".parse().unwrap()).await.unwrap();
+            people::disable(&scene.app, &OPERATOR, &"adam".parse().unwrap(), None).await.unwrap();
             scene.app.clock.advance(std::time::Duration::from_mins(30));
             let now = scene.app.clock.now();
             assert!(matches!(access::review(&scene.app, &opened, now).await, Ok(Verdict::Stay(_))));
@@ -304,7 +304,7 @@ mod tests {
 
             let given_by_who_goes = scene.ask().await;
             scene.yes(&adam, &given_by_who_goes).await.unwrap();
-            people::disable(&scene.app, &OPERATOR, &"adam".parse().unwrap()).await.unwrap();
+            people::disable(&scene.app, &OPERATOR, &"adam".parse().unwrap(), None).await.unwrap();
             assert!(is_not_approved(&scene.look(&given_by_who_goes).await));
         })
         .await;
@@ -315,7 +315,7 @@ mod tests {
         on_both(|db| async {
             let scene = Scene::new(db, Approval::PerSession).await;
             let waiting = scene.ask().await;
-            grants::revoke(&scene.app, &OPERATOR, waiting.grant, "done").await.unwrap();
+            grants::revoke(&scene.app, &OPERATOR, waiting.grant, "done", None).await.unwrap();
             let look = scene.look(&waiting).await;
             assert!(matches!(look, Look::Refused { denial: Denial::Revoked { .. }, .. }), "{look:?}");
         })

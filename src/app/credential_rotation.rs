@@ -27,7 +27,8 @@ use secrecy::ExposeSecret as _;
 
 use crate::app::access::{self, OpenError};
 use crate::app::{App, audit, keys, targets};
-use crate::store::db::rotations::{self, Schedule};
+use crate::store::db::rotations;
+pub use crate::store::db::rotations::Schedule;
 use crate::store::db::{self, DbError};
 use crate::store::seal::SealError;
 
@@ -394,10 +395,14 @@ fn every(every_s: u64) -> Option<TimeDelta> {
     i64::try_from(every_s).ok().filter(|&seconds| seconds <= 3_155_760_000).and_then(TimeDelta::try_seconds)
 }
 
+/// Every schedule, the next first.
+pub async fn schedules(app: &App) -> Result<Vec<Schedule>, RotationError> {
+    Ok(rotations::schedules(&mut app.db.read().await?).await?)
+}
+
 /// Takes one schedule that is due at `now`, with the name of its target. If what follows fails, it is due again after a while.
 pub async fn take_due(app: &App, now: DateTime<Utc>) -> Result<Option<(Schedule, TargetName)>, RotationError> {
-    let all = rotations::schedules(&mut app.db.read().await?).await?;
-    for due in all.into_iter().take_while(|schedule| schedule.next_at <= now) {
+    for due in schedules(app).await?.into_iter().take_while(|schedule| schedule.next_at <= now) {
         let later = every(due.every_s).unwrap_or(AGAIN).min(AGAIN);
         let mut tx = app.db.write().await?;
         let target = db::targets::find_by_id(&mut tx, due.target).await?;

@@ -228,7 +228,7 @@ mod tests {
             assert!(!is_known);
 
             let alice = people::add(&app, &OPERATOR, named("alice")).await.unwrap().principal;
-            people::disable(&app, &OPERATOR, &alice.name).await.unwrap();
+            people::disable(&app, &OPERATOR, &alice.name, None).await.unwrap();
             assert_eq!(read(&app, begin).await.unwrap().news, [], "they have no places yet");
             sequencer.catch_up().await.unwrap();
             let told = read(&app, begin).await.unwrap();

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::app::clock::whole_microseconds;
 use crate::app::text::{self, TextError};
-use crate::app::{App, audit};
+use crate::app::{App, Still, audit, is_changed};
 use crate::store::db::grants::GrantBounds;
 use crate::store::db::{DbError, Tx, grants, policy_version, principals, reviews, targets};
 
@@ -84,6 +84,8 @@ pub enum GrantError {
     Ended { id: GrantId, at: DateTime<Utc> },
     #[error("grant {id} was revoked at {at}")]
     Revoked { id: GrantId, at: DateTime<Utc> },
+    #[error("somebody changed grant {id} meanwhile: look at it again")]
+    Changed { id: GrantId },
     #[error(transparent)]
     Text(#[from] TextError),
     #[error(transparent)]
@@ -202,8 +204,10 @@ pub async fn extend(
     id: GrantId,
     not_after: DateTime<Utc>,
     reason: &str,
+    still: Still<'_, Grant>,
 ) -> Result<Grant, GrantError> {
     let mut tx = app.db.write().await?;
+    hold(&mut tx, id, still).await?;
     let grant = extend_in(&mut tx, app.clock.now(), actor, id, not_after, reason).await?;
     tx.commit().await?;
     app.changes.notify();
@@ -238,6 +242,18 @@ pub(crate) async fn extend_in(
     Ok(grant)
 }
 
+/// Lets nobody else change the policy, this grant's part of it included, until the end of the transaction.
+async fn hold(tx: &mut Tx, id: GrantId, still: Still<'_, Grant>) -> Result<(), GrantError> {
+    policy_version::raise(tx).await?;
+    if still.is_some() {
+        let grant = grants::find(tx, id).await?.ok_or(GrantError::Unknown { id })?;
+        if is_changed(still, &grant) {
+            return Err(GrantError::Changed { id });
+        }
+    }
+    Ok(())
+}
+
 /// Who had a hand in a grant reviews no session under it.
 pub(crate) async fn note_hand(tx: &mut Tx, actor: &Actor, grant: GrantId) -> Result<(), DbError> {
     match audit::person(actor) {
@@ -247,10 +263,16 @@ pub(crate) async fn note_hand(tx: &mut Tx, actor: &Actor, grant: GrantId) -> Res
 }
 
 /// Takes a grant back. Live sessions under it are cut.
-pub async fn revoke(app: &App, actor: &Actor, id: GrantId, reason: &str) -> Result<Grant, GrantError> {
+pub async fn revoke(
+    app: &App,
+    actor: &Actor,
+    id: GrantId,
+    reason: &str,
+    still: Still<'_, Grant>,
+) -> Result<Grant, GrantError> {
     let reason = text::check("reason", reason, text::MOST_REASON)?;
     let mut tx = app.db.write().await?;
-    policy_version::raise(&mut tx).await?;
+    hold(&mut tx, id, still).await?;
     let now = app.clock.now();
     let Some(grant) = grants::revoke(&mut tx, id, now, audit::person(actor), &reason).await? else {
         let grant = grants::find(&mut tx, id).await?.ok_or(GrantError::Unknown { id })?;
@@ -493,8 +515,10 @@ mod tests {
             let grant = make(&app, &OPERATOR, for_alice(&app, Duration::ZERO, HOUR)).await.unwrap();
             let told = app.changes.subscribe();
 
-            let (first, second) =
-                tokio::join!(revoke(&app, &OPERATOR, grant.id, "one"), revoke(&app, &OPERATOR, grant.id, "two"));
+            let (first, second) = tokio::join!(
+                revoke(&app, &OPERATOR, grant.id, "one", None),
+                revoke(&app, &OPERATOR, grant.id, "two", None)
+            );
 
             let (won, lost) = if first.is_ok() { (first, second) } else { (second, first) };
             assert!(matches!(lost, Err(GrantError::Revoked { .. })), "{lost:?}");
@@ -513,7 +537,7 @@ mod tests {
             let app = app_with_alice(db).await;
             let start = app.clock.now();
             let id = make(&app, &OPERATOR, for_alice(&app, Duration::ZERO, HOUR)).await.unwrap().id;
-            let move_to = async |at: DateTime<Utc>| extend(&app, &OPERATOR, id, at, "more").await;
+            let move_to = async |at: DateTime<Utc>| extend(&app, &OPERATOR, id, at, "more", None).await;
 
             assert_eq!(move_to(start + 2 * HOUR).await.unwrap().window.not_after(), start + 2 * HOUR);
             assert_eq!(move_to(start + HOUR / 2).await.unwrap().window.not_after(), start + HOUR / 2);
@@ -521,13 +545,16 @@ mod tests {
             app.clock.advance(HOUR / 2);
             assert!(matches!(move_to(start + 3 * HOUR).await, Err(E::Ended { .. })));
             let other = make(&app, &OPERATOR, for_alice(&app, HOUR, 2 * HOUR)).await.unwrap();
-            let early = extend(&app, &OPERATOR, other.id, app.clock.now() + HOUR / 2, "less").await;
+            let early = extend(&app, &OPERATOR, other.id, app.clock.now() + HOUR / 2, "less", None).await;
             assert!(matches!(early, Err(E::EmptyWindow(_))), "{early:?}");
-            revoke(&app, &OPERATOR, other.id, "done").await.unwrap();
-            let late = extend(&app, &OPERATOR, other.id, start + 9 * HOUR, "more").await;
+            revoke(&app, &OPERATOR, other.id, "done", None).await.unwrap();
+            let late = extend(&app, &OPERATOR, other.id, start + 9 * HOUR, "more", None).await;
             assert!(matches!(late, Err(E::Revoked { .. })), "{late:?}");
             let nowhere = GrantId::from_uuid(Uuid::nil());
-            assert!(matches!(extend(&app, &OPERATOR, nowhere, start + 9 * HOUR, "x").await, Err(E::Unknown { .. })));
+            assert!(matches!(
+                extend(&app, &OPERATOR, nowhere, start + 9 * HOUR, "x", None).await,
+                Err(E::Unknown { .. })
+            ));
         })
         .await;
     }

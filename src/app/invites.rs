@@ -247,10 +247,10 @@ mod tests {
             assert_eq!(left.iter().map(|invite| invite.id).collect::<Vec<_>>(), [second.id, first.id]);
 
             let (_, three) = invite(&alice).await;
-            people::disable(&app, &OPERATOR, &alice).await.unwrap();
+            people::disable(&app, &OPERATOR, &alice, None).await.unwrap();
             let disabled = make(&app, &OPERATOR, &alice, None).await;
             assert!(matches!(disabled, Err(InviteError::Disabled { .. })), "{disabled:?}");
-            people::enable(&app, &OPERATOR, &alice).await.unwrap();
+            people::enable(&app, &OPERATOR, &alice, None).await.unwrap();
             assert!(!opens(&app, &three).await, "it does not come back with its person");
             assert!(opens(&app, &bobs).await);
 

@@ -2,6 +2,7 @@
 //! and what the targets' host keys are derived from. Made at first use, sealed, and the same on every node.
 
 use aws_lc_rs::hkdf::{HKDF_SHA256, Prk, Salt};
+use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -111,6 +112,18 @@ impl TargetKeys {
         encode(&seed, "")
     }
 
+    /// A hash of what may hold a password, its parts kept apart: with the database alone nobody can try guesses against it. HMAC with SHA-256
+    /// (RFC 2104) under a key derived for nothing else.
+    pub fn keyed_hash(&self, parts: &[&[u8]]) -> Option<[u8; 32]> {
+        let key = hmac::Key::from(self.0.expand(&[b"sallyport idempotency 1"], hmac::HMAC_SHA256).ok()?);
+        let mut hash = hmac::Context::with_key(&key);
+        for part in parts {
+            hash.update(&u64::try_from(part.len()).ok()?.to_be_bytes());
+            hash.update(part);
+        }
+        hash.sign().as_ref().try_into().ok()
+    }
+
     /// The public line of one target's key.
     pub fn public_of(&self, target: TargetId) -> Option<String> {
         self.of(target).map(|(public, _)| public)
@@ -119,22 +132,47 @@ impl TargetKeys {
 
 /// The public half that a private key in OpenSSH's text form carries (PROTOCOL.key): algorithm and base64. `None` if it is none.
 pub fn public_half(key: &PrivateKeyText) -> Option<String> {
-    fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-        let (length, rest) = bytes.split_first_chunk::<4>()?;
-        rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)
-    }
+    let bytes = unwrap(key)?;
+    let (blob, _private) = halves(&bytes)?;
+    let (algorithm, _) = string(blob)?;
+    Some(format!("{} {}", std::str::from_utf8(algorithm).ok()?, STANDARD.encode(blob)))
+}
+
+/// The seed (RFC 8032 §5.1.5) of an Ed25519 key in that form, as [`generate`] makes it; `None` if it is another one.
+pub fn seed(key: &PrivateKeyText) -> Option<Zeroizing<[u8; 32]>> {
+    let bytes = unwrap(key)?;
+    let (_blob, private) = halves(&bytes)?;
+    let (private, _) = string(private)?;
+    let (_check, rest) = private.split_at_checked(8)?;
+    let (kind, rest) = string(rest)?;
+    let (_public, rest) = string(rest)?;
+    let (pair, _comment) = string(rest)?;
+    let seed = pair.first_chunk::<32>().filter(|_| kind == b"ssh-ed25519" && pair.len() == 64)?;
+    Some(Zeroizing::new(*seed))
+}
+
+/// The bytes of a private key's text.
+fn unwrap(key: &PrivateKeyText) -> Option<Zeroizing<Vec<u8>>> {
     let body = key.expose().trim().strip_prefix("-----BEGIN OPENSSH PRIVATE KEY-----")?;
     let body = body.strip_suffix("-----END OPENSSH PRIVATE KEY-----")?;
     let body: Zeroizing<String> = Zeroizing::new(body.split_ascii_whitespace().collect());
-    let bytes = Zeroizing::new(STANDARD.decode(body.as_bytes()).ok()?);
+    Some(Zeroizing::new(STANDARD.decode(body.as_bytes()).ok()?))
+}
+
+/// The public blob of a private key's bytes, and what follows it.
+fn halves(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let rest = bytes.strip_prefix(b"openssh-key-v1\0")?;
     let (_cipher, rest) = string(rest)?;
     let (_derivation, rest) = string(rest)?;
     let (_options, rest) = string(rest)?;
     let (_count, rest) = rest.split_first_chunk::<4>()?;
-    let (blob, _private) = string(rest)?;
-    let (algorithm, _) = string(blob)?;
-    Some(format!("{} {}", std::str::from_utf8(algorithm).ok()?, STANDARD.encode(blob)))
+    string(rest)
+}
+
+/// "string" of RFC 4251 §5, and what follows it.
+fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)
 }
 
 /// A new Ed25519 key: its public line, and the private key in OpenSSH's text form (OpenSSH's PROTOCOL.key), without a
@@ -254,7 +292,8 @@ mod tests {
 
             let read = String::from_utf8(read.stdout).unwrap();
             assert_eq!(read.trim_end(), format!("{public} {comment}").trim_end());
-            assert_eq!(public_half(&private), Some(public));
+            assert_eq!(public_half(&private), Some(public.clone()));
+            assert_eq!(encode(&seed(&private).unwrap(), "").unwrap().0, public);
         }
     }
 }

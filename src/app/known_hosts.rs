@@ -12,9 +12,9 @@ pub fn bastion(host: &str, port: u16, host_key: &str) -> String {
     format!("{} {host_key}", pattern(host, port))
 }
 
-/// The line by which every target is known.
-pub fn authority(host_ca: &str) -> String {
-    format!("@cert-authority * {host_ca}")
+/// The line by which every target is known whose name is one of `hosts`, a pattern; `*` is all of them.
+pub fn authority(hosts: &str, host_ca: &str) -> String {
+    format!("@cert-authority {hosts} {host_ca}")
 }
 
 /// The line of one target, by every name by which a client may ask for it through the bastion. `None` if the system gives
@@ -53,6 +53,6 @@ mod tests {
     fn the_usual_port_is_left_out() {
         assert_eq!(bastion("bastion.example", 22, "ssh-ed25519 AAAA"), "bastion.example ssh-ed25519 AAAA");
         assert_eq!(bastion("::1", 2222, "ssh-ed25519 AAAA"), "[::1]:2222 ssh-ed25519 AAAA");
-        assert_eq!(authority("ssh-ed25519 AAAA"), "@cert-authority * ssh-ed25519 AAAA");
+        assert_eq!(authority("*", "ssh-ed25519 AAAA"), "@cert-authority * ssh-ed25519 AAAA");
     }
 }

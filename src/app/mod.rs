@@ -7,6 +7,7 @@
 pub mod access;
 pub mod audit;
 pub mod authorities;
+pub mod break_glass;
 pub mod budgets;
 pub mod catalogue;
 pub mod clock;
@@ -19,6 +20,7 @@ pub mod feed;
 pub mod files;
 pub mod grants;
 pub mod health;
+pub mod idempotency;
 pub mod invites;
 pub mod key_ring;
 pub mod keys;
@@ -64,8 +66,14 @@ use crate::store::seal::Keyring;
 
 pub use crate::store::db::DbError;
 
-/// Whether a thing is still what the caller of a change knows; asked in the change's own transaction. `None` makes it whatever it is.
+/// Whether a thing is still what the caller of a change knows; asked in the change's own transaction, which has it held. `None` makes it
+/// whatever it is.
 pub type Still<'a, T> = Option<&'a (dyn Fn(&T) -> bool + Send + Sync)>;
+
+/// Whether the caller of a change says that the thing is another by now.
+pub(crate) fn is_changed<T>(still: Still<'_, T>, thing: &T) -> bool {
+    still.is_some_and(|still| !still(thing))
+}
 
 /// What every use case needs. Cheap to clone.
 #[derive(Debug, Clone)]

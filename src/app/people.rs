@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::app::passwords::{self, PasswordError};
 use crate::app::text::{self, TextError};
-use crate::app::{App, audit, invites};
+use crate::app::{App, Still, audit, invites, is_changed};
 use crate::store::db::principals::PrincipalRecord;
 use crate::store::db::{DbError, Tx, policy_version, principals, second_factors, web_sessions};
 
@@ -61,6 +61,8 @@ pub enum PeopleError {
     DisabledAlready { name: PrincipalName },
     #[error("`{name}` is not disabled")]
     NotDisabled { name: PrincipalName },
+    #[error("somebody changed `{name}` meanwhile: look at them again")]
+    Changed { name: PrincipalName },
     #[error(transparent)]
     Text(#[from] TextError),
     #[error(transparent)]
@@ -122,8 +124,15 @@ pub async fn find(app: &App, name: &PrincipalName) -> Result<Person, PeopleError
 }
 
 /// Adds a key.
-pub async fn add_key(app: &App, actor: &Actor, name: &PrincipalName, key: SshPublicKey) -> Result<Person, PeopleError> {
+pub async fn add_key(
+    app: &App,
+    actor: &Actor,
+    name: &PrincipalName,
+    key: SshPublicKey,
+    still: Still<'_, Person>,
+) -> Result<Person, PeopleError> {
     let mut tx = app.db.write().await?;
+    held(&mut tx, name, still).await?;
     add_key_in(app, &mut tx, actor, name, &key).await?;
     finish(tx, name).await
 }
@@ -149,9 +158,10 @@ pub async fn remove_key(
     actor: &Actor,
     name: &PrincipalName,
     fingerprint: &str,
+    still: Still<'_, Person>,
 ) -> Result<Person, PeopleError> {
     let mut tx = app.db.write().await?;
-    let person = load(&mut tx, name).await?.principal.id;
+    let person = held(&mut tx, name, still).await?.principal.id;
     if !principals::remove_key(&mut tx, person, fingerprint).await? {
         return Err(PeopleError::UnknownKey { name: name.clone(), fingerprint: fingerprint.to_owned() });
     }
@@ -166,13 +176,14 @@ pub async fn set_password(
     actor: &Actor,
     name: &PrincipalName,
     password: Option<PrincipalPassword>,
+    still: Still<'_, Person>,
 ) -> Result<Person, PeopleError> {
     let (hash, change) = match password {
         Some(password) => (Some(passwords::hash(app, password).await?), "password set"),
         None => (None, "password removed"),
     };
     let mut tx = app.db.write().await?;
-    let person = load(&mut tx, name).await?.principal.id;
+    let person = held(&mut tx, name, still).await?.principal.id;
     principals::set_password_hash(&mut tx, person, hash.as_deref()).await?;
     // Whoever had the old one is out.
     web_sessions::end_all(&mut tx, person).await?;
@@ -186,10 +197,11 @@ pub async fn set_roles(
     actor: &Actor,
     name: &PrincipalName,
     roles: Vec<Role>,
+    still: Still<'_, Person>,
 ) -> Result<Person, PeopleError> {
     let roles = sorted(roles)?;
     let mut tx = app.db.write().await?;
-    let person = load(&mut tx, name).await?.principal.id;
+    let person = held(&mut tx, name, still).await?.principal.id;
     principals::set_roles(&mut tx, person, &roles).await?;
     let words: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
     changed(app, &mut tx, actor, person, name, format!("roles: {}", words.join(", "))).await?;
@@ -202,10 +214,11 @@ pub async fn set_organisation(
     actor: &Actor,
     name: &PrincipalName,
     organisation: Option<String>,
+    still: Still<'_, Person>,
 ) -> Result<Person, PeopleError> {
     let organisation = organisation.map(|text| text::check("organisation", &text, text::MOST_LABEL)).transpose()?;
     let mut tx = app.db.write().await?;
-    let person = load(&mut tx, name).await?.principal.id;
+    let person = held(&mut tx, name, still).await?.principal.id;
     principals::set_organisation(&mut tx, person, organisation.as_deref()).await?;
     let change = format!("organisation: {}", organisation.as_deref().unwrap_or("none"));
     changed(app, &mut tx, actor, person, name, change).await?;
@@ -213,10 +226,15 @@ pub async fn set_organisation(
 }
 
 /// Disables the person: no login from now on, live sessions are cut, and an invite of theirs is taken back.
-pub async fn disable(app: &App, actor: &Actor, name: &PrincipalName) -> Result<Person, PeopleError> {
+pub async fn disable(
+    app: &App,
+    actor: &Actor,
+    name: &PrincipalName,
+    still: Still<'_, Person>,
+) -> Result<Person, PeopleError> {
     let mut tx = app.db.write().await?;
     policy_version::raise(&mut tx).await?;
-    let id = load(&mut tx, name).await?.principal.id;
+    let id = held(&mut tx, name, still).await?.principal.id;
     let now = app.clock.now();
     if !principals::disable(&mut tx, id, now).await? {
         return Err(PeopleError::DisabledAlready { name: name.clone() });
@@ -230,9 +248,14 @@ pub async fn disable(app: &App, actor: &Actor, name: &PrincipalName) -> Result<P
 }
 
 /// Lets the person log in again.
-pub async fn enable(app: &App, actor: &Actor, name: &PrincipalName) -> Result<Person, PeopleError> {
+pub async fn enable(
+    app: &App,
+    actor: &Actor,
+    name: &PrincipalName,
+    still: Still<'_, Person>,
+) -> Result<Person, PeopleError> {
     let mut tx = app.db.write().await?;
-    let id = load(&mut tx, name).await?.principal.id;
+    let id = held(&mut tx, name, still).await?.principal.id;
     if !principals::enable(&mut tx, id).await? {
         return Err(PeopleError::NotDisabled { name: name.clone() });
     }
@@ -250,6 +273,18 @@ async fn load(tx: &mut Tx, name: &PrincipalName) -> Result<Person, PeopleError> 
     let keys = principals::keys_of(tx, record.principal.id).await?;
     let second = second_factors::find(tx, record.principal.id).await?;
     Ok(shape(record, keys, second.is_some_and(|found| found.confirmed_at.is_some())))
+}
+
+/// The person, whom nobody else changes until the end of the transaction.
+async fn held(tx: &mut Tx, name: &PrincipalName, still: Still<'_, Person>) -> Result<Person, PeopleError> {
+    let unknown = || PeopleError::Unknown { name: name.clone() };
+    let id = principals::find(tx, name).await?.ok_or_else(unknown)?.principal.id;
+    principals::hold(tx, id).await?;
+    let person = load(tx, name).await?;
+    if is_changed(still, &person) {
+        return Err(PeopleError::Changed { name: name.clone() });
+    }
+    Ok(person)
 }
 
 /// Commits, and gives the person as they are now.
@@ -375,15 +410,15 @@ pub(crate) mod tests {
             let app = app_on(db);
             let name = add(&app, &OPERATOR, named("alice")).await.unwrap().principal.name;
 
-            let with_key = add_key(&app, &OPERATOR, &name, KEY.parse().unwrap()).await.unwrap();
+            let with_key = add_key(&app, &OPERATOR, &name, KEY.parse().unwrap(), None).await.unwrap();
             let fingerprint = &with_key.keys[0].fingerprint;
-            assert!(remove_key(&app, &OPERATOR, &name, fingerprint).await.unwrap().keys.is_empty());
-            let again = remove_key(&app, &OPERATOR, &name, fingerprint).await;
+            assert!(remove_key(&app, &OPERATOR, &name, fingerprint, None).await.unwrap().keys.is_empty());
+            let again = remove_key(&app, &OPERATOR, &name, fingerprint, None).await;
             assert!(matches!(again, Err(PeopleError::UnknownKey { .. })), "{again:?}");
 
             let password = PrincipalPassword::new("correct horse battery");
-            assert!(set_password(&app, &OPERATOR, &name, Some(password)).await.unwrap().has_password);
-            assert!(!set_password(&app, &OPERATOR, &name, None).await.unwrap().has_password);
+            assert!(set_password(&app, &OPERATOR, &name, Some(password), None).await.unwrap().has_password);
+            assert!(!set_password(&app, &OPERATOR, &name, None, None).await.unwrap().has_password);
         })
         .await;
     }
@@ -394,8 +429,8 @@ pub(crate) mod tests {
             let app = app_on(db);
             let name = add(&app, &OPERATOR, named("alice")).await.unwrap().principal.name;
 
-            let set = set_organisation(&app, &OPERATOR, &name, Some(" Vendor AG".to_owned())).await.unwrap();
-            let unset = set_organisation(&app, &OPERATOR, &name, None).await.unwrap();
+            let set = set_organisation(&app, &OPERATOR, &name, Some(" Vendor AG".to_owned()), None).await.unwrap();
+            let unset = set_organisation(&app, &OPERATOR, &name, None, None).await.unwrap();
 
             assert_eq!(set.principal.organisation.as_deref(), Some("Vendor AG"));
             assert_eq!(unset.principal.organisation, None);
@@ -413,15 +448,15 @@ pub(crate) mod tests {
             let mut told = app.changes.subscribe();
             let version = policy_version::read(&mut app.db.read().await.unwrap()).await.unwrap();
 
-            let disabled = disable(&app, &OPERATOR, &name).await.unwrap();
+            let disabled = disable(&app, &OPERATOR, &name, None).await.unwrap();
 
             assert_eq!(disabled.principal.disabled_at, Some(app.clock.now()));
             assert!(told.has_changed().unwrap());
             told.mark_unchanged();
             assert_eq!(policy_version::read(&mut app.db.read().await.unwrap()).await.unwrap(), version + 1);
-            let again = disable(&app, &OPERATOR, &name).await;
+            let again = disable(&app, &OPERATOR, &name, None).await;
             assert!(matches!(again, Err(PeopleError::DisabledAlready { .. })), "{again:?}");
-            assert_eq!(enable(&app, &OPERATOR, &name).await.unwrap().principal.disabled_at, None);
+            assert_eq!(enable(&app, &OPERATOR, &name, None).await.unwrap().principal.disabled_at, None);
         })
         .await;
     }

@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::app::grants::{self, GrantError, NewGrant};
 use crate::app::text::{self, TextError};
-use crate::app::{App, audit};
+use crate::app::{App, Still, audit, is_changed};
 use crate::store::db::requests::RequestBounds;
 use crate::store::db::{self, DbError, Tx, policy_version, principals, requests, targets};
 
@@ -90,6 +90,8 @@ pub enum RequestError {
     Lasting,
     #[error("request {id} is {} already", state.as_str())]
     Answered { id: RequestId, state: Box<RequestState> },
+    #[error("request {id} changed meanwhile: look at it again")]
+    Changed { id: RequestId },
     #[error("nobody answers their own request; ask another admin")]
     Own,
     #[error("no target is meant by what was asked for: {selectors}")]
@@ -225,12 +227,13 @@ pub async fn approve(
     actor: &Actor,
     id: RequestId,
     changes: Changes,
+    still: Still<'_, Request>,
 ) -> Result<(Request, Grant), RequestError> {
     let mut tx = app.db.write().await?;
     // First, as every change of the policy: what is read from here on no other admin changes meanwhile.
     policy_version::raise(&mut tx).await?;
     let now = app.clock.now();
-    let request = open_request(&mut tx, id, now).await?;
+    let request = open_request(&mut tx, id, now, still).await?;
     refuse_own(actor, &request)?;
     let (grant, changed) = match &request.wish {
         Wish::Access { .. } => give(&mut tx, now, actor, &request, changes).await?,
@@ -367,19 +370,30 @@ async fn name_of(tx: &mut Tx, person: PrincipalId) -> Result<PrincipalName, Requ
 }
 
 /// Says no.
-pub async fn deny(app: &App, actor: &Actor, id: RequestId, reason: &str) -> Result<Request, RequestError> {
+pub async fn deny(
+    app: &App,
+    actor: &Actor,
+    id: RequestId,
+    reason: &str,
+    still: Still<'_, Request>,
+) -> Result<Request, RequestError> {
     let reason = text::check("reason", reason, text::MOST_REASON)?;
     let mut tx = app.db.write().await?;
     policy_version::raise(&mut tx).await?; // other nodes wake whoever waits there
     let now = app.clock.now();
-    let request = open_request(&mut tx, id, now).await?;
+    let request = open_request(&mut tx, id, now, still).await?;
     refuse_own(actor, &request)?;
     let state = RequestState::Denied { reason: reason.clone(), at: now, by: audit::person(actor) };
     answer(app, tx, actor, &request, state, Act::RequestDenied { request: id, reason }, now).await
 }
 
 /// Takes a request back; only who made it may.
-pub async fn withdraw(app: &App, person: &Principal, id: RequestId) -> Result<Request, RequestError> {
+pub async fn withdraw(
+    app: &App,
+    person: &Principal,
+    id: RequestId,
+    still: Still<'_, Request>,
+) -> Result<Request, RequestError> {
     let mut tx = app.db.write().await?;
     policy_version::raise(&mut tx).await?;
     let now = app.clock.now();
@@ -388,14 +402,24 @@ pub async fn withdraw(app: &App, person: &Principal, id: RequestId) -> Result<Re
     if !own {
         return Err(RequestError::Unknown { id });
     }
-    let request = open_request(&mut tx, id, now).await?;
+    let request = open_request(&mut tx, id, now, still).await?;
     let actor = Actor::Principal { id: person.id, name: person.name.clone() };
     let state = RequestState::Withdrawn { at: now };
     answer(app, tx, &actor, &request, state, Act::RequestWithdrawn { request: id }, now).await
 }
 
-async fn open_request(tx: &mut Tx, id: RequestId, now: DateTime<Utc>) -> Result<Request, RequestError> {
+/// A request that can be answered. The policy's turn is ours, so nobody else answers it meanwhile.
+async fn open_request(
+    tx: &mut Tx,
+    id: RequestId,
+    now: DateTime<Utc>,
+    still: Still<'_, Request>,
+) -> Result<Request, RequestError> {
     let request = requests::find(tx, id).await?.ok_or(RequestError::Unknown { id })?;
+    let request = as_of(request, now);
+    if is_changed(still, &request) {
+        return Err(RequestError::Changed { id });
+    }
     match request.state_at(now) {
         RequestState::Open => Ok(request),
         state => Err(RequestError::Answered { id, state: Box::new(state) }),
@@ -526,7 +550,7 @@ mod tests {
             let asked = ask(&app, &alice, access()).await.unwrap();
             app.clock.advance(HOUR);
 
-            let (request, grant) = approve(&app, &actor(&adam), asked.id, Changes::default()).await.unwrap();
+            let (request, grant) = approve(&app, &actor(&adam), asked.id, Changes::default(), None).await.unwrap();
 
             let now = app.clock.now();
             assert_eq!(grant.window, Window::new(now, now + 2 * HOUR).unwrap());
@@ -555,7 +579,7 @@ mod tests {
                 ..Changes::default()
             };
 
-            let (request, grant) = approve(&app, &actor(&adam), asked.id, changes).await.unwrap();
+            let (request, grant) = approve(&app, &actor(&adam), asked.id, changes, None).await.unwrap();
 
             assert!(matches!(request.state, RequestState::Approved { changed: true, .. }));
             assert_eq!((grant.window.not_after(), grant.terms.second_factor), (now + HOUR, true));
@@ -570,9 +594,9 @@ mod tests {
             let (app, alice, _) = furnish(db).await;
             let asked = ask(&app, &alice, access()).await.unwrap();
 
-            let own = approve(&app, &actor(&alice), asked.id, Changes::default()).await;
-            let own_no = deny(&app, &actor(&alice), asked.id, "no").await;
-            let operators = approve(&app, &OPERATOR, asked.id, Changes::default()).await;
+            let own = approve(&app, &actor(&alice), asked.id, Changes::default(), None).await;
+            let own_no = deny(&app, &actor(&alice), asked.id, "no", None).await;
+            let operators = approve(&app, &OPERATOR, asked.id, Changes::default(), None).await;
 
             assert!(matches!((own, own_no), (Err(RequestError::Own), Err(RequestError::Own))));
             assert!(operators.is_ok());
@@ -588,14 +612,14 @@ mod tests {
             let adam = actor(&adam);
 
             let (yes, no) = tokio::join!(
-                approve(&app, &adam, asked, Changes::default()),
-                deny(&app, &OPERATOR, asked, "not today")
+                approve(&app, &adam, asked, Changes::default(), None),
+                deny(&app, &OPERATOR, asked, "not today", None)
             );
 
             assert_ne!(yes.is_ok(), no.is_ok());
             let answers = events(&app, "request_approved").await + events(&app, "request_denied").await;
             assert_eq!((answers, events(&app, "grant_made").await), (1, usize::from(yes.is_ok())));
-            let late = deny(&app, &OPERATOR, asked, "late").await;
+            let late = deny(&app, &OPERATOR, asked, "late", None).await;
             assert!(matches!(late, Err(RequestError::Answered { .. })), "{late:?}");
         })
         .await;
@@ -608,7 +632,7 @@ mod tests {
             let first = ask(&app, &alice, access()).await.unwrap().id;
             let second = ask(&app, &alice, access()).await.unwrap().id;
 
-            let (waited, denied) = tokio::join!(wait(&app, first), deny(&app, &OPERATOR, first, "not today"));
+            let (waited, denied) = tokio::join!(wait(&app, first), deny(&app, &OPERATOR, first, "not today", None));
             let advance = async { app.clock.advance(24 * HOUR) };
             let (expired, ()) = tokio::join!(wait(&app, second), advance);
 
@@ -625,7 +649,7 @@ mod tests {
             let asked = ask(&app, &alice, access()).await.unwrap();
             app.clock.advance(24 * HOUR);
 
-            let late = approve(&app, &OPERATOR, asked.id, Changes::default()).await;
+            let late = approve(&app, &OPERATOR, asked.id, Changes::default(), None).await;
             let open = RequestFilter { state: Some("open"), ..RequestFilter::default() };
             let expired = RequestFilter { state: Some("expired"), ..RequestFilter::default() };
             let before_sweep = (list(&app, &open, 9).await.unwrap().len(), list(&app, &expired, 9).await.unwrap().len());
@@ -652,7 +676,7 @@ mod tests {
 
             assert_eq!(asked.iter().filter(|asked| asked.is_ok()).count(), 10);
             let last = asked.into_iter().flatten().next().unwrap();
-            withdraw(&app, &alice, last.id).await.unwrap();
+            withdraw(&app, &alice, last.id, None).await.unwrap();
             assert!(ask(&app, &alice, access()).await.is_ok());
             assert!(matches!(ask(&app, &alice, access()).await, Err(RequestError::TooManyOpen { most: 10 })));
         })
@@ -665,9 +689,10 @@ mod tests {
             let (app, alice, adam) = furnish(db).await;
             let asked = ask(&app, &alice, access()).await.unwrap().id;
 
-            let others = withdraw(&app, &adam, asked).await;
-            let own = withdraw(&app, &alice, asked).await.unwrap();
-            let (again, others_again) = (withdraw(&app, &alice, asked).await, withdraw(&app, &adam, asked).await);
+            let others = withdraw(&app, &adam, asked, None).await;
+            let own = withdraw(&app, &alice, asked, None).await.unwrap();
+            let (again, others_again) =
+                (withdraw(&app, &alice, asked, None).await, withdraw(&app, &adam, asked, None).await);
 
             assert!(matches!(others, Err(RequestError::Unknown { .. })));
             assert!(matches!(own.state, RequestState::Withdrawn { .. }));
@@ -682,16 +707,16 @@ mod tests {
         on_both(|db| async {
             let (app, alice, adam) = furnish(db).await;
             let first = ask(&app, &alice, access()).await.unwrap().id;
-            let (_, grant) = approve(&app, &actor(&adam), first, Changes::default()).await.unwrap();
+            let (_, grant) = approve(&app, &actor(&adam), first, Changes::default(), None).await.unwrap();
             let wish = Wish::MoreTime { grant: grant.id, lasting: HOUR };
             let more = || NewRequest { wish: wish.clone(), reason: "not done".to_owned(), ticket: None };
 
             let others = ask(&app, &adam, more()).await;
             let asked = ask(&app, &alice, more()).await.unwrap().id;
             let logins = Changes { logins: vec!["root".parse().unwrap()], ..Changes::default() };
-            let otherwise = approve(&app, &actor(&adam), asked, logins).await;
-            let (request, extended) = approve(&app, &actor(&adam), asked, Changes::default()).await.unwrap();
-            grants::revoke(&app, &OPERATOR, grant.id, "done").await.unwrap();
+            let otherwise = approve(&app, &actor(&adam), asked, logins, None).await;
+            let (request, extended) = approve(&app, &actor(&adam), asked, Changes::default(), None).await.unwrap();
+            grants::revoke(&app, &OPERATOR, grant.id, "done", None).await.unwrap();
             let late = ask(&app, &alice, more()).await;
 
             assert!(matches!(others, Err(RequestError::Grant(GrantError::Unknown { .. }))));
@@ -756,7 +781,7 @@ mod tests {
             }
             let asked = ask(&app, &alice, other).await.unwrap().id;
 
-            let nowhere = approve(&app, &OPERATOR, asked, Changes::default()).await;
+            let nowhere = approve(&app, &OPERATOR, asked, Changes::default(), None).await;
 
             assert!(matches!(nowhere, Err(RequestError::NoTarget { .. })));
             assert_eq!(find(&app, asked).await.unwrap().state, RequestState::Open);

@@ -14,7 +14,7 @@ use secrecy::ExposeSecret as _;
 use secrecy::zeroize::Zeroizing;
 use uuid::Uuid;
 
-use crate::app::{App, audit};
+use crate::app::{App, Still, audit, is_changed};
 use crate::store::db::{DbError, Tx, policy_version, rotations, targets};
 use crate::store::seal::SealError;
 
@@ -127,6 +127,8 @@ pub enum TargetError {
     DisabledAlready { name: TargetName },
     #[error("target `{name}` is not disabled")]
     NotDisabled { name: TargetName },
+    #[error("somebody changed the target `{name}` meanwhile: look at it again")]
+    Changed { name: TargetName },
     #[error("the stored secret of `{login}` on `{name}` cannot be used")]
     Sealed { login: Login, name: TargetName, source: SealError },
     #[error("the secret of `{login}` on `{name}` is missing; set the login's credential again")]
@@ -198,7 +200,13 @@ pub async fn find(app: &App, name: &TargetName) -> Result<Target, TargetError> {
 }
 
 /// Changes a target. Sessions that the change no longer permits are cut.
-pub async fn update(app: &App, actor: &Actor, name: &TargetName, change: TargetChange) -> Result<Target, TargetError> {
+pub async fn update(
+    app: &App,
+    actor: &Actor,
+    name: &TargetName,
+    change: TargetChange,
+    still: Still<'_, Target>,
+) -> Result<Target, TargetError> {
     let mut words = Vec::new();
     if let Some(address) = &change.address {
         words.push(format!("address {address}"));
@@ -235,7 +243,7 @@ pub async fn update(app: &App, actor: &Actor, name: &TargetName, change: TargetC
 
     let mut tx = app.db.write().await?;
     policy_version::raise(&mut tx).await?;
-    let mut target = load(&mut tx, name).await?;
+    let mut target = held(&mut tx, name, still).await?;
     if let Some(address) = change.address {
         target.address = address;
     }
@@ -246,7 +254,6 @@ pub async fn update(app: &App, actor: &Actor, name: &TargetName, change: TargetC
         target.host_keys = host_keys;
     }
     if let Some(logins) = logins {
-        targets::hold(&mut tx, target.id).await?;
         rotations::forget(&mut tx, target.id).await?;
         let is_kept = |login: &Login| logins.iter().any(|(kept, credential)| kept == login && credential.is_none());
         for gone in target.logins.iter().filter(|account| !is_kept(&account.login)) {
@@ -277,10 +284,15 @@ pub async fn update(app: &App, actor: &Actor, name: &TargetName, change: TargetC
 }
 
 /// Disables a target: nobody reaches it from now on, and live sessions are cut.
-pub async fn disable(app: &App, actor: &Actor, name: &TargetName) -> Result<Target, TargetError> {
+pub async fn disable(
+    app: &App,
+    actor: &Actor,
+    name: &TargetName,
+    still: Still<'_, Target>,
+) -> Result<Target, TargetError> {
     let mut tx = app.db.write().await?;
     policy_version::raise(&mut tx).await?;
-    let target = load(&mut tx, name).await?;
+    let target = held(&mut tx, name, still).await?;
     let now = app.clock.now();
     if !targets::disable(&mut tx, target.id, now).await? {
         return Err(TargetError::DisabledAlready { name: target.name });
@@ -293,9 +305,14 @@ pub async fn disable(app: &App, actor: &Actor, name: &TargetName) -> Result<Targ
 }
 
 /// Makes a disabled target reachable again.
-pub async fn enable(app: &App, actor: &Actor, name: &TargetName) -> Result<Target, TargetError> {
+pub async fn enable(
+    app: &App,
+    actor: &Actor,
+    name: &TargetName,
+    still: Still<'_, Target>,
+) -> Result<Target, TargetError> {
     let mut tx = app.db.write().await?;
-    let target = load(&mut tx, name).await?;
+    let target = held(&mut tx, name, still).await?;
     if !targets::enable(&mut tx, target.id).await? {
         return Err(TargetError::NotDisabled { name: target.name });
     }
@@ -335,6 +352,17 @@ pub(crate) fn context(target: TargetId, login: &str) -> String {
 
 async fn load(tx: &mut Tx, name: &TargetName) -> Result<Target, TargetError> {
     targets::find(tx, name).await?.ok_or_else(|| TargetError::Unknown { name: name.clone() })
+}
+
+/// The target, which nobody else changes until the end of the transaction.
+async fn held(tx: &mut Tx, name: &TargetName, still: Still<'_, Target>) -> Result<Target, TargetError> {
+    let id = load(tx, name).await?.id;
+    targets::hold(tx, id).await?;
+    let target = load(tx, name).await?;
+    if is_changed(still, &target) {
+        return Err(TargetError::Changed { name: target.name });
+    }
+    Ok(target)
 }
 
 async fn check_jump(tx: &mut Tx, name: TargetName) -> Result<TargetId, TargetError> {
@@ -583,7 +611,7 @@ pub(crate) mod tests {
                 logins: Some(vec![("ops".parse().unwrap(), Some(Credential::Certificate))]),
                 ..TargetChange::default()
             };
-            let changed = update(&app, &OPERATOR, &target.name, change).await.unwrap();
+            let changed = update(&app, &OPERATOR, &target.name, change, None).await.unwrap();
 
             assert_eq!(find(&app, &target.name).await.unwrap(), changed);
             assert_eq!(changed.address.to_string(), "10.0.0.9:22");
@@ -594,7 +622,7 @@ pub(crate) mod tests {
             let told = format!("{events:?}");
             assert!(told.contains("address 10.0.0.9:22; logins ops (certificate)"), "{told}");
             assert!(!told.contains("planted-secret"));
-            let nothing = update(&app, &OPERATOR, &target.name, TargetChange::default()).await;
+            let nothing = update(&app, &OPERATOR, &target.name, TargetChange::default(), None).await;
             assert!(matches!(nothing, Err(TargetError::NoChange)), "{nothing:?}");
         })
         .await;
@@ -612,8 +640,9 @@ pub(crate) mod tests {
                 ..TargetChange::default()
             };
 
-            let refused = update(&app, &OPERATOR, &target.name, with(None)).await;
-            let changed = update(&app, &OPERATOR, &target.name, with(Some(Credential::Certificate))).await.unwrap();
+            let refused = update(&app, &OPERATOR, &target.name, with(None), None).await;
+            let changed =
+                update(&app, &OPERATOR, &target.name, with(Some(Credential::Certificate)), None).await.unwrap();
 
             assert!(matches!(refused, Err(TargetError::NothingToKeep { .. })), "{refused:?}");
             assert_eq!(changed.logins.len(), 2);
@@ -631,7 +660,7 @@ pub(crate) mod tests {
                 add(&app, &OPERATOR, named(name)).await.unwrap();
             }
             let name = |text: &str| text.parse::<TargetName>().unwrap();
-            let change = async |target: &str, change| update(&app, &OPERATOR, &name(target), change).await;
+            let change = async |target: &str, change| update(&app, &OPERATOR, &name(target), change, None).await;
             let through = |jump: &str| TargetChange { way: Some(Way::Through(name(jump))), ..TargetChange::default() };
             let aliases = |all: &[&str]| TargetChange {
                 aliases: Some(all.iter().map(|alias| name(alias)).collect()),
@@ -709,12 +738,12 @@ pub(crate) mod tests {
             let app = app_on(db);
             let name = add(&app, &OPERATOR, named("web-1")).await.unwrap().name;
 
-            assert_eq!(disable(&app, &OPERATOR, &name).await.unwrap().disabled_at, Some(app.clock.now()));
+            assert_eq!(disable(&app, &OPERATOR, &name, None).await.unwrap().disabled_at, Some(app.clock.now()));
             assert_eq!(find(&app, &name).await.unwrap().disabled_at, Some(app.clock.now()));
-            let again = disable(&app, &OPERATOR, &name).await;
+            let again = disable(&app, &OPERATOR, &name, None).await;
             assert!(matches!(again, Err(TargetError::DisabledAlready { .. })), "{again:?}");
-            assert_eq!(enable(&app, &OPERATOR, &name).await.unwrap().disabled_at, None);
-            let again = enable(&app, &OPERATOR, &name).await;
+            assert_eq!(enable(&app, &OPERATOR, &name, None).await.unwrap().disabled_at, None);
+            let again = enable(&app, &OPERATOR, &name, None).await;
             assert!(matches!(again, Err(TargetError::NotDisabled { .. })), "{again:?}");
         })
         .await;

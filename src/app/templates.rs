@@ -11,7 +11,7 @@ use sallyport_domain::template::{Outside, Template};
 
 use crate::app::grants::{self, GrantError, NewGrant};
 use crate::app::text::{self, TextError};
-use crate::app::{App, Still, audit};
+use crate::app::{App, Still, audit, is_changed};
 use crate::store::db::templates::TemplateRecord;
 use crate::store::db::{DbError, Tx, targets, templates};
 
@@ -164,7 +164,7 @@ async fn held(
 ) -> Result<TemplateRecord, TemplateError> {
     templates::hold(tx, name).await?;
     let record = load(tx, name).await?;
-    if still.is_some_and(|still| !still(&record)) {
+    if is_changed(still, &record) {
         return Err(TemplateError::Changed { name: name.clone() });
     }
     Ok(record)

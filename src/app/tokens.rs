@@ -150,9 +150,9 @@ mod tests {
 
             assert_eq!(verify(&app, &ending).await.unwrap(), None);
             assert_eq!(verify(&app, &endless).await.unwrap().as_ref(), Some(&alice));
-            people::disable(&app, &OPERATOR, &alice.name).await.unwrap();
+            people::disable(&app, &OPERATOR, &alice.name, None).await.unwrap();
             assert_eq!(verify(&app, &endless).await.unwrap(), None);
-            people::enable(&app, &OPERATOR, &alice.name).await.unwrap();
+            people::enable(&app, &OPERATOR, &alice.name, None).await.unwrap();
             revoke(&app, &OPERATOR, id).await.unwrap();
             assert_eq!(verify(&app, &endless).await.unwrap(), None);
             assert!(matches!(revoke(&app, &OPERATOR, id).await, Err(TokenError::Unknown { .. })));

@@ -25,7 +25,7 @@ pub(crate) struct LsArgs {
     /// Only what belongs to this session
     #[arg(long)]
     session: Option<SessionId>,
-    /// From when: `09:00` today or yesterday, `2026-11-22 18:00`, `2026-11-22T18:00:00Z`; the last 24 hours where it is left out
+    /// From when: `2h` ago, `09:00` today or yesterday, `2026-11-22 18:00`, `2026-11-22T18:00:00Z`; the last 24 hours where it is left out
     #[arg(long, value_name = "TIME", value_parser = past)]
     since: Option<DateTime<Utc>>,
     /// Until when
@@ -36,12 +36,9 @@ pub(crate) struct LsArgs {
     limit: usize,
 }
 
-/// A time of day alone is the last one: the log tells of the past.
-fn past(text: &str) -> Result<DateTime<Utc>, when::WhenError> {
-    let now = now();
-    let instant = when::instant(text, &now)?;
-    let names_a_day = text.contains([' ', '-']);
-    Ok(if !names_a_day && instant > now { instant - TimeDelta::days(1) } else { instant })
+/// An instant, as somebody writes it who looks back.
+pub(super) fn past(text: &str) -> Result<DateTime<Utc>, when::WhenError> {
+    when::past(text, &now())
 }
 
 const COLUMNS: &[Column<Event>] = &[

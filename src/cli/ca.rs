@@ -7,6 +7,7 @@ use super::Global;
 use super::failure::Failure;
 use super::output::{self, Format};
 use crate::api::bastion::Bastion;
+use crate::app::known_hosts;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CaCommand {
@@ -43,7 +44,7 @@ pub(crate) async fn run(command: &CaCommand, global: &Global) -> Result<(), Fail
                 line: bastion
                     .host_cas
                     .iter()
-                    .map(|key| format!("@cert-authority {hosts} {key}"))
+                    .map(|key| known_hosts::authority(hosts, key))
                     .collect::<Vec<_>>()
                     .join("\n"),
             },

@@ -3,10 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reqwest::{Method, Response, StatusCode, Url};
+use bytes::Bytes;
+use reqwest::header::{ETAG, HeaderValue, IF_MATCH, RETRY_AFTER};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use sallyport_domain::secret::ApiToken;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use uuid::Uuid;
 
 use super::failure::{Failure, FailureKind};
 use crate::api::error::Problem;
@@ -14,6 +17,15 @@ use crate::api::page::Page;
 
 /// A handler has 30 s; what takes longer than this is not coming.
 const DEADLINE: Duration = Duration::from_secs(40);
+
+/// Waits before a change is asked for again whose answer did not come: a bastion that starts anew is back by then.
+const REPEATS: [Duration; 5] = [
+    Duration::from_millis(250),
+    Duration::from_millis(750),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+];
 
 /// Where the API is.
 #[derive(Debug)]
@@ -80,7 +92,7 @@ impl Client {
     }
 
     /// Starts a request; for streams, whose answer may go on for ever.
-    pub(crate) fn request(&self, method: Method, path: &[&str]) -> reqwest::RequestBuilder {
+    pub(crate) fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
         let request = self.http.request(method, self.url(path));
         match &self.door {
             Door::Socket(_) => request,
@@ -89,30 +101,60 @@ impl Client {
     }
 
     /// Sends a request and looks at its status; what the API refused becomes a failure in its words.
-    pub(crate) async fn send(&self, request: reqwest::RequestBuilder) -> Result<Response, Failure> {
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, Failure> {
         let response = request.send().await.map_err(|error| self.unreachable(error))?;
-        if response.status().is_success() { Ok(response) } else { Err(refused(response).await) }
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = response.bytes().await.map_err(|error| self.unreachable(error))?;
+        Err(refused(status, &body))
     }
 
-    async fn read<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T, Failure> {
-        let response = self.send(request.timeout(DEADLINE)).await?;
-        let body = response.bytes().await.map_err(|error| self.unreachable(error))?;
-        serde_json::from_slice(&body).map_err(|error| {
-            let context = anyhow::Error::new(error).context("the bastion's answer cannot be read");
-            Failure::from(context).hint("check that the server and this program are of the same version")
-        })
+    async fn read<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Failure> {
+        Answer::to(request.timeout(DEADLINE)).await.map_err(|error| self.unreachable(error))?.read()
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &impl Serialize) -> Result<T, Failure> {
         self.read(self.request(Method::GET, path).query(query)).await
     }
 
+    /// Asks for a change. It is done once, though it may be asked for again.
     pub(crate) async fn post<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> Result<T, Failure> {
+        self.once(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// A POST that is never sent again by itself: it changes nothing, or takes no idempotency key.
+    pub(crate) async fn ask<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> Result<T, Failure> {
         self.read(self.request(Method::POST, path).json(body)).await
     }
 
     pub(crate) async fn put<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> Result<T, Failure> {
         self.read(self.request(Method::PUT, path).json(body)).await
+    }
+
+    /// One thing, and the tag of its state, for [`Client::put_over`].
+    pub(crate) async fn get_tagged<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+    ) -> Result<(T, Option<HeaderValue>), Failure> {
+        let response = self.send(self.request(Method::GET, path).timeout(DEADLINE)).await?;
+        let tag = response.headers().get(ETAG).cloned();
+        let (status, is_passing) = (response.status(), false);
+        let body = response.bytes().await.map_err(|error| self.unreachable(error))?;
+        Ok((Answer { status, body, is_passing }.read()?, tag))
+    }
+
+    /// Puts this in the place of what was read with that tag; refused if it is another by now.
+    pub(crate) async fn put_over<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        tag: Option<HeaderValue>,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        let request = self.request(Method::PUT, path).json(body);
+        // A bastion of an earlier version gives no tags.
+        self.read(tag.into_iter().fold(request, |request, tag| request.header(IF_MATCH, tag))).await
     }
 
     pub(crate) async fn patch<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> Result<T, Failure> {
@@ -123,9 +165,30 @@ impl Client {
         self.read(self.request(Method::DELETE, path)).await
     }
 
-    /// A POST that says all in its path.
+    /// Asks for a change that says all in its path.
     pub(crate) async fn act<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, Failure> {
-        self.read(self.request(Method::POST, path)).await
+        self.once(self.request(Method::POST, path)).await
+    }
+
+    /// Asks for a change until there is an answer, each time by the same name, so that it is done once.
+    async fn once<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Failure> {
+        let key = Uuid::new_v4();
+        let request = request.header("Idempotency-Key", format!("\"{key}\"")).timeout(DEADLINE);
+        let mut is_lost = false;
+        for wait in REPEATS {
+            // Our bodies are in memory, so that each request can be sent twice.
+            let Some(attempt) = request.try_clone() else { break };
+            match Answer::to(attempt).await {
+                Ok(answer) if !answer.is_passing => return answer.read(),
+                Ok(_) => {}
+                Err(error) if error.is_connect() && !is_lost => return Err(self.unreachable(error)), // nothing was sent
+                Err(_) => is_lost = true,
+            }
+            tokio::time::sleep(wait).await;
+        }
+        let unknown = "whether it was done is not known: look before you ask for it again";
+        let answer = Answer::to(request).await.map_err(|error| self.unreachable(error).hint(unknown))?;
+        answer.read()
     }
 
     /// The first `most` items of a list, page after page. `next` of the answer tells whether there are more.
@@ -167,6 +230,34 @@ impl Client {
     }
 }
 
+/// An answer, the whole of it.
+struct Answer {
+    status: StatusCode,
+    body: Bytes,
+    /// It says no for now: the request is in work, or the database is away.
+    is_passing: bool,
+}
+
+impl Answer {
+    async fn to(request: RequestBuilder) -> Result<Self, reqwest::Error> {
+        let response = request.send().await?;
+        let status = response.status();
+        let is_in_work = status == StatusCode::CONFLICT && response.headers().contains_key(RETRY_AFTER);
+        let is_passing = is_in_work || status == StatusCode::SERVICE_UNAVAILABLE;
+        Ok(Self { status, body: response.bytes().await?, is_passing })
+    }
+
+    fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        if !self.status.is_success() {
+            return Err(refused(self.status, &self.body));
+        }
+        serde_json::from_slice(&self.body).map_err(|error| {
+            let context = anyhow::Error::new(error).context("the bastion's answer cannot be read");
+            Failure::from(context).hint("check that the server and this program are of the same version")
+        })
+    }
+}
+
 fn socket_hint(path: &Path) -> String {
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -191,22 +282,17 @@ fn refuse_bare_http(url: &Url) -> Result<(), Failure> {
     }
 }
 
-async fn refused(response: Response) -> Failure {
-    let status = response.status();
+fn refused(status: StatusCode, body: &[u8]) -> Failure {
     let kind = match status {
         StatusCode::NOT_FOUND => FailureKind::NotFound,
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => FailureKind::NotAllowed,
-        StatusCode::CONFLICT => FailureKind::Conflict,
+        StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED => FailureKind::Conflict,
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
             FailureKind::Unreachable
         }
         _ => FailureKind::Failed,
     };
-    let problem = match response.bytes().await {
-        Ok(body) => serde_json::from_slice::<Problem>(&body).ok(),
-        Err(_) => None,
-    };
-    match problem {
+    match serde_json::from_slice::<Problem>(body).ok() {
         Some(problem) if status.is_server_error() => {
             Failure::text(kind, problem.detail).hint(format!("look for {} in the bastion's log", problem.reference))
         }

@@ -77,6 +77,7 @@ fn settings(config: &Config) -> Value {
         outbox,
         notify,
         metrics,
+        traces,
         master_key,
         log,
     } = config;
@@ -238,6 +239,9 @@ fn settings(config: &Config) -> Value {
         "outbox": outbox.iter().map(destination).collect::<Vec<_>>(),
         "notify": notify.iter().map(notification).collect::<Vec<_>>(),
         "metrics": { "listen": metrics.listen },
+        "traces": {
+            "otlp_endpoint": traces.otlp_endpoint, "headers_file": traces.headers_file, "ca_file": traces.ca_file, "share": traces.share,
+        },
         "consent": { "wait": span(&consent.wait), "unwatched": span(&consent.unwatched) },
         "master_key": {
             "file": master_key.file, "env": master_key.env, "credential": master_key.credential,

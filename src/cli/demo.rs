@@ -21,6 +21,7 @@ use super::failure::{Failure, FailureKind};
 use super::serve::{Bastion, Signals};
 use crate::app::clock::Clock;
 use crate::app::keys::{self, Purpose};
+use crate::app::known_hosts;
 use crate::app::sign_in::PublicUrl;
 use crate::app::{App, grants, people, targets};
 use crate::config::Config;
@@ -62,7 +63,7 @@ async fn show(args: DemoArgs) -> anyhow::Result<()> {
         tempfile::Builder::new().prefix("sallyport-demo-").tempdir().context("cannot make a temporary folder")?;
     let place = folder.path();
     let config = configuration(place, args.port, args.web_port)?;
-    telemetry::start(&config.log)?;
+    let _no_traces = telemetry::start(&config.log, &config.traces, &config.node())?;
     let bastion = Bastion::start(config, Clock::system()).await?;
     let app = bastion.app();
 
@@ -76,9 +77,9 @@ async fn show(args: DemoArgs) -> anyhow::Result<()> {
     let password = add_admin(app).await?;
     let host_key = bastion.host_key();
     let ssh_address = bastion.ssh_address();
-    let known =
-        format!("[127.0.0.1]:{} {}\n", ssh_address.port(), host_key.to_openssh().context("cannot write the host key")?);
-    std::fs::write(place.join("known_hosts"), known).context("cannot write `known_hosts`")?;
+    let key_line = host_key.to_openssh().context("cannot write the host key")?;
+    let known = known_hosts::bastion("127.0.0.1", ssh_address.port(), &key_line);
+    std::fs::write(place.join("known_hosts"), known + "\n").context("cannot write `known_hosts`")?;
 
     explain(place, ssh_address, &login, &host_key.fingerprint(HashAlg::Sha256).to_string(), args.lasting);
     if let Some(((_, fingerprint), url)) = bastion.web().zip(bastion.public_url()) {

@@ -251,7 +251,7 @@ async fn new(client: &Client, args: NewArgs, global: &Global) -> Result<(), Fail
         return Err(Failure::usage(message).hint("leave the other options out, or make the grant without it"));
     }
     body.set(terms);
-    let preview: GrantPreview = client.post(&["grants", "preview"], &body).await?;
+    let preview: GrantPreview = client.ask(&["grants", "preview"], &body).await?;
     if preview.matching_targets.is_empty() {
         let hint = "`sallyport target ls` shows what there is";
         let selectors = joined(&preview.terms.targets);

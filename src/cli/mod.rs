@@ -11,6 +11,7 @@ mod prompt;
 mod when;
 
 mod audit;
+mod break_glass;
 mod ca;
 mod commands;
 mod completions;
@@ -162,6 +163,9 @@ enum Command {
     /// Who may reach what, and until when
     #[command(subcommand)]
     Grant(grant::GrantCommand),
+    /// Sealed envelopes for when the database or the admins are away
+    #[command(subcommand)]
+    BreakGlass(break_glass::BreakGlassCommand),
     /// Terms for grants that are agreed once
     #[command(subcommand)]
     Template(template::TemplateCommand),
@@ -267,6 +271,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Person(command) => block_on(person::run(command, &global)),
         Command::Target(command) => block_on(target::run(command, &global)),
         Command::Grant(command) => block_on(grant::run(command, &global)),
+        Command::BreakGlass(command) => block_on(break_glass::run(command, &global)),
         Command::Template(command) => block_on(template::run(command, &global)),
         Command::Request(command) => block_on(request::run(command, &global)),
         Command::Session(command) => block_on(session::run(command, &global)),

@@ -224,7 +224,21 @@ async fn open(
     }
 }
 
+/// What plays in time has no other form than the one for people.
+fn refuse_formats(global: &Global, verb: &str) -> Result<(), Failure> {
+    match global.format() {
+        Format::Table => Ok(()),
+        Format::Json | Format::Jsonl | Format::Csv => {
+            let error = format!("`session {verb}` plays for people, and has no form for programs");
+            Err(Failure::usage(error).hint(
+                "`sallyport session export SESSION --format cast` gives asciicast, a line of JSON for each event",
+            ))
+        }
+    }
+}
+
 pub(crate) async fn play(args: PlayArgs, global: &Global) -> Result<(), Failure> {
+    refuse_formats(global, "play")?;
     let client = global.client()?;
     let found = Found::new(&client, args.subject, args.channel).await?;
     let frames = open(&client, found.recording.id, &FramesQuery::default(), args.identity.as_deref()).await?;
@@ -243,6 +257,7 @@ pub(crate) async fn play(args: PlayArgs, global: &Global) -> Result<(), Failure>
 }
 
 pub(crate) async fn watch(args: WatchArgs, global: &Global) -> Result<(), Failure> {
+    refuse_formats(global, "watch")?;
     let id = match args.subject {
         Subject::Session(id) => return watch::watch(id, args.channel, global).await,
         Subject::Recording(id) => id,

@@ -51,7 +51,7 @@ pub(super) async fn run(args: SearchArgs, global: &Global) -> Result<(), Failure
         print(found, &client)?;
     }
     if all.items.iter().any(|found| found.is_cut) {
-        output::note("of sessions marked with `*` only the first lines can be searched for");
+        output::note("of sessions marked with `*` only a part can be searched for: the first lines, or what was text");
     }
     if all.next.is_some() {
         output::note("there is more, further back; more with `--limit`");

@@ -21,11 +21,13 @@ use super::sockets::{Given, Handover, Use};
 use crate::api::tls::Identity;
 use crate::api::{self, ApiState, Rotate, RotateFailure, ScanError};
 use crate::app::App;
+use crate::app::break_glass::BreakGlass;
 use crate::app::clock::Clock;
 use crate::app::clock_watch;
 use crate::app::credential_rotation;
 use crate::app::feed::Feed;
 use crate::app::health::{self, Health};
+use crate::app::idempotency;
 use crate::app::key_ring;
 use crate::app::keys::{self, Purpose, TargetKeys};
 use crate::app::ledger;
@@ -65,7 +67,7 @@ pub(crate) struct ServeArgs {
 pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let config = super::config::load(&args.config)?;
     let serve = async {
-        telemetry::start(&config.log)?;
+        let telemetry = telemetry::start(&config.log, &config.traces, &config.node())?;
         let bastion = Bastion::start_with(config, Clock::system(), args.accept_older_database).await?;
         let mut signals = Signals::listen()?;
         if signals.next().await == SignalKind::terminate() {
@@ -75,6 +77,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
             }
         }
         bastion.stop().await;
+        telemetry.finish().await;
         anyhow::Ok(())
     };
     serve.await.map_err(|error| Failure::text(FailureKind::Failed, format!("{error:#}")))
@@ -121,6 +124,7 @@ pub struct Bastion {
     web: Option<(SocketAddr, String)>,
     public_url: Option<PublicUrl>,
     health: Health,
+    break_glass: BreakGlass,
     drain: Drain,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -187,6 +191,9 @@ impl Bastion {
         let target_keys = Arc::new(TargetKeys::new(&keys::bastion_key(&app, Purpose::TargetKeys).await?));
         let trusted_cas = read_authorities(&config.ssh.user_ca_files)?;
         let health = Health::new();
+        let dir = data_dir.join("break-glass");
+        let break_glass = BreakGlass::start(app.clone(), node.clone(), dir, config.recording.clone(), health.clone())
+            .context("cannot use the folder for break-glass in the data folder")?;
         let nodes = Nodes::register(
             app.clone(),
             recordings.clone(),
@@ -242,6 +249,7 @@ impl Bastion {
             watches: tasks.clone(),
             feed: feed.clone(),
             health: health.clone(),
+            break_glass: break_glass.clone(),
         };
         let parts = DoorParts {
             app: app.clone(),
@@ -255,6 +263,7 @@ impl Bastion {
             target_keys,
             trusted_cas,
             health: health.clone(),
+            break_glass: break_glass.clone(),
         };
         let door = Door::new(parts);
         tasks.spawn(health.clone().watch_journal(config.recording.journal_dir.clone(), stop.clone()));
@@ -279,7 +288,9 @@ impl Bastion {
             ssh::rotation::sweep(app.clone(), move || authorities.user_ca(), stop.clone())
         });
         tasks.spawn(key_ring::sweep(app.clone(), config.master_key.clone(), config.node(), stop.clone()));
+        tasks.spawn(break_glass.clone().run(stop.clone()));
         tasks.spawn(requests::sweep(app.clone(), stop.clone()));
+        tasks.spawn(idempotency::sweep(app.clone(), stop.clone()));
         tasks.spawn(retention::removal::run(app.clone(), stop.clone()));
         tasks.spawn(retention::rules::run(app.clone(), config.retention.clone(), stop.clone()));
         tasks.spawn(reviews::decide::run(app.clone(), config.review.clone(), stop.clone()));
@@ -313,6 +324,7 @@ impl Bastion {
             web,
             public_url,
             health,
+            break_glass,
             drain,
             stop,
             tasks,
@@ -386,6 +398,7 @@ impl Bastion {
     /// Lets nobody in any more, cuts live sessions with a goodbye, and waits until recordings are at rest.
     pub async fn stop(self) {
         self.door.close(GOODBYE).await;
+        self.break_glass.close(GOODBYE).await;
         self.recordings.close(REST).await;
         self.stop.cancel();
         self.tasks.close();

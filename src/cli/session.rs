@@ -1,9 +1,11 @@
 //! `sallyport session`: what was done, and what is being done now.
 
+use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use sallyport_domain::id::{GrantId, SessionId};
 use sallyport_domain::name::{PrincipalName, TargetName};
 
+use super::audit::past;
 use super::failure::Failure;
 use super::output::{self, Column, Format, column};
 use super::recording::{self, ExportArgs, PlayArgs, WatchArgs};
@@ -83,6 +85,12 @@ pub(crate) struct LsArgs {
     /// Only those under this grant
     #[arg(long)]
     grant: Option<GrantId>,
+    /// Only those that began since: `2h` ago, `09:00` today or yesterday, `2026-11-22 18:00`, `2026-11-22T18:00:00Z`
+    #[arg(long, value_name = "TIME", value_parser = past)]
+    since: Option<DateTime<Utc>>,
+    /// Only those that began before
+    #[arg(long, value_name = "TIME", value_parser = past)]
+    until: Option<DateTime<Utc>>,
     /// At most this many
     #[arg(long, value_name = "N", default_value_t = 50)]
     limit: usize,
@@ -113,6 +121,8 @@ pub(crate) async fn run(command: SessionCommand, global: &Global) -> Result<(), 
             query.extend(args.person.map(|person| ("person", person.to_string())));
             query.extend(args.target.map(|target| ("target", target.to_string())));
             query.extend(args.grant.map(|grant| ("grant", grant.to_string())));
+            query.extend(args.since.map(|since| ("since", since.to_rfc3339())));
+            query.extend(args.until.map(|until| ("until", until.to_rfc3339())));
             let page = client.list(&["sessions"], &query, args.limit).await?;
             output::list(global.format(), &page, COLUMNS)?;
             if page.next.is_some() && global.format() == Format::Table {

@@ -16,7 +16,8 @@ use crate::api::page::Page;
 use crate::api::people::SentSecret;
 use crate::api::rotations::{RotateTarget, RotatedLogin, RotationSchedule, ScheduleRotation};
 use crate::api::targets::{
-    AddTarget, ChangeTarget, HostKey, PinHostKey, ScanTarget, ScannedKeys, SetCredential, SetLogin, Target,
+    AddTarget, ChangeTarget, HostKey, LoginRotation, PinHostKey, ScanTarget, ScannedKeys, SetCredential, SetLogin,
+    Target, TargetLogin,
 };
 
 #[derive(Debug, Subcommand)]
@@ -206,8 +207,16 @@ fn host_keys(keys: &[HostKey]) -> String {
 }
 
 fn show(global: &Global, target: &Target) -> Result<(), Failure> {
-    let credential =
-        |account: &crate::api::targets::TargetLogin| format!("{} ({})", account.login, account.credential.as_str());
+    let credential = |account: &TargetLogin| {
+        let kind = account.credential.as_str();
+        match &account.rotation {
+            None => format!("{} ({kind})", account.login),
+            Some(LoginRotation { every_s, next_at }) => {
+                let every = humantime::format_duration(std::time::Duration::from_secs(*every_s));
+                format!("{} ({kind}, replaced every {every}, next {})", account.login, when::local(*next_at))
+            }
+        }
+    };
     output::one(
         global.format(),
         target,
@@ -284,7 +293,7 @@ impl HostKeyArgs {
             let authorities = self.host_authorities.iter().map(|argument| host_key(argument, HostKeyTrust::Authority));
             return hosts.chain(authorities).collect();
         }
-        let scanned: ScannedKeys = client.post(&["targets", "scan"], &ScanTarget { address: address.clone() }).await?;
+        let scanned: ScannedKeys = client.ask(&["targets", "scan"], &ScanTarget { address: address.clone() }).await?;
         output::note(format!("{address} offers these host keys, which nothing proves yet:"));
         for key in &scanned.host_keys {
             output::note(format!("  {}", host_keys(std::slice::from_ref(key))));
@@ -414,7 +423,7 @@ async fn rotate(client: &Client, args: RotateArgs, global: &Global) -> Result<()
         return output::one(global.format(), &set, &[("login", set.login.to_string()), ("next_at", next)]);
     }
     let body = RotateTarget { login, authorized_keys };
-    let items: Vec<RotatedLogin> = client.post(&["targets", name.as_str(), "rotate"], &body).await?;
+    let items: Vec<RotatedLogin> = client.ask(&["targets", name.as_str(), "rotate"], &body).await?;
     let failed = items.iter().filter(|rotated| rotated.error.is_some()).count();
     output::list(global.format(), &Page { items, next: None }, ROTATED)?;
     if failed == 0 {

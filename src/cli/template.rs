@@ -194,12 +194,12 @@ pub(crate) async fn run(command: TemplateCommand, global: &Global) -> Result<(),
 
 async fn change(client: &Client, args: ChangeArgs, global: &Global) -> Result<(), Failure> {
     let path = ["templates", args.name.as_str()];
-    let before: Template = client.get(&path, &()).await?;
+    let (before, tag) = client.get_tagged::<Template>(&path).await?;
     let mut set = SetTemplate::from(before);
     for clear in args.clear {
         clear.from(&mut set);
     }
     args.said.change(&mut set)?;
-    let template: Template = client.put(&path, &set).await?;
+    let template: Template = client.put_over(&path, tag, &set).await?;
     changed(global, &template, &format!("changed the template {}", template.name))
 }

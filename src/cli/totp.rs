@@ -78,7 +78,7 @@ fn show(global: &Global, totp: &Totp) -> Result<(), Failure> {
 }
 
 async fn enrol(client: &Client, name: Option<&PrincipalName>, global: &Global) -> Result<(), Failure> {
-    let begun: BegunTotp = client.act(&path(name, &[])).await?;
+    let begun: BegunTotp = client.ask(&path(name, &[]), &()).await?;
     output::note("this is the only time that the secret is shown");
     if global.format() == Format::Table && std::io::stdout().is_terminal() {
         output::text(&qr(&begun.uri)?)?;
@@ -104,7 +104,7 @@ async fn enrol(client: &Client, name: Option<&PrincipalName>, global: &Global) -
 
 async fn confirm(client: &Client, name: Option<&PrincipalName>, code: String, global: &Global) -> Result<(), Failure> {
     let body = ConfirmTotp { code: SentSecret::new(code) };
-    let codes: RecoveryCodes = client.post(&path(name, &["confirm"]), &body).await?;
+    let codes: RecoveryCodes = client.ask(&path(name, &["confirm"]), &body).await?;
     output::note(
         "from now on every login asks for a code; these are for the day the authenticator is lost, each for one",
     );

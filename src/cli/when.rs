@@ -51,6 +51,17 @@ pub(crate) fn instant<Z: TimeZone>(text: &str, now: &DateTime<Z>) -> Result<Date
     }
 }
 
+/// Reads an instant of the past: `2h` is two hours ago, and a time of day alone is the last one.
+pub(crate) fn past<Z: TimeZone>(text: &str, now: &DateTime<Z>) -> Result<DateTime<Utc>, WhenError> {
+    if let Some(ago) = span(text) {
+        let instant = TimeDelta::from_std(ago).ok().and_then(|ago| now.to_utc().checked_sub_signed(ago));
+        return instant.ok_or_else(|| WhenError::TooFar(text.trim().to_owned()));
+    }
+    let instant = instant(text, now)?;
+    let names_a_day = text.trim().contains([' ', '-']);
+    Ok(if !names_a_day && instant > *now { instant - TimeDelta::days(1) } else { instant })
+}
+
 /// Reads a duration: `90m`, `2h 30m`, `7d`.
 pub(crate) fn span(text: &str) -> Option<Duration> {
     humantime::parse_duration(text.trim()).ok()
@@ -125,6 +136,20 @@ mod tests {
         assert_eq!(read("18:00"), Ok("2026-11-22T10:00:00+00:00".to_owned()));
         assert_eq!(read("09:30"), Ok("2026-11-23T01:30:00+00:00".to_owned()));
         assert_eq!(read("10:00"), Ok("2026-11-23T02:00:00+00:00".to_owned()));
+    }
+
+    #[test]
+    fn who_looks_back_means_the_last_time_of_day_and_counts_from_now() {
+        let read = |text: &str| past(text, &morning()).map(|instant| instant.to_rfc3339());
+        assert_eq!(read("09:30"), Ok("2026-11-22T01:30:00+00:00".to_owned()));
+        assert_eq!(read("18:00"), Ok("2026-11-21T10:00:00+00:00".to_owned()));
+        assert_eq!(read("2h"), Ok("2026-11-22T00:00:00+00:00".to_owned()));
+        assert_eq!(read("1d 30m"), Ok("2026-11-21T01:30:00+00:00".to_owned()));
+        assert_eq!(read("2026-12-01 08:15"), Ok("2026-12-01T00:15:00+00:00".to_owned()));
+        for text in ["", "18", "-2h", "soon", "2"] {
+            assert_eq!(read(text), Err(WhenError::Unreadable(text.to_owned())));
+        }
+        assert!(matches!(read("900000y"), Err(WhenError::TooFar(_) | WhenError::Unreadable(_))));
     }
 
     #[test]

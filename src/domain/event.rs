@@ -12,8 +12,8 @@ use crate::files::FileOperation;
 use crate::grant::{Terms, Window};
 use crate::hash::Hash;
 use crate::id::{
-    DeletionId, EventId, GrantId, HoldId, InviteId, PasskeyId, PrincipalId, RecordingId, RequestId, SessionId,
-    TargetId, TokenId, WatchId,
+    DeletionId, EnvelopeId, EventId, GrantId, HoldId, InviteId, PasskeyId, PrincipalId, RecordingId, RequestId,
+    SessionId, TargetId, TokenId, WatchId,
 };
 use crate::name::{Login, PrincipalName, TargetName, TemplateName};
 use crate::policy::Denial;
@@ -196,6 +196,37 @@ pub enum Act {
         grant: GrantId,
         reason: String,
     },
+    /// A sealed envelope was made: opened on that node before `not_after`, it is a grant for the person. `document` is the SHA-256 of
+    /// its file.
+    BreakGlassMade {
+        envelope: EnvelopeId,
+        document: Hash,
+        person: PrincipalId,
+        node: String,
+        terms: Terms,
+        lasting_seconds: u32,
+        not_after: DateTime<Utc>,
+        reason: String,
+    },
+    /// It was opened, which is once, and became the grant. While the database was away, the event was written when it was back.
+    BreakGlassOpened {
+        envelope: EnvelopeId,
+        document: Hash,
+        grant: GrantId,
+        person: PrincipalId,
+        node: String,
+        reason: String,
+    },
+    /// Somebody wanted to open a file that opens nothing there.
+    BreakGlassRefused {
+        document: Hash,
+        node: String,
+        why: String,
+    },
+    BreakGlassRevoked {
+        envelope: EnvelopeId,
+        reason: String,
+    },
     RequestMade {
         request: RequestId,
         person: PrincipalId,
@@ -220,7 +251,7 @@ pub enum Act {
     RequestExpired {
         request: RequestId,
     },
-    /// The bastion made itself a key: `purpose` is host_key, user_ca, host_ca or target_keys.
+    /// The bastion made itself a key: `purpose` is host_key, user_ca, host_ca, target_keys or break_glass.
     BastionKeyMade {
         purpose: String,
         public_key: String,

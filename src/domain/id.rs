@@ -143,6 +143,9 @@ ids! {
 
     /// An invite (never its token).
     InviteId, 'n', "invite";
+
+    /// A sealed envelope that opens one grant once.
+    EnvelopeId, 'x', "break-glass envelope";
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub mod name;
 pub mod secret;
 pub mod ssh_key;
 
+pub mod break_glass;
 pub mod consent;
 pub mod grant;
 pub mod policy;
@@ -30,6 +31,9 @@ pub mod forward;
 pub mod rsync;
 pub mod scp;
 pub mod sftp;
+
+pub mod entity_tag;
+pub mod idempotency;
 
 pub mod event;
 pub mod ledger;

@@ -155,12 +155,6 @@ impl Permit {
         if allowed { Ok(()) } else { Err(Denial::NotInGrant { grant, capability }) }
     }
 
-    /// How well the permit suits `program`.
-    #[cfg(test)]
-    fn suits(&self, program: &Program) -> Suits {
-        Self::would_suit(self.grant, &self.terms, program)
-    }
-
     /// How well a permit under `grant` with these `terms` would suit `program`, as far as its command line tells: which way scp
     /// and rsync go, and where to.
     pub fn would_suit(grant: GrantId, terms: &Terms, program: &Program) -> Suits {
@@ -683,6 +677,7 @@ mod tests {
             grant.terms.files = serde_json::from_str(rules).unwrap();
             ask(&[grant], 5).unwrap()
         };
+        let suits = |permit: &Permit, program: &Program| Permit::would_suit(permit.grant, &permit.terms, program);
         let (inward, outward, both) = (permit(true, false, "{}"), permit(false, true, "{}"), permit(true, true, "{}"));
         let exec = |line: &str| Program::Exec { command: line.as_bytes().to_vec() };
         for (upload, download) in [
@@ -690,16 +685,16 @@ mod tests {
             ("rsync --server -vlogDtpre.iLsfxCIvu . /srv/", "rsync --server --sender -vlogDtpre.iLsfxCIvu . /srv/a"),
         ] {
             let (upload, download) = (exec(upload), exec(download));
-            assert_eq!((inward.suits(&upload), inward.suits(&download)), (Suits::Well, Suits::Not));
-            assert_eq!((outward.suits(&upload), outward.suits(&download)), (Suits::Not, Suits::Well));
-            assert_eq!((both.suits(&upload), both.suits(&download)), (Suits::Well, Suits::Well));
+            assert_eq!((suits(&inward, &upload), suits(&inward, &download)), (Suits::Well, Suits::Not));
+            assert_eq!((suits(&outward, &upload), suits(&outward, &download)), (Suits::Not, Suits::Well));
+            assert_eq!((suits(&both, &upload), suits(&both, &download)), (Suits::Well, Suits::Well));
         }
         let sftp = Program::Subsystem { name: "sftp".to_owned() };
-        assert_eq!((inward.suits(&sftp), both.suits(&sftp)), (Suits::InPart, Suits::Well));
+        assert_eq!((suits(&inward, &sftp), suits(&both, &sftp)), (Suits::InPart, Suits::Well));
         let elsewhere = permit(true, true, r#"{"download":{"paths":["/var/log/**"]}}"#);
-        assert_eq!(elsewhere.suits(&exec("scp -f /srv/a")), Suits::Not);
-        assert_eq!(elsewhere.suits(&exec("scp -f /var/log/a")), Suits::Well);
-        assert_eq!((both.suits(&Program::Shell), both.suits(&exec("uptime"))), (Suits::Not, Suits::Well));
+        assert_eq!(suits(&elsewhere, &exec("scp -f /srv/a")), Suits::Not);
+        assert_eq!(suits(&elsewhere, &exec("scp -f /var/log/a")), Suits::Well);
+        assert_eq!((suits(&both, &Program::Shell), suits(&both, &exec("uptime"))), (Suits::Not, Suits::Well));
     }
 
     #[test]

@@ -53,8 +53,17 @@ impl TerminalWatch {
 
     /// Takes the next bytes.
     pub fn watch(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.step(byte);
+        let mut rest = bytes;
+        while let Some((&byte, behind)) = rest.split_first() {
+            let is_plain = |byte: &u8| matches!(byte, b' '..=b'~');
+            if self.state == State::Ground && is_plain(&byte) {
+                self.line_start = false;
+                let plain = behind.iter().take_while(|byte| is_plain(byte)).count();
+                rest = behind.get(plain..).unwrap_or_default(); // most of what is printed, in one step
+            } else {
+                self.step(byte);
+                rest = behind;
+            }
         }
     }
 

@@ -32,6 +32,7 @@ use super::Door;
 use super::limits::Slot;
 use super::notice;
 use crate::app::logins::{self, CodeAnswer, LoginError};
+use crate::spans::Spanned;
 
 /// What is asked for the password, by clients that have it asked.
 const PASSWORD_PROMPT: &str = "Password: ";
@@ -52,6 +53,8 @@ pub struct Authentication {
     tries: usize,
     /// First factors that were right and went on to the second. Our library does not count these as tries.
     halves: usize,
+    /// Until it is over.
+    span: Option<Spanned>,
 }
 
 enum State {
@@ -103,9 +106,14 @@ enum Asked {
 }
 
 impl Authentication {
-    pub fn new(door: Arc<Door>, peer: SocketAddr, slot: Slot) -> Self {
+    pub fn new(door: Arc<Door>, peer: SocketAddr, slot: Slot, span: Spanned) -> Self {
         let state = State::Nobody { offered: None };
-        Self { door, peer, slot, state, asked: None, claimed: String::new(), tries: 0, halves: 0 }
+        Self { door, peer, slot, state, asked: None, claimed: String::new(), tries: 0, halves: 0, span: Some(span) }
+    }
+
+    /// The door through which somebody was, or is to be, proved: another one than at first if an envelope is open.
+    pub fn door(&self) -> Arc<Door> {
+        self.door.clone()
     }
 
     /// Who was proved, if anybody was. They no longer count among strangers.
@@ -323,11 +331,19 @@ impl Authentication {
 
     fn accept(&mut self, proof: Proof, second: Option<SecondFactor>) -> Auth {
         let Proof { name, principal, first, fingerprint } = proof;
-        self.state = State::Proved(Proved { name, principal, factors: Factors { first, second }, fingerprint });
+        let factors = Factors { first, second };
+        if let Some(span) = self.span.take() {
+            span.method(factors.as_str());
+            span.outcome("accepted");
+        }
+        self.state = State::Proved(Proved { name, principal, factors, fingerprint });
         Auth::Accept
     }
 
-    async fn find_by_key(&self, user: &str, fingerprint: &str) -> Option<Principal> {
+    async fn find_by_key(&mut self, user: &str, fingerprint: &str) -> Option<Principal> {
+        if let Some(door) = self.door.behind_glass().await {
+            self.door = door;
+        }
         let name = user.parse::<LoginName>().ok()?;
         unless_failed(logins::by_key(&self.door.app, &name.principal, fingerprint).await)
     }
@@ -372,6 +388,14 @@ fn is_strong(algorithm: &Algorithm) -> bool {
 
 impl Drop for Authentication {
     fn drop(&mut self) {
+        if let Some(span) = self.span.take() {
+            span.outcome(match &self.state {
+                State::Nobody { .. } if self.tries == 0 => "not_tried",
+                State::Nobody { .. } => "refused",
+                State::Half { .. } => "second_factor_missing",
+                State::Proved(_) => "accepted",
+            });
+        }
         let method = match &self.state {
             // A port scan, or a client that only looked.
             State::Nobody { .. } if self.tries == 0 => return,

@@ -27,6 +27,7 @@ use super::proxy::{self, ClientSide, Orders, OutputEnd, OutputPump, ProxyError, 
 use super::session::{self, Live, SessionState};
 use crate::app::access;
 use crate::app::recordings::{Ending, NewRecording, Recorder};
+use crate::spans;
 
 /// The exit status of a program that the bastion itself refused or ended.
 pub const EXIT_REFUSED: u32 = 254;
@@ -97,6 +98,7 @@ pub async fn run(door: Arc<Door>, incoming: Incoming) {
         }
         SessionState::Open(live) => {
             let channel = live.number_channel();
+            let _span = spans::channel(&live.span, recording, start.program.kind());
             let span = info_span!("channel", no = channel, recording = %recording);
             let task = run_program(door, live.clone(), client, read, requests, start, recording, channel);
             // On the session's tracker, so that its end waits for its recordings.

@@ -95,7 +95,7 @@ pub async fn wait(
 
 /// Nobody needs to answer any more. What cannot be written down expires.
 async fn withdraw(door: &Door, arrival: &Arrival, waiting: &Waiting) {
-    if let Err(error) = requests::withdraw(&door.app, &arrival.principal, waiting.request).await {
+    if let Err(error) = requests::withdraw(&door.app, &arrival.principal, waiting.request, None).await {
         info!(%error, "A request that is over was not withdrawn.");
     }
 }

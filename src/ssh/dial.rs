@@ -30,6 +30,7 @@ use super::algorithms;
 use super::sever::{Blade, Sever, Severable};
 use crate::app::clock::Clock;
 use crate::app::credential_rotation::Turn;
+use crate::spans::{self, Spanned};
 
 /// The longest that one look at a host's keys may take; the API's caller waits for three.
 const SCAN_DEADLINE: Duration = Duration::from_secs(8);
@@ -92,6 +93,23 @@ pub enum DialError {
     },
 }
 
+impl DialError {
+    /// The word for it in traces.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::HostKeyMismatch { .. } => "host_key_mismatch",
+            Self::Unreachable { .. } => "unreachable",
+            Self::TimedOut { .. } => "timed_out",
+            Self::Protocol { .. } => "protocol",
+            Self::CredentialRefused { .. } => "credential_refused",
+            Self::NoCredential { .. } => "no_credential",
+            Self::NotWritten { .. } => "not_written",
+            Self::NotPermitted { .. } => "not_permitted",
+            Self::NoChannel { .. } => "no_channel",
+        }
+    }
+}
+
 /// What the bastion proves itself with.
 pub enum Credential {
     /// Sign a certificate for a key made for this session alone.
@@ -102,6 +120,16 @@ pub enum Credential {
     },
     Key(Arc<PrivateKey>),
     Password(TargetPassword),
+}
+
+impl Credential {
+    const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Certificate { .. } => "certificate",
+            Self::Key(_) => "key",
+            Self::Password(_) => "password",
+        }
+    }
 }
 
 /// One hop: a target, the login there, and the credential for it.
@@ -171,12 +199,13 @@ pub async fn dial(
     target: Hop,
     blade: &Blade,
     clock: &Clock,
+    span: &Spanned,
 ) -> Result<TargetConnection, DialError> {
     if (permit.target(), permit.login()) != (target.target.id, &target.login) {
         return Err(DialError::NotPermitted { target: target.target.name, login: target.login });
     }
     let forwards = !permit.terms().capabilities.forwards.is_empty();
-    connect_through(jumps, target, Purpose::Session { forwards }, blade, clock).await
+    connect_through(jumps, target, Purpose::Session { forwards }, blade, clock, span).await
 }
 
 /// Connects to the account whose key is being replaced, without a session: nobody is let through, and the events of `turn` say
@@ -191,7 +220,8 @@ pub(super) async fn dial_for_rotation(
     if (turn.target().id, turn.login()) != (target.target.id, &target.login) {
         return Err(DialError::NotPermitted { target: target.target.name, login: target.login });
     }
-    connect_through(jumps, target, Purpose::Session { forwards: false }, blade, clock).await
+    let purpose = Purpose::Session { forwards: false };
+    connect_through(jumps, target, purpose, blade, clock, &Spanned::none()).await
 }
 
 async fn connect_through(
@@ -200,12 +230,13 @@ async fn connect_through(
     purpose: Purpose,
     blade: &Blade,
     clock: &Clock,
+    span: &Spanned,
 ) -> Result<TargetConnection, DialError> {
     let mut connection: Option<TargetConnection> = None;
     for jump in jumps {
-        connection = Some(connect_in_time(jump, Purpose::Jump, connection.take(), blade, clock).await?);
+        connection = Some(connect_in_time(jump, Purpose::Jump, connection.take(), blade, clock, span).await?);
     }
-    connect_in_time(target, purpose, connection, blade, clock).await
+    connect_in_time(target, purpose, connection, blade, clock, span).await
 }
 
 /// What a hop is for; its certificate allows nothing else.
@@ -234,9 +265,10 @@ async fn connect_in_time(
     through: Option<TargetConnection>,
     blade: &Blade,
     clock: &Clock,
+    span: &Spanned,
 ) -> Result<TargetConnection, DialError> {
     let target = hop.target.name.clone();
-    let connected = tokio::time::timeout(DIAL_DEADLINE, connect(hop, purpose, through, blade, clock)).await;
+    let connected = tokio::time::timeout(DIAL_DEADLINE, connect(hop, purpose, through, blade, clock, span)).await;
     connected.map_err(|_| DialError::TimedOut { target })?
 }
 
@@ -294,7 +326,9 @@ async fn connect(
     through: Option<TargetConnection>,
     blade: &Blade,
     clock: &Clock,
+    span: &Spanned,
 ) -> Result<TargetConnection, DialError> {
+    let connecting = spans::connect(span);
     let Hop { target, login, credential } = hop;
     let name = target.name.clone();
     let unreachable = |source| DialError::Unreachable { target: target.name.clone(), source };
@@ -328,7 +362,12 @@ async fn connect(
     let mut shown = through.as_ref().map(|jump| jump.shown.clone()).unwrap_or_default();
     let key = lock(&seen).take().and_then(|key| key.to_openssh().ok());
     shown.extend(key.map(|key| (target.id, key)));
-    authenticate(&mut handle, &name, &login, credential, purpose, clock).await?;
+    drop(connecting);
+    let authenticating = spans::authenticate(span, credential.as_str());
+    authenticate(&mut handle, &name, &login, credential, purpose, clock).await.inspect_err(|error| {
+        authenticating.failure(error.as_str());
+    })?;
+    authenticating.outcome("accepted");
     Ok(TargetConnection { handle, blade: blade.clone(), name, shown, _through: through.map(Box::new) })
 }
 

@@ -38,6 +38,7 @@ use super::sever::Blade;
 use crate::app::DbError;
 use crate::app::access::{self, Arrival};
 use crate::app::logins;
+use crate::spans::{self, Spanned};
 
 /// Resizes and signals that wait for one channel's recorder; what is more is refused.
 const MOST_REQUESTS: usize = 64;
@@ -53,6 +54,7 @@ pub struct Passage {
     pub carrier: Blade,
     /// The places of that connection: one jump through another must not multiply them.
     pub forwards: Arc<Semaphore>,
+    pub span: Spanned,
 }
 
 /// Our side of one client connection.
@@ -78,6 +80,7 @@ pub struct Client {
     /// Receives the session channels of a login that names no target.
     front: Option<Arc<Front>>,
     refusals: Refusals,
+    span: Spanned,
 }
 
 /// By which way a connection came.
@@ -104,9 +107,10 @@ impl Client {
         gone: CancellationToken,
         proved: Arc<Notify>,
     ) -> Self {
-        let entry = Entry::Outside(Authentication::new(door.clone(), peer, slot));
+        let span = spans::connection();
+        let entry = Entry::Outside(Authentication::new(door.clone(), peer, slot, spans::login(&span)));
         let forwards = Arc::new(Semaphore::new(door.settings.max_channels as usize));
-        Self::with(door, peer, entry, forwards, blade, gone, proved)
+        Self { span, ..Self::with(door, peer, entry, forwards, blade, gone, proved) }
     }
 
     /// The inner connection to `target` of somebody who was proved by the outer one.
@@ -118,9 +122,9 @@ impl Client {
         gone: CancellationToken,
         proved: Arc<Notify>,
     ) -> Self {
-        let Passage { proved: outer, source, carrier, forwards } = passage;
+        let Passage { proved: outer, source, carrier, forwards, span } = passage;
         let entry = Entry::Carried { outer, target, carrier, inner: None };
-        Self::with(door, source, entry, forwards, blade, gone, proved)
+        Self { span: spans::jump(&span), ..Self::with(door, source, entry, forwards, blade, gone, proved) }
     }
 
     fn with(
@@ -150,6 +154,7 @@ impl Client {
             first,
             front,
             refusals,
+            span: Spanned::none(),
         }
     }
 
@@ -238,7 +243,8 @@ impl Client {
         };
         let carrier = self.carrier().unwrap_or_else(|| self.blade.clone());
         let arrival = self.arrival(&proved, session);
-        let passage = Passage { proved, source: self.peer, carrier, forwards: self.forwards.clone() };
+        let passage =
+            Passage { proved, source: self.peer, carrier, forwards: self.forwards.clone(), span: self.span.clone() };
         let (door, first) = (self.door.clone(), self.first.clone());
         let (handle, state, gone) = (session.handle(), self.session.clone(), self.gone.clone());
         let answer = async move {
@@ -315,8 +321,14 @@ impl Handler for Client {
         if self.door.health.ask(&self.door.app).await {
             return Ok(None);
         }
-        let text =
-            "sallyport: the bastion cannot reach its database, so it cannot let anybody in. Try again in a minute.\r\n";
+        let text = match self.door.break_glass.opened() {
+            None => {
+                "sallyport: the bastion cannot reach its database, so it cannot let anybody in. Try again in a minute.\r\n"
+            }
+            Some(_) => {
+                "sallyport: the bastion cannot reach its database. A break-glass envelope is open: only whom it names is let in.\r\n"
+            }
+        };
         Ok(Some(text.to_owned()))
     }
 
@@ -383,6 +395,9 @@ impl Handler for Client {
             self.blade.cut();
             return Ok(());
         };
+        if let Entry::Outside(authentication) = &self.entry {
+            self.door = authentication.door();
+        }
         let arrival = self.arrival(&proved, session);
         let Proved { name, principal, factors, fingerprint } = proved;
         self.proved.notify_one();
@@ -390,10 +405,12 @@ impl Handler for Client {
         info!(principal = %principal.name, method, "A person logged in.");
         let (carrier, gone) = (self.carrier(), self.gone.clone());
         let carried = carrier.is_some();
-        let client = ClientConnection { handle: session.handle(), blade: self.blade.clone(), carrier, gone };
+        let (blade, span) = (self.blade.clone(), self.span.clone());
+        let client = ClientConnection { handle: session.handle(), blade, carrier, gone, span };
         let (door, destination) = (self.door.clone(), name.destination);
         let first = self.first.subscribe();
-        if destination == login_name::Destination::Unsaid {
+        // What the front writes down would not come to the books from behind the glass.
+        if destination == login_name::Destination::Unsaid && !door.is_behind_glass {
             self.front = Some(Arc::new(Front::new(arrival.clone(), self.first.clone())));
         }
         let front = self.front.clone();

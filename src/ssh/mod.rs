@@ -47,6 +47,7 @@ mod settings;
 mod sever;
 mod targets;
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,12 +64,14 @@ pub use self::settings::{Failures, SshSettings};
 use crate::app::App;
 pub use authorities::Authorities;
 
+use crate::app::break_glass::{BreakGlass, Opened};
 use crate::app::health::Health;
 use crate::app::keys::TargetKeys;
 use crate::app::recordings::Recordings;
 
-/// Everything that the door's connections share.
-pub struct Door {
+/// What a [`Door`] is made of.
+#[derive(Clone)]
+pub struct DoorParts {
     pub app: App,
     pub recordings: Recordings,
     pub settings: SshSettings,
@@ -84,6 +87,14 @@ pub struct Door {
     /// Authorities whose user certificates prove a person.
     pub trusted_cas: Vec<PublicKey>,
     pub health: Health,
+    pub break_glass: BreakGlass,
+}
+
+/// Everything that the door's connections share.
+pub struct Door {
+    parts: DoorParts,
+    /// This is the door behind an opened envelope.
+    is_behind_glass: bool,
     limits: Limits,
     /// Connections' tasks.
     connections: TaskTracker,
@@ -97,50 +108,21 @@ pub struct Door {
     closed: CancellationToken,
 }
 
-/// What [`Door::new`] needs.
-pub struct DoorParts {
-    pub app: App,
-    pub recordings: Recordings,
-    pub settings: SshSettings,
-    pub node: String,
-    pub host_key: PrivateKey,
-    pub authorities: Authorities,
-    pub host_key_line: String,
-    pub place: Place,
-    pub target_keys: Arc<TargetKeys>,
-    pub trusted_cas: Vec<PublicKey>,
-    pub health: Health,
+impl Deref for Door {
+    type Target = DoorParts;
+
+    fn deref(&self) -> &DoorParts {
+        &self.parts
+    }
 }
 
 impl Door {
     /// A door that is not open yet; see [`Door::serve`].
     pub fn new(parts: DoorParts) -> Arc<Self> {
-        let DoorParts {
-            app,
-            recordings,
-            settings,
-            node,
-            host_key,
-            authorities,
-            host_key_line,
-            place,
-            target_keys,
-            trusted_cas,
-            health,
-        } = parts;
-        let limits = Limits::new(&settings);
+        let limits = Limits::new(&parts.settings);
         Arc::new(Self {
-            app,
-            recordings,
-            settings,
-            node,
-            host_key,
-            authorities,
-            host_key_line,
-            place,
-            target_keys,
-            trusted_cas,
-            health,
+            parts,
+            is_behind_glass: false,
             limits,
             connections: TaskTracker::new(),
             shut: CancellationToken::new(),
@@ -148,6 +130,25 @@ impl Door {
             closing: CancellationToken::new(),
             closed: CancellationToken::new(),
         })
+    }
+
+    /// The same door with what stands behind an opened envelope in the place of the database, if one is open and the database is
+    /// found to be away. Only keys prove somebody there.
+    async fn behind_glass(&self) -> Option<Arc<Self>> {
+        let Opened { app, recordings } = self.break_glass.opened().filter(|_| !self.is_behind_glass)?;
+        if self.health.ask(&self.app).await {
+            return None;
+        }
+        Some(Arc::new(Self {
+            parts: DoorParts { app, recordings, trusted_cas: Vec::new(), ..self.parts.clone() },
+            is_behind_glass: true,
+            limits: self.limits.clone(),
+            connections: self.connections.clone(),
+            shut: self.shut.clone(),
+            leaving: self.leaving.clone(),
+            closing: self.closing.clone(),
+            closed: self.closed.clone(),
+        }))
     }
 
     /// Takes connections from `listener` until [`Door::drain`] or [`Door::close`].

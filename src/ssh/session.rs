@@ -45,6 +45,7 @@ use crate::app::budgets::Purse;
 use crate::app::consents::Waiting;
 use crate::app::files::{FileLog, Left};
 use crate::app::metrics::{Counted, timed};
+use crate::spans::{self, Spanned};
 
 /// How long a client may take to hear why it is cut off.
 const GOODBYE: Duration = Duration::from_millis(1_200);
@@ -117,6 +118,7 @@ pub struct Live {
     /// Its channels' tasks.
     pub channels: TaskTracker,
     channel_numbers: AtomicU32,
+    pub span: Spanned,
 }
 
 impl Live {
@@ -158,6 +160,7 @@ pub struct ClientConnection {
     pub carrier: Option<Blade>,
     /// Set when the connection has ended.
     pub gone: CancellationToken,
+    pub span: Spanned,
 }
 
 /// Opens the session that a login asked for and sees it to its end. `state` tells the login's channels.
@@ -174,26 +177,24 @@ pub async fn run(
     let mut changes = door.app.changes.subscribe();
     // A login that names no target may be there for `ssh -J` or a command of the bastion alone, and then never asks for a
     // program on a target.
-    let destination = match front {
-        None => destination,
-        Some(front) => match Box::pin(first_wish(&door, &arrival, &client, &front, &mut first, &mut changes)).await {
+    let destination = if destination == Destination::Unsaid {
+        let front = front.as_deref();
+        match Box::pin(first_wish(&door, &arrival, &client, front, &mut first, &mut changes)).await {
             Some(First { chosen, program: _ }) => chosen.unwrap_or(destination),
             None => return,
-        },
+        }
+    } else {
+        destination
     };
-    let opening = &door.app.metrics.session_open_seconds;
     // What is short is on the heap here and below: the session itself may idle for hours, and needs little room then.
-    let opened =
-        Box::pin(timed(opening, access::open(&door.app, &door.node, &arrival, &destination, None, None))).await;
-    let open = match opened {
+    let open = match Box::pin(decide(&door, &arrival, &destination, None, &client.span)).await {
         Err(OpenError::Undecided) => {
             let program = tokio::select! {
                 first = first.wait_for(Option::is_some) => first.ok().and_then(|first| first.clone()),
                 () = client.gone.cancelled() => return,
             };
             let program = program.map(|first| first.program);
-            let opened = access::open(&door.app, &door.node, &arrival, &destination, program.as_ref(), None);
-            Box::pin(timed(opening, opened)).await
+            Box::pin(decide(&door, &arrival, &destination, program.as_ref(), &client.span)).await
         }
         decided => decided,
     };
@@ -229,12 +230,38 @@ pub async fn run(
     run_open(door, open, client, changes, state).instrument(span).await;
 }
 
+/// Asks whether there is to be a session.
+async fn decide(
+    door: &Door,
+    arrival: &Arrival,
+    destination: &Destination,
+    program: Option<&Program>,
+    connection: &Spanned,
+) -> Result<OpenSession, OpenError> {
+    let span = spans::decision(connection);
+    let opening = access::open(&door.app, &door.node, arrival, destination, program, None);
+    let opened = timed(&door.app.metrics.session_open_seconds, opening).await;
+    match &opened {
+        Ok(open) => {
+            span.is_of(open.id);
+            span.outcome("allowed");
+        }
+        Err(OpenError::Denied { .. }) => span.outcome("denied"),
+        Err(OpenError::Awaited { .. }) => span.outcome("awaited"),
+        Err(OpenError::Undecided | OpenError::Unclear { .. }) => span.outcome("undecided"),
+        Err(OpenError::TooManyWait { .. }) => span.outcome("too_many_wait"),
+        Err(OpenError::NoWay { .. }) => span.failure("no_way"),
+        Err(OpenError::Db(_)) => span.failure("database"),
+    }
+    opened
+}
+
 /// Waits until it is known what is to run, and where. `None` if nothing will: the client has gone, or the person may not stay.
 async fn first_wish(
     door: &Door,
     arrival: &Arrival,
     client: &ClientConnection,
-    front: &Front,
+    front: Option<&Front>,
     first: &mut watch::Receiver<Option<First>>,
     changes: &mut watch::Receiver<u64>,
 ) -> Option<First> {
@@ -250,11 +277,13 @@ async fn first_wish(
             },
         }
         // Whoever is in the middle of something gets their screen back.
-        front.leave.cancel();
-        front.visits.close();
-        if !front.visits.is_empty() {
-            let _ = tokio::time::timeout(LAST_WORDS, front.visits.wait()).await; // who does not read is not waited for
-            tokio::time::sleep(READING).await;
+        if let Some(front) = front {
+            front.leave.cancel();
+            front.visits.close();
+            if !front.visits.is_empty() {
+                let _ = tokio::time::timeout(LAST_WORDS, front.visits.wait()).await; // who does not read is not waited for
+                tokio::time::sleep(READING).await;
+            }
         }
         client.blade.cut();
         return None;
@@ -272,7 +301,8 @@ async fn run_open(
     let metrics = door.app.metrics.clone();
     metrics.sessions_opened.inc();
     let _counted = Counted::new(&metrics.sessions_live);
-    let targets = Targets::begin(door.app.clone(), open.clone(), door.authorities.clone(), &door.connections);
+    let span = spans::session(&client.span, open.id, open.permit.grant());
+    let targets = Targets::begin(door.app.clone(), open.clone(), door.authorities.clone(), &span, &door.connections);
     let actor = Actor::Principal { id: open.principal.id, name: open.principal.name.clone() };
     let files = Arc::new(FileLog::new(actor));
     let takes_watcher = open.permit.terms().approval == Approval::Watcher;
@@ -293,6 +323,7 @@ async fn run_open(
         cut: Arc::default(),
         channels: TaskTracker::new(),
         channel_numbers: AtomicU32::new(0),
+        span,
     });
     let books = door.connections.spawn(write_files(door.clone(), live.clone()).in_current_span());
     let spending = CancellationToken::new();
@@ -333,6 +364,7 @@ async fn run_open(
     // Channels hold receivers of the state; the session must not keep itself alive through it.
     drop(state);
     Box::pin(write_end(&door, &live.open, ended_at, &end, &live.purse.rest())).await;
+    live.span.outcome(end.as_str());
     metrics.sessions_ended.get_or_create(&[("how", end.as_str())]).inc();
     info!(?end, "The session has ended.");
 }

@@ -23,6 +23,7 @@ use crate::app::access::OpenSession;
 use crate::app::ledger::manifests;
 use crate::app::metrics::timed;
 use crate::app::{App, targets};
+use crate::spans::{self, Spanned};
 
 /// Idle connections that are kept for the next channel; a burst of channels leaves no more behind.
 const MOST_IDLE: usize = 4;
@@ -35,6 +36,8 @@ struct Inner {
     app: App,
     session: OpenSession,
     authorities: Authorities,
+    /// The session's.
+    span: Spanned,
     /// The first dial, begun as soon as the permit exists.
     first: AsyncMutex<Option<JoinHandle<Result<TargetConnection, DialError>>>>,
     state: Mutex<State>,
@@ -52,9 +55,15 @@ struct State {
 
 impl Targets {
     /// Begins the first dial at once, as one of `tasks`.
-    pub fn begin(app: App, session: OpenSession, authorities: Authorities, tasks: &TaskTracker) -> Self {
-        let first = AsyncMutex::new(None);
-        let targets = Self(Arc::new(Inner { app, session, authorities, first, state: Mutex::default() }));
+    pub fn begin(
+        app: App,
+        session: OpenSession,
+        authorities: Authorities,
+        span: &Spanned,
+        tasks: &TaskTracker,
+    ) -> Self {
+        let (first, span) = (AsyncMutex::new(None), span.clone());
+        let targets = Self(Arc::new(Inner { app, session, authorities, span, first, state: Mutex::default() }));
         let dialler = targets.clone();
         let task = tasks.spawn(async move { dialler.dial().await });
         if let Ok(mut first) = targets.0.first.try_lock() {
@@ -112,6 +121,16 @@ impl Targets {
     }
 
     async fn dial(&self) -> Result<TargetConnection, DialError> {
+        let span = spans::dial(&self.0.span, self.0.session.jumps.len() + 1);
+        let dialled = self.dial_in(&span).await;
+        match &dialled {
+            Ok(_) => span.outcome("connected"),
+            Err(error) => span.failure(error.as_str()),
+        }
+        dialled
+    }
+
+    async fn dial_in(&self, span: &Spanned) -> Result<TargetConnection, DialError> {
         let Inner { app, session, authorities, .. } = &*self.0;
         let (blade, id, user_ca) = (self.blade(), session.id.to_string(), authorities.user_ca());
         let mut jumps = Vec::new();
@@ -125,7 +144,7 @@ impl Targets {
         }
         let hop = hop(app, &session.target, session.permit.login(), &user_ca, &id).await?;
         let permit: &Permit = &session.permit;
-        let dial = dial::dial(permit, jumps, hop, &blade, &app.clock);
+        let dial = dial::dial(permit, jumps, hop, &blade, &app.clock, span);
         let connection = timed(&app.metrics.target_connect_seconds, dial).await?;
         self.note(connection.shown()).await?;
         Ok(connection)

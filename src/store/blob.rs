@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
-use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -144,8 +144,12 @@ impl Blobs {
             max_retries: 8,
             retry_timeout: DEADLINE,
         };
-        let mut builder =
-            AmazonS3Builder::from_env().with_bucket_name(bucket).with_client_options(client).with_retry(retry);
+        let mut builder = AmazonS3Builder::from_env()
+            .with_bucket_name(bucket)
+            .with_client_options(client)
+            .with_retry(retry)
+            // Amazon's refuses what comes to a bucket with a default retention without one.
+            .with_checksum_algorithm(Checksum::SHA256);
         if let Some(endpoint) = &settings.endpoint {
             builder = builder.with_endpoint(endpoint);
         }

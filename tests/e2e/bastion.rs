@@ -12,6 +12,7 @@ use tokio::process::Command;
 
 use crate::support::clients::{Run, Workstation};
 use crate::support::keys::KeyPair;
+use crate::support::locked_s3::LockedS3;
 use crate::support::postgres::Postgres;
 use crate::support::process::{Ending, Guarded};
 use crate::support::s3::{ACCESS_KEY, BUCKET, REGION, S3, SECRET_KEY};
@@ -24,6 +25,8 @@ pub const SALLYPORT: &str = env!("CARGO_BIN_EXE_sallyport");
 pub enum Stores {
     /// PostgreSQL, by this URL, and an S3 server.
     Large { database: String, s3: S3 },
+    /// SQLite, and an S3 server that locks what it has.
+    Locked(LockedS3),
     /// SQLite and a folder.
     Small,
 }
@@ -46,6 +49,8 @@ pub struct Settings {
     pub consent: Vec<String>,
     /// Lines of `[ledger]`.
     pub ledger: Vec<String>,
+    /// More sections, with their heads.
+    pub sections: Vec<String>,
     /// `[log] level`, if not "info".
     pub log_level: Option<&'static str>,
 }
@@ -98,22 +103,29 @@ impl Bastion {
         let level = self.settings.log_level.unwrap_or("info");
         let mut text = format!(
             "[server]\ndata_dir = \"{folder}/data\"\nnode = \"e2e\"\ndrain_for = \"0s\"\n[log]\nlevel = \"{level}\"\n[ssh]\nlisten = \"{}\"\n{}\n\
-             [api]\n{}\n[consent]\n{}\n[ledger]\n{}\n",
+             [api]\n{}\n[consent]\n{}\n[ledger]\n{}\n{}\n",
             self.address,
             self.settings.ssh.join("\n"),
             self.settings.api.join("\n"),
             self.settings.consent.join("\n"),
             self.settings.ledger.join("\n"),
+            self.settings.sections.join("\n"),
         );
-        if let Stores::Large { database, s3 } = &self.stores {
-            let secret = self.path("s3-secret");
-            std::fs::write(&secret, SECRET_KEY).expect("a secret's file");
-            let (endpoint, secret) = (s3.endpoint(), secret.display());
-            text += &format!(
-                "[database]\nurl = \"{database}\"\nmax_connections = 6\n[blobs]\nurl = \"s3://{BUCKET}/e2e\"\nendpoint = \"{endpoint}\"\nregion = \"{REGION}\"\n\
-                 allow_http = true\naccess_key_id = \"{ACCESS_KEY}\"\nsecret_access_key_file = \"{secret}\"\n"
-            );
-        }
+        let endpoint = match &self.stores {
+            Stores::Large { database, s3 } => {
+                text += &format!("[database]\nurl = \"{database}\"\nmax_connections = 6\n");
+                s3.endpoint()
+            }
+            Stores::Locked(s3) => s3.endpoint().to_owned(),
+            Stores::Small => return text,
+        };
+        let secret = self.path("s3-secret");
+        std::fs::write(&secret, SECRET_KEY).expect("a secret's file");
+        let secret = secret.display();
+        text += &format!(
+            "[blobs]\nurl = \"s3://{BUCKET}/e2e\"\nendpoint = \"{endpoint}\"\nregion = \"{REGION}\"\n\
+             allow_http = true\naccess_key_id = \"{ACCESS_KEY}\"\nsecret_access_key_file = \"{secret}\"\n"
+        );
         text
     }
 

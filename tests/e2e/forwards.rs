@@ -160,21 +160,7 @@ async fn a_forward_goes_where_the_grant_says_and_nowhere_else_and_is_recorded() 
     assert_eq!(through_netcat.text(), "by netcat!");
     drop(client);
 
-    eventually("the sessions have ended", async || {
-        scene.bastion.sessions().await.iter().all(|session| session["ended_at"].is_string())
-    })
-    .await;
-    let mut recorded = String::new();
-    for session in scene.bastion.sessions().await {
-        let id = session["id"].as_str().unwrap();
-        let shown = scene.bastion.ask(&["session", "show", id]).await;
-        for recording in shown["recordings"].as_array().unwrap() {
-            let number = recording["channel"].to_string();
-            assert!(recording.to_string().contains("forward to 127.0.0.1:"), "{recording}");
-            let text = ["session", "export", id, "--channel", &number, "--format", "txt"];
-            recorded += &scene.bastion.admin(&text).await;
-        }
-    }
+    let recorded = recorded_forwards(&scene).await;
     for text in ["over here!", "and again!", "by netcat!"] {
         assert!(recorded.contains(text), "{text:?} is not in {recorded:?}");
     }
@@ -369,6 +355,7 @@ async fn recorded_forwards(scene: &Scene) -> String {
         let id = session["id"].as_str().unwrap();
         let shown = scene.bastion.ask(&["session", "show", id]).await;
         for recording in shown["recordings"].as_array().unwrap() {
+            assert!(recording.to_string().contains("forward to 127.0.0.1:"), "{recording}");
             let number = recording["channel"].to_string();
             for format in ["txt", "cast"] {
                 recorded +=

@@ -169,7 +169,7 @@ async fn a_client_that_never_opens_its_window_is_cut_all_the_same() {
     channel.request_shell(true).await.unwrap();
     eventually("the shell is recorded", async || inside.bastion.recordings().open_count() == 1).await;
 
-    people::disable(inside.app(), &OPERATOR, &"alice".parse().unwrap()).await.unwrap();
+    people::disable(inside.app(), &OPERATOR, &"alice".parse().unwrap(), None).await.unwrap();
 
     let cut = Instant::now();
     eventually("the session has its end", async || sessions(inside.app()).await[0].ended.is_some()).await;

@@ -161,6 +161,22 @@ impl World {
         admin(self.folder.path(), arguments).await
     }
 
+    /// The same for what is to fail; gives back what the program complained of.
+    pub async fn refused_admin(&self, arguments: &[&str]) -> String {
+        let output = program(self.folder.path(), arguments).await;
+        assert!(
+            !output.status.success(),
+            "sallyport {arguments:?} did it: {}",
+            String::from_utf8_lossy(&output.stdout)
+        );
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    /// The node's data folder.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
     /// What every node proves itself with.
     pub async fn host_key(&self) -> PublicKey {
         let host_key = keys::bastion_key(&self.app, Purpose::HostKey).await.unwrap().public_key;
@@ -348,10 +364,14 @@ impl Node {
     }
 }
 
-async fn admin(folder: &Path, arguments: &[&str]) -> String {
+async fn program(folder: &Path, arguments: &[&str]) -> std::process::Output {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_sallyport"));
     command.arg("--socket").arg(folder.join("socket")).args(arguments);
-    let output = command.output().await.unwrap();
+    command.output().await.unwrap()
+}
+
+async fn admin(folder: &Path, arguments: &[&str]) -> String {
+    let output = program(folder, arguments).await;
     assert!(output.status.success(), "sallyport {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }

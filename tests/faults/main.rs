@@ -19,6 +19,7 @@
 mod support;
 
 mod across;
+mod break_glass;
 mod cuts;
 mod disk_full;
 mod encrypted;

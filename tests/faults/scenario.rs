@@ -69,7 +69,7 @@ impl Play {
                 let at = self.pick(self.grants.len());
                 let grant = self.grants[at];
                 let until = app.clock.now() + Duration::from_mins(self.random.random_range(1..30));
-                if grants::extend(&app, &OPERATOR, grant, until, "more").await.is_ok() {
+                if grants::extend(&app, &OPERATOR, grant, until, "more", None).await.is_ok() {
                     self.done("grant_extended");
                 }
                 format!("{grant} until {until}")
@@ -77,13 +77,13 @@ impl Play {
             6 if !self.grants.is_empty() => {
                 let at = self.pick(self.grants.len());
                 let grant = self.grants[at];
-                if grants::revoke(&app, &OPERATOR, grant, "enough").await.is_ok() {
+                if grants::revoke(&app, &OPERATOR, grant, "enough", None).await.is_ok() {
                     self.done("grant_revoked");
                 }
                 format!("{grant} is revoked")
             }
             7 => {
-                if people::disable(&app, &OPERATOR, &person.parse().unwrap()).await.is_ok() {
+                if people::disable(&app, &OPERATOR, &person.parse().unwrap(), None).await.is_ok() {
                     self.done("person_disabled");
                 }
                 format!("{person} is disabled")
@@ -92,13 +92,13 @@ impl Play {
                 let mut disabled = people::list(&app).await.unwrap();
                 disabled.retain(|person| person.principal.disabled_at.is_some());
                 let person = disabled.first().map_or(person, |person| person.principal.name.as_str());
-                if people::enable(&app, &OPERATOR, &person.parse().unwrap()).await.is_ok() {
+                if people::enable(&app, &OPERATOR, &person.parse().unwrap(), None).await.is_ok() {
                     self.done("person_enabled");
                 }
                 format!("{person} is enabled")
             }
             9 => {
-                if targets::disable(&app, &OPERATOR, &target.parse().unwrap()).await.is_ok() {
+                if targets::disable(&app, &OPERATOR, &target.parse().unwrap(), None).await.is_ok() {
                     self.done("target_disabled");
                 }
                 format!("{target} is disabled")
@@ -107,7 +107,7 @@ impl Play {
                 let mut disabled = targets::list(&app).await.unwrap();
                 disabled.retain(|target| target.disabled_at.is_some());
                 let target = disabled.first().map_or(target, |target| target.name.as_str());
-                if targets::enable(&app, &OPERATOR, &target.parse().unwrap()).await.is_ok() {
+                if targets::enable(&app, &OPERATOR, &target.parse().unwrap(), None).await.is_ok() {
                     self.done("target_enabled");
                 }
                 format!("{target} is enabled")

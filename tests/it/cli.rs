@@ -8,11 +8,13 @@ use std::sync::Arc;
 use sallyport::api::bastion::Identity;
 use sallyport::api::{ApiSettings, ApiState, Listeners, Rotate, Scan};
 use sallyport::app::App;
+use sallyport::app::break_glass::BreakGlass;
 use sallyport::app::clock::Clock;
 use sallyport::app::credential_rotation::RotationError;
 use sallyport::app::feed::Feed;
 use sallyport::app::health::Health;
 use sallyport::app::keys::{Purpose, TargetKeys, bastion_key};
+use sallyport::app::recordings::RecordingSettings;
 use sallyport::app::sign_in::SignIns;
 use sallyport::store::blob::{BlobSettings, Blobs};
 use sallyport::store::db::{DatabaseSettings, Db};
@@ -66,6 +68,10 @@ impl Sallyport {
         let target_keys = bastion_key(&app, Purpose::TargetKeys).await.unwrap();
         let target_keys = Arc::new(TargetKeys::new(&target_keys));
         let watches = tokio_util::task::TaskTracker::new();
+        let (health, dir) = (Health::new(), folder.path().join("break-glass"));
+        let break_glass =
+            BreakGlass::start(app.clone(), "test".to_owned(), dir, RecordingSettings::default(), health.clone())
+                .unwrap();
         let state = ApiState {
             app: app.clone(),
             scan,
@@ -75,7 +81,8 @@ impl Sallyport {
             watches,
             sign_ins: SignIns::default(),
             feed: Feed::default(),
-            health: Health::new(),
+            health,
+            break_glass,
         };
         tokio::spawn(listeners.serve(state, stop.clone()));
         Self { app, folder, tcp, stop }
@@ -374,4 +381,45 @@ async fn a_grant_from_a_template_is_who_which_and_until_when() {
     assert_eq!(changed["terms"]["files"]["upload"]["paths"][0], "/srv/**");
     assert_eq!((&changed["lasting_seconds"], &changed["terms"]["second_factor"]), (&Value::Null, &Value::Null));
     assert_eq!(sallyport.ok("template ls --output jsonl").await, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_shows_when_its_stored_key_is_replaced() {
+    let sallyport = Sallyport::start().await;
+    let key = crate::support::keys::KeyPair::ed25519();
+    let stored = key.path().display();
+    sallyport.ok(&format!("target add db-1 10.0.0.2 --login root --credential key:{stored} --yes")).await;
+    let rotation = async |name: &str| -> Value {
+        let shown: Value = serde_json::from_str(&sallyport.ok(&format!("target show {name} --json")).await).unwrap();
+        shown["logins"][0]["rotation"].clone()
+    };
+    assert_eq!(rotation("db-1").await, Value::Null);
+
+    sallyport.ok("target rotate db-1 --login root --every 30d").await;
+
+    assert_eq!(rotation("db-1").await["every_s"], 30 * 86_400);
+    assert!(rotation("db-1").await["next_at"].is_string());
+    let shown = sallyport.ok("target show db-1").await;
+    assert!(shown.contains("root (key, replaced every 30days, next 20"), "{shown}");
+    let listed: Value = serde_json::from_str(&sallyport.ok("target ls --json").await).unwrap();
+    assert_eq!(listed["items"][0]["logins"][0]["rotation"], rotation("db-1").await);
+    sallyport.ok("target rotate db-1 --login root --never").await;
+    assert_eq!(rotation("db-1").await, Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_listed_from_when_to_when_and_a_replay_has_no_form_for_programs() {
+    let sallyport = Sallyport::start().await;
+
+    for window in ["--since 2h", "--since 09:00 --until 1m", "--until 2026-11-22T18:00:00Z"] {
+        let listed: Value = serde_json::from_str(&sallyport.ok(&format!("session ls --json {window}")).await).unwrap();
+        assert_eq!(listed["items"], serde_json::json!([]));
+    }
+    assert_eq!(sallyport.fails("session ls --since soon").await.0, 2);
+    for verb in ["play", "watch"] {
+        let session = "00000000-0000-7000-8000-000000000001";
+        let (code, error) = sallyport.fails(&format!("session {verb} {session} --json")).await;
+        assert_eq!(code, 2, "{error}");
+        assert!(error.contains("session export"), "{error}");
+    }
 }

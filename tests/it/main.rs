@@ -26,6 +26,7 @@ mod init;
 mod ledger;
 mod outbox;
 mod recordings;
+mod repeats;
 mod retention;
 mod rotations;
 mod toy_target;

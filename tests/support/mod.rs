@@ -7,6 +7,7 @@
 
 pub mod clients;
 pub mod keys;
+pub mod locked_s3;
 pub mod oidc;
 pub mod postgres;
 pub mod process;

@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use super::{LedgerError, keys};
 use crate::app::App;
+use crate::spans;
 use crate::store::db::{Tx, ledger};
 
 /// How often new events are looked for: every event has its place within twice this, if the database keeps up.
@@ -132,6 +133,7 @@ impl Sequencer {
         if pending.is_empty() {
             return Ok(Turn::Idle);
         }
+        let span = spans::ledger_batch(pending.len());
         let mut edge = self.last_signed(&mut tx, edge).await?;
         let first = edge.size();
         // Two thousand hashes and their tree are some milliseconds that other tasks should not wait.
@@ -152,6 +154,7 @@ impl Sequencer {
         ledger::insert_checkpoint(&mut tx, head.size, &note.to_string(), self.app.clock.now()).await?;
         tx.commit().await?;
         self.edge = Some(edge);
+        span.outcome("placed");
         Ok(Turn::Placed { events: placed.len(), head })
     }
 

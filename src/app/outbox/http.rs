@@ -30,7 +30,7 @@ pub(super) struct Answer {
 }
 
 /// A client of one receiver. It follows no redirect: what it is sent to is what the operator named, and nothing else.
-pub(super) fn client(ca_file: Option<&Path>) -> Result<Client, OpenError> {
+pub(crate) fn client(ca_file: Option<&Path>) -> Result<Client, OpenError> {
     let mut builder = Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(CONNECT_DEADLINE)

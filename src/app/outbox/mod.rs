@@ -16,7 +16,7 @@
 
 mod batch;
 mod guance;
-mod http;
+pub(crate) mod http;
 mod people;
 mod receivers;
 pub mod settings;

@@ -16,6 +16,7 @@ use super::settings::Start;
 use super::{DeliveryError, Destination};
 use crate::app::metrics::timed;
 use crate::app::{App, DbError, audit};
+use crate::spans;
 use crate::store::db::ledger;
 use crate::store::db::outbox::{self, Cursor, Holder, OutboxState};
 
@@ -114,6 +115,7 @@ impl Worker {
             return Ok(Duration::ZERO);
         }
         let metrics = &self.app.metrics;
+        let span = spans::outbox_batch(&self.destination.name, parcel.items.len());
         let delivering = self.destination.deliver(&self.app, &self.holder.node, &parcel);
         let delivering =
             timed(&metrics.outbox_delivery_seconds, tokio::time::timeout(self.destination.timeout, delivering));
@@ -121,6 +123,13 @@ impl Worker {
             let message = format!("it did not answer within {} s", self.destination.timeout.as_secs());
             Err(DeliveryError::Later { message, after: None })
         });
+        match &delivered {
+            Ok(()) => span.outcome("taken"),
+            Err(DeliveryError::TooLarge { .. }) => span.outcome("too_large"),
+            Err(DeliveryError::Refused { .. }) => span.failure("refused"),
+            Err(DeliveryError::Later { .. }) => span.failure("later"),
+        }
+        drop(span);
         let label = [("destination", self.destination.name.clone())];
         let records = parcel.items.len();
         match delivered {

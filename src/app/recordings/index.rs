@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use sallyport_domain::cast::utf8::{Piece, Utf8};
+use sallyport_domain::cast::utf8::Utf8;
 use sallyport_domain::files::{FileAct, FilePath, RecordedOperation};
 use sallyport_domain::recording::frame::{Body, Frame};
 use sallyport_domain::search::Kind;
@@ -22,6 +22,13 @@ const BLOCK_BYTES: usize = 1024;
 
 /// A line like one of so many before it is left out: what refreshes its screen, such as `top`, would use up the session's part.
 const REMEMBERED: usize = 512;
+
+/// For each byte that may be indexed, so many are looked at: a flood of one line, which is left out, is cheap to print and not to read.
+const LOOKED_AT: u64 = 16;
+
+/// A packet of at least so many bytes, of which more than one in so many is a control byte that no text has, is binary.
+const BINARY_PACKET: usize = 512;
+const BINARY_SHARE: usize = 16;
 
 /// How much of a session is indexed: what is printed and of files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +47,12 @@ pub struct IndexState {
     /// In blocks that are full, and in those that are not.
     pub lines: u64,
     pub bytes: u64,
+    /// Bytes of output that were read.
+    #[serde(default)]
+    looked_at: u64,
+    /// Some output was no text, and is not indexed.
+    #[serde(default)]
+    pub passes_over: bool,
     /// There was more than the bounds allow; what follows is not looked at.
     pub is_cut: bool,
 }
@@ -107,14 +120,8 @@ impl Indexer {
             return;
         }
         match &frame.body {
-            Body::Output(bytes) => {
-                let text = self.output.push(bytes);
-                take(&mut self.state.output, frame.at, text, &mut self.read);
-            }
-            Body::ErrorOutput(bytes) => {
-                let text = self.error_output.push(bytes);
-                take(&mut self.state.error_output, frame.at, text, &mut self.read);
-            }
+            Body::Output(bytes) => self.print(frame.at, bytes, false),
+            Body::ErrorOutput(bytes) => self.print(frame.at, bytes, true),
             Body::File(text) => self.note_file(frame.at, text),
             Body::End(_) => {
                 self.state.output.finish(&mut self.read);
@@ -135,12 +142,34 @@ impl Indexer {
             | Body::Header(_) => {}
         }
         for line in std::mem::take(&mut self.read) {
-            if is_text(&line.text) && self.recent.is_new(&line.text) {
+            if !is_text(&line.text) {
+                self.state.passes_over = true;
+            } else if self.recent.is_new(&line.text) {
                 self.add(Kind::Screen, line);
             }
         }
         // What stands on an unfinished line is found too, once the line rests.
         self.is_changed |= matches!(frame.body, Body::Output(_) | Body::ErrorOutput(_));
+    }
+
+    fn print(&mut self, at: u64, bytes: &[u8], is_error: bool) {
+        let (reader, utf8) = if is_error {
+            (&mut self.state.error_output, &mut self.error_output)
+        } else {
+            (&mut self.state.output, &mut self.output)
+        };
+        if is_binary(bytes) {
+            self.state.passes_over = true;
+            reader.finish(&mut self.read);
+            (*reader, *utf8) = (LineReader::default(), Utf8::default()); // what comes after it begins anew
+            return;
+        }
+        self.state.looked_at += bytes.len() as u64;
+        if self.state.looked_at > self.bounds.bytes.saturating_mul(LOOKED_AT) {
+            self.state.is_cut = true;
+        } else if let Some(piece) = utf8.push(bytes) {
+            reader.push(at, &piece.text, &mut self.read);
+        }
     }
 
     fn note_file(&mut self, at: u64, text: &str) {
@@ -201,10 +230,11 @@ impl Indexer {
     }
 }
 
-fn take(reader: &mut LineReader, at: u64, text: Option<Piece<'_>>, lines: &mut Vec<Line>) {
-    if let Some(piece) = text {
-        reader.push(at, &piece.text, lines);
-    }
+/// Whether a packet is a piece of an archive, an image, something encrypted. Told without reading it as text, which takes as long for a
+/// transfer as all else that is done with it.
+fn is_binary(bytes: &[u8]) -> bool {
+    let is_no_texts = |byte: &&u8| matches!(byte, 0..=0x06 | 0x10..=0x1a | 0x1c..=0x1f | 0x7f);
+    bytes.len() >= BINARY_PACKET && bytes.iter().filter(is_no_texts).count() * BINARY_SHARE > bytes.len()
 }
 
 /// Whether a line can be words: at most an eighth of it is bytes that are no characters. Archives, images and the streams of
@@ -325,14 +355,27 @@ mod tests {
     }
 
     #[test]
+    fn a_flood_of_one_line_is_not_read_for_ever() {
+        let mut indexer = Indexer::new(IndexState::default(), Bounds { lines: 100, bytes: 1000 });
+        for _ in 0..16_000 / 2 {
+            indexer.push(&output(1, "y\n"));
+        }
+        assert_eq!((indexer.state.lines, indexer.state.is_cut), (1, false));
+        indexer.push(&output(1, "y\n"));
+        assert!(indexer.state.is_cut);
+    }
+
+    #[test]
     fn what_is_no_text_is_left_out_and_a_character_of_another_encoding_is_not() {
         let mut indexer = Indexer::new(IndexState::default(), BOUNDS);
         let binary: Vec<u8> = (0..=255).cycle().take(10_000).collect();
-        for bytes in [&binary[..], b"\n\xc4nderung an Regel 7\n"] {
+        let in_pieces = binary.chunks(100);
+        for bytes in in_pieces.chain([&binary[..], b"\n\xc4nderung an Regel 7\n"]) {
             indexer.push(&Frame { at: 1, body: Body::Output(Bytes::copy_from_slice(bytes)) });
         }
         assert_eq!(texts(&indexer.take(), Kind::Screen).last().unwrap(), "\u{fffd}nderung an Regel 7");
         assert!(indexer.state.bytes < 1000, "{}", indexer.state.bytes);
+        assert!(indexer.state.passes_over);
     }
 
     #[test]

@@ -35,7 +35,8 @@ use super::seal::{Resume, SealSettings, Sealed, Sealer};
 use super::{Ending, NewRecording, Recordings, Shared, event};
 use crate::app::ledger::manifests::RecordingFacts;
 use crate::app::metrics::timed;
-use crate::store::blob::{BlobError, Blobs};
+use crate::spans;
+use crate::store::blob::BlobError;
 use crate::store::db::search::{self, Block};
 use crate::store::db::{self, DbError, Tx};
 
@@ -413,7 +414,7 @@ impl Keeper {
     async fn try_bring_to_rest(&self, turn: &Turn) -> Result<(), KeepError> {
         let inner = &self.recordings.0;
         let key = |number| object_key(self.recording, number, self.generation);
-        let puts: Vec<_> = turn.sealed.iter().map(|sealed| put(&inner.app.blobs, key(sealed.number), sealed)).collect();
+        let puts: Vec<_> = turn.sealed.iter().map(|sealed| self.ship(key(sealed.number), sealed)).collect();
         futures::stream::iter(puts).buffer_unordered(PUTS_AT_ONCE).try_collect::<()>().await?;
         let mut tx = inner.app.db.write().await?;
         // First of all, so that nothing is written to what is in other hands; the row stays locked until the commit.
@@ -538,12 +539,22 @@ impl Keeper {
                 lines: if fits { state.lines } else { 0 },
                 bytes: if fits { state.bytes } else { 0 },
                 commands: commands.min(room),
-                is_cut: !fits || state.is_cut || commands > room || self.misses_blocks,
+                is_cut: !fits || state.is_cut || state.passes_over || commands > room || self.misses_blocks,
             };
             search::set_state(&mut tx, self.recording, self.session, &indexed).await?;
         }
         tx.commit().await?;
         Ok(bounds)
+    }
+
+    async fn ship(&self, key: String, sealed: &Sealed) -> Result<(), BlobError> {
+        let span = spans::ship(self.recording, sealed.stored.len());
+        let stored = self.recordings.0.app.blobs.put(&key, sealed.stored.clone()).await;
+        match &stored {
+            Ok(()) => span.outcome("stored"),
+            Err(_) => span.failure("failed"),
+        }
+        stored
     }
 
     /// Notes how far the recording has come; `false` if its end was noted before.
@@ -690,10 +701,6 @@ pub(crate) fn is_object_of(recording: RecordingId, number: u32, key: &str) -> bo
     let middle = key.strip_prefix(&start).and_then(|rest| rest.strip_suffix(".sps.zst"));
     let is_generation = |digits: &str| !digits.starts_with('0') && digits.parse::<u32>().is_ok();
     middle.is_some_and(|middle| middle.is_empty() || middle.strip_prefix('-').is_some_and(is_generation))
-}
-
-async fn put(blobs: &Blobs, key: String, sealed: &Sealed) -> Result<(), BlobError> {
-    blobs.put(&key, sealed.stored.clone()).await
 }
 
 /// What a turn may read.

@@ -10,7 +10,7 @@ use sallyport_domain::retention::had_its_hands;
 use uuid::Uuid;
 
 use super::{RetentionError, is_own, turn};
-use crate::app::{App, audit, text};
+use crate::app::{App, Still, audit, is_changed, text};
 use crate::store::db::{DbError, Tx, deletions, holds, manifests, sessions};
 
 pub use crate::store::db::deletions::{Answer, Deletion, DeletionSession, Stage};
@@ -69,11 +69,16 @@ pub(super) async fn ask_in(
 }
 
 /// Says yes. Neither who asked may, nor whom a grant of these sessions names. What is held by now stays.
-pub async fn approve(app: &App, person: &Principal, id: DeletionId) -> Result<Whole, RetentionError> {
+pub async fn approve(
+    app: &App,
+    person: &Principal,
+    id: DeletionId,
+    still: Still<'_, Whole>,
+) -> Result<Whole, RetentionError> {
     let mut tx = app.db.write().await?;
     turn(&mut tx).await?;
     let now = app.clock.now();
-    let deletion = open(&mut tx, id).await?;
+    let deletion = open(&mut tx, id, still).await?;
     let actor = actor_of(person);
     let is_by_rule = deletion.asked_by == Actor::Bastion;
     if !had_its_hands(&deletion.asked_by, &actor, is_by_rule) {
@@ -132,12 +137,18 @@ pub(super) async fn approve_in(
 }
 
 /// Says no, or takes one's own wish back: to keep something one hand is enough.
-pub async fn refuse(app: &App, actor: &Actor, id: DeletionId, reason: &str) -> Result<Whole, RetentionError> {
+pub async fn refuse(
+    app: &App,
+    actor: &Actor,
+    id: DeletionId,
+    reason: &str,
+    still: Still<'_, Whole>,
+) -> Result<Whole, RetentionError> {
     let reason = text::check("reason", reason, text::MOST_REASON)?;
     let mut tx = app.db.write().await?;
     turn(&mut tx).await?;
     let now = app.clock.now();
-    open(&mut tx, id).await?;
+    open(&mut tx, id, still).await?;
     let answer = Answer { by: actor.clone(), at: now, refusal: Some(reason.clone()) };
     deletions::answer(&mut tx, id, &answer).await?;
     for DeletionSession { session, .. } in deletions::sessions(&mut tx, id).await? {
@@ -172,8 +183,13 @@ pub async fn list(
     Ok(all)
 }
 
-async fn open(tx: &mut Tx, id: DeletionId) -> Result<Deletion, RetentionError> {
-    let deletion = deletions::find(tx, id).await?.ok_or(RetentionError::NoDeletion(id))?;
+/// A deletion that can be answered. The turn is ours, so nobody else answers it meanwhile.
+async fn open(tx: &mut Tx, id: DeletionId, still: Still<'_, Whole>) -> Result<Deletion, RetentionError> {
+    let found = whole(tx, id).await?;
+    if is_changed(still, &found) {
+        return Err(RetentionError::Changed(id));
+    }
+    let deletion = found.deletion;
     if deletion.answer.is_some() { Err(RetentionError::Answered(id)) } else { Ok(deletion) }
 }
 

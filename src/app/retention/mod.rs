@@ -40,6 +40,8 @@ pub enum RetentionError {
     NoDeletion(DeletionId),
     #[error("deletion {0} was answered before")]
     Answered(DeletionId),
+    #[error("deletion {0} changed meanwhile: look at it again")]
+    Changed(DeletionId),
     #[error("session {session} is held by legal hold {hold}: nothing deletes what was recorded in it")]
     Held { session: SessionId, hold: HoldId },
     #[error("session {0} has not come to rest: it lives, or ended just now, or is older than manifests")]

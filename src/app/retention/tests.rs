@@ -147,10 +147,10 @@ async fn what_two_people_deleted_is_gone_and_the_rest_still_verifies() {
 
         let asked = ask(app, &adam, session, "a mistake: a password on the screen").await.unwrap();
         let id = asked.deletion.id;
-        assert!(matches!(approve(app, &adam, id).await, Err(RetentionError::SamePerson)));
+        assert!(matches!(approve(app, &adam, id, None).await, Err(RetentionError::SamePerson)));
         assert!(matches!(ask(app, &rita, session, "again").await, Err(RetentionError::AskedAlready { .. })));
         assert_eq!(round(app).await.unwrap(), 0, "nobody has said yes");
-        let approved = approve(app, &rita, id).await.unwrap();
+        let approved = approve(app, &rita, id, None).await.unwrap();
         assert_eq!(approved.sessions[0].stage, Stage::Deleting);
         assert_eq!(round(app).await.unwrap(), 0, "the tombstone is not signed yet");
         assert!(objects.iter().all(|path| path.exists()));
@@ -173,7 +173,7 @@ async fn what_two_people_deleted_is_gone_and_the_rest_still_verifies() {
         let row = recordings::find(&mut app.db.read().await.unwrap(), archive.recordings[0]).await.unwrap().unwrap();
         assert_eq!(row.progress.resume, None);
         assert!(matches!(ask(app, &adam, session, "again").await, Err(RetentionError::Gone { .. })));
-        assert!(matches!(approve(app, &rita, id).await, Err(RetentionError::Answered(_))));
+        assert!(matches!(approve(app, &rita, id, None).await, Err(RetentionError::Answered(_))));
     })
     .await;
 }
@@ -247,7 +247,7 @@ async fn what_is_held_nothing_deletes_until_it_is_released() {
             assert!(matches!(refused, Err(RetentionError::Held { hold: by, .. }) if by == hold.id), "{refused:?}");
             if subject == HoldSubject::Target(record.target) {
                 // It was asked for before; the yes comes too late.
-                let late = approve(app, &rita, id).await.unwrap();
+                let late = approve(app, &rita, id, None).await.unwrap();
                 assert_eq!(late.sessions[0].stage, Stage::Kept);
                 app.clock.advance(Duration::from_hours(24 * 400));
                 assert_eq!(sweep(app, &settings).await.unwrap(), []);
@@ -279,8 +279,8 @@ async fn nobody_has_a_hand_in_deleting_what_was_done_under_their_own_grant() {
         let alice = people::find(app, &"alice".parse().unwrap()).await.unwrap().principal;
         assert!(matches!(ask(app, &alice, session, "x").await, Err(RetentionError::OwnSession(_))));
         let id = ask(app, &adam, session, "x").await.unwrap().deletion.id;
-        assert!(matches!(approve(app, &alice, id).await, Err(RetentionError::OwnSession(_))));
-        let kept = refuse(app, &OPERATOR, id, "no").await.unwrap();
+        assert!(matches!(approve(app, &alice, id, None).await, Err(RetentionError::OwnSession(_))));
+        let kept = refuse(app, &OPERATOR, id, "no", None).await.unwrap();
         assert_eq!(kept.sessions[0].stage, Stage::Kept);
         assert!(ask(app, &adam, session, "once more").await.is_ok());
     })
@@ -294,7 +294,7 @@ async fn a_store_that_refuses_is_told_and_asked_again_and_a_crash_in_between_los
         let (app, session) = (&archive.app, archive.sessions[0]);
         let (adam, rita) = archive.adam_and_rita().await;
         let id = ask(app, &adam, session, "x").await.unwrap().deletion.id;
-        approve(app, &rita, id).await.unwrap();
+        approve(app, &rita, id, None).await.unwrap();
         // A folder with something in it cannot be removed as a file.
         let object = archive.objects(session).await.remove(0);
         std::fs::remove_file(&object).unwrap();
@@ -335,11 +335,11 @@ async fn what_is_older_than_its_rule_is_asked_for_in_batches_once() {
         assert_eq!((found.sessions.len(), found.deletion.asked_by), (3, Actor::Bastion));
         assert_eq!(found.sessions[0].rule.as_deref(), Some("env=prod: 10 days"));
 
-        refuse(app, &OPERATOR, batch, "we want to look at them").await.unwrap();
+        refuse(app, &OPERATOR, batch, "we want to look at them", None).await.unwrap();
         assert_eq!(sweep(app, &settings).await.unwrap(), []);
         app.clock.advance(Duration::from_hours(24 * 31));
         let batch = sweep(app, &settings).await.unwrap().remove(0);
-        approve(app, &rita, batch).await.unwrap();
+        approve(app, &rita, batch, None).await.unwrap();
         archive.sign().await;
         assert_eq!(round(app).await.unwrap(), 3);
         let report = archive.verify().await;

@@ -213,7 +213,7 @@ async fn a_session_whose_recordings_were_deleted_is_judged_by_what_was_seen_and_
         let (app, session) = (&archive.app, archive.sessions[0]);
         let (adam, rita) = archive.adam_and_rita().await;
         let asked = retention::deletions::ask(app, &adam, session, "a password").await.unwrap();
-        retention::deletions::approve(app, &rita, asked.deletion.id).await.unwrap();
+        retention::deletions::approve(app, &rita, asked.deletion.id, None).await.unwrap();
         archive.sign().await;
         round(app).await.unwrap();
 

@@ -266,7 +266,7 @@ mod tests {
         on_both(|db| async {
             let scene = Scene::new(app_on(db)).await;
             let key: SshPublicKey = KEY.parse().unwrap();
-            people::add_key(&scene.app, &OPERATOR, &"bob".parse().unwrap(), key.clone()).await.unwrap();
+            people::add_key(&scene.app, &OPERATOR, &"bob".parse().unwrap(), key.clone(), None).await.unwrap();
             let events = scene.acts().await.len();
 
             let taken = scene.accept(&key).await;

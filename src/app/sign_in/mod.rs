@@ -413,7 +413,7 @@ mod tests {
             }
             let (_, four) = again().await;
             let new = PrincipalPassword::new(PASSWORD);
-            people::set_password(&app, &OPERATOR, &alice.name, Some(new)).await.unwrap();
+            people::set_password(&app, &OPERATOR, &alice.name, Some(new), None).await.unwrap();
             assert_eq!(sign_ins.verify(&app, &four).await.unwrap(), None);
             again().await;
             let (sixth, six) = again().await;
@@ -424,8 +424,8 @@ mod tests {
             assert_eq!(sign_ins.sign_out_person(&app, &OPERATOR, &alice.name).await.unwrap(), 1);
             assert_eq!(sign_ins.verify(&app, &six).await.unwrap(), None);
             let (_, five) = again().await;
-            people::disable(&app, &OPERATOR, &alice.name).await.unwrap();
-            people::enable(&app, &OPERATOR, &alice.name).await.unwrap();
+            people::disable(&app, &OPERATOR, &alice.name, None).await.unwrap();
+            people::enable(&app, &OPERATOR, &alice.name, None).await.unwrap();
             assert_eq!(sign_ins.verify(&app, &five).await.unwrap(), None);
         })
         .await;

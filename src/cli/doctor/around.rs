@@ -13,6 +13,7 @@ use crate::app::clock::Clock;
 use crate::config::Config;
 use crate::ssh;
 use crate::store::db::{Db, clock_marks, encryption, targets};
+use crate::telemetry::traces;
 
 /// Targets that are asked at once, and how many at most: a doctor that takes an hour is not called.
 const AT_ONCE: usize = 16;
@@ -28,6 +29,7 @@ pub(super) fn secret_files(config: &Config) -> Vec<Check> {
         ("api.key_file", &config.api.key_file),
         ("blobs.secret_access_key_file", &config.blobs.secret_access_key_file),
         ("ledger.anchor_webhook_token_file", &config.ledger.anchor_webhook_token_file),
+        ("traces.headers_file", &config.traces.headers_file),
     ];
     let named: Vec<(&str, &Path)> = named.iter().filter_map(|(key, path)| Some((*key, path.as_deref()?))).collect();
     let faults: Vec<Check> = named.iter().filter_map(|(key, path)| exposed(WHAT, key, path)).collect();
@@ -151,6 +153,20 @@ pub(super) async fn clock(config: &Config) -> Check {
 
 fn behind(ours: DateTime<Utc>, seen: Option<DateTime<Utc>>) -> Option<TimeDelta> {
     seen.map(|seen| seen - ours)
+}
+
+/// Whether the collector takes traces, if one is set.
+pub(super) async fn traces(config: &Config) -> Option<Check> {
+    const WHAT: &str = "traces";
+    let endpoint = config.traces.otlp_endpoint.as_deref()?;
+    Some(match traces::ask(&config.traces).await {
+        Ok(()) => Check::ok(WHAT, format!("`{endpoint}` takes them")),
+        Err(fault) => {
+            let advice = "look whether it runs and takes OTLP over HTTP (often port 4318; 4317 speaks gRPC), and at \
+                          `traces.headers_file` if it answers 401 or 403; sessions do not wait for it";
+            Check::failed(WHAT, format!("`{endpoint}` takes no traces: {fault}"), advice)
+        }
+    })
 }
 
 /// Asks every target for its host keys, as a stranger would.

@@ -1,6 +1,6 @@
 //! `sallyport doctor`: looks for what keeps the bastion from working. Each check that fails says what to do.
 //!
-//! It looks and does not mend: the one thing that it leaves in the world is a blob that it deletes again.
+//! It looks and does not mend: the one thing that it leaves in the world is a blob that it deletes again, if the bucket lets go of it.
 
 mod around;
 
@@ -134,6 +134,7 @@ async fn checks(file: &Path) -> Vec<Check> {
     if let Some(address) = config.api.listen {
         checks.push(port("api port", "api.listen", address, served).await);
     }
+    checks.extend(around::traces(&config).await);
     checks.extend(around::targets(&config).await);
     checks
 }
@@ -387,7 +388,15 @@ async fn blobs(config: &Config) -> Vec<Check> {
         Ok::<_, crate::store::blob::BlobError>((read? == written, lock))
     };
     match tokio::time::timeout(DEADLINE, look).await {
-        Ok(Ok((true, lock))) => vec![Check::ok(WHAT, "a blob was written, read and deleted"), object_lock(lock)],
+        Ok(Ok((true, lock))) => {
+            let is_locked = matches!(lock, Ok(Lock::Until(_)));
+            let deleted = if is_locked {
+                "a blob was written and read; it is locked, and stays"
+            } else {
+                "a blob was written, read and deleted"
+            };
+            vec![Check::ok(WHAT, deleted), object_lock(lock)]
+        }
         Ok(Ok((false, _))) => {
             vec![Check::failed(WHAT, "a blob was read back with other bytes", "do not use this object store")]
         }

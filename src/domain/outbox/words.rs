@@ -16,7 +16,10 @@ pub type Names = BTreeMap<PrincipalId, String>;
 /// The people whose names [`sentence`] asks for.
 pub fn people(event: &Event) -> Vec<PrincipalId> {
     match &event.act {
-        Act::RequestMade { person, .. } | Act::Denied { person, .. } => vec![*person],
+        Act::RequestMade { person, .. }
+        | Act::Denied { person, .. }
+        | Act::BreakGlassMade { person, .. }
+        | Act::BreakGlassOpened { person, .. } => vec![*person],
         Act::GrantMade { people, .. } => people.iter().take(3).copied().collect(),
         _ => Vec::new(),
     }
@@ -59,6 +62,18 @@ pub fn sentence(event: &Event, names: &Names) -> String {
             format!("{by} set the end of grant {grant} to {until}: {}", quoted(reason))
         }
         Act::GrantRevoked { grant, reason } => format!("{by} revoked grant {grant}: {}", quoted(reason)),
+        Act::BreakGlassMade { person, node, reason, .. } => {
+            let (who, node) = (name(person), plain(node, 64));
+            format!("{by} made a break-glass envelope for {who}, which {node} can open: {}", quoted(reason))
+        }
+        Act::BreakGlassOpened { grant, person, node, reason, .. } => {
+            let (who, node) = (name(person), plain(node, 64));
+            format!("BREAK-GLASS: {by} opened an envelope on {node}: grant {grant} for {who}: {}", quoted(reason))
+        }
+        Act::BreakGlassRefused { node, why, .. } => {
+            let (node, why) = (plain(node, 64), plain(why, MOST_QUOTED));
+            format!("ALARM: {by} wanted to open a break-glass envelope on {node}: {why}")
+        }
         Act::Denied { person, address, wanted, denial } => {
             let (who, wanted) = (name(person), quoted(wanted));
             format!("{who} at {} was refused {wanted}: {denial} ({})", address.ip(), event.id)

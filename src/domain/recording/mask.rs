@@ -232,7 +232,26 @@ impl Masker {
     }
 
     fn take_output(&mut self, at: u64, bytes: &[u8], out: &mut Vec<Frame>) {
+        let rows = if self.awaits_nothing() { plain_rows(bytes) } else { 0 };
+        self.take_output_behind(rows, at, bytes, out);
+    }
+
+    /// Whether no echo is looked for, and the next byte of output begins something new.
+    fn awaits_nothing(&self) -> bool {
+        let is_at_rest = self.screen.state == Scan::Ground && self.screen.length == 0;
+        is_at_rest && self.waiting == 0 && self.lines.len() == 1 && self.lines.iter().all(|line| !line.ended)
+    }
+
+    /// Takes a packet whose first `rows` bytes are whole rows that are nobody's echo: of those only the line feeds count.
+    fn take_output_behind(&mut self, rows: usize, at: u64, bytes: &[u8], out: &mut Vec<Frame>) {
+        let (rows, bytes) = bytes.split_at(rows);
         let mut packet = Packet::default();
+        if !rows.is_empty() {
+            let line_feeds = rows.iter().filter(|byte| **byte == b'\n').count();
+            self.owed = self.owed.saturating_sub(u32::try_from(line_feeds).unwrap_or(u32::MAX));
+            self.row.clear();
+            packet = Packet { elsewhere: true, signs: rows.len(), ..packet };
+        }
         let mut scanner = std::mem::take(&mut self.screen);
         for &byte in bytes {
             scanner.feed(byte, &mut |shown| self.take_shown(at, shown, &mut packet, out));
@@ -655,6 +674,13 @@ impl Scanner {
     }
 }
 
+/// How many bytes at the front of `bytes` are whole rows of plain text.
+fn plain_rows(bytes: &[u8]) -> usize {
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t' | b'\r' | b'\n');
+    let plain = bytes.iter().position(|byte| !is_plain(byte)).unwrap_or(bytes.len());
+    bytes[..plain].iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1)
+}
+
 /// How many bytes at the front of `bytes` are an escape sequence as keys and terminals' answers send them, whole and
 /// in one packet; 0 if none is. `ESC x` is Alt and a character: the character is not part of it.
 fn escape_length(bytes: &[u8]) -> usize {
@@ -990,6 +1016,33 @@ mod tests {
                 }
             }
             prop_assert_eq!(typed.next(), None);
+        }
+
+        #[test]
+        fn rows_at_once_are_judged_as_byte_by_byte(
+            steps in prop::collection::vec((any::<bool>(), output(), "([a-e]{0,3}\r?\n){0,3}", 0_u64..1_500), 0..24),
+        ) {
+            let (mut masker, mut bytewise) = ((Masker::new(), Vec::new()), (Masker::new(), Vec::new()));
+            let mut at = 0;
+            for (is_input, mut bytes, rows, pause) in steps {
+                at += pause * MS;
+                if !is_input {
+                    bytes.splice(..0, rows.bytes());
+                }
+                let bytes = Bytes::from(bytes);
+                let body = if is_input { Body::Input(bytes.clone()) } else { Body::Output(bytes.clone()) };
+                masker.0.push(Frame { at, body: body.clone() }, &mut masker.1);
+                if is_input {
+                    bytewise.0.push(Frame { at, body }, &mut bytewise.1);
+                } else {
+                    bytewise.0.tick(at, &mut bytewise.1);
+                    bytewise.1.push(Frame { at, body });
+                    bytewise.0.take_output_behind(0, at, &bytes, &mut bytewise.1);
+                }
+            }
+            masker.0.flush(&mut masker.1);
+            bytewise.0.flush(&mut bytewise.1);
+            prop_assert_eq!(masker.1, bytewise.1);
         }
 
         #[test]

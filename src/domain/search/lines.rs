@@ -48,8 +48,17 @@ enum State {
 impl LineReader {
     /// Takes text that was printed at `at`; lines that ended are appended to `lines`.
     pub fn push(&mut self, at: u64, text: &str, lines: &mut Vec<Line>) {
-        for character in text.chars() {
-            self.take(at, character, lines);
+        let mut rest = text;
+        while let Some(character) = rest.chars().next() {
+            let plain = if self.state == State::Text { plain_length(rest) } else { 0 };
+            if plain > 0 {
+                let (plain, behind) = rest.split_at(plain);
+                self.put_plain(at, plain, lines);
+                rest = behind;
+            } else {
+                self.take(at, character, lines);
+                rest = rest.split_at(character.len_utf8()).1;
+            }
         }
     }
 
@@ -83,6 +92,23 @@ impl LineReader {
         }
         self.column += 1;
         self.last = at;
+    }
+
+    /// The same for many at once, which are ASCII and no controls: most of what is printed.
+    fn put_plain(&mut self, at: u64, mut plain: &str, lines: &mut Vec<Line>) {
+        while !plain.is_empty() {
+            if self.column >= LONGEST {
+                self.end(lines);
+            }
+            let (fits, behind) = plain.split_at(plain.len().min(LONGEST - self.column));
+            let from = self.column;
+            self.column += fits.len();
+            self.cells.resize(self.cells.len().max(from), ' ');
+            let over = from..self.column.min(self.cells.len());
+            self.cells.splice(over, fits.bytes().map(char::from));
+            self.last = at;
+            plain = behind;
+        }
     }
 
     fn take(&mut self, at: u64, character: char, lines: &mut Vec<Line>) {
@@ -165,6 +191,11 @@ impl LineReader {
     }
 }
 
+/// How many bytes `text` begins with that are ASCII and no controls.
+fn plain_length(text: &str) -> usize {
+    text.bytes().take_while(|byte| matches!(byte, b' '..=b'~')).count()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -232,6 +263,15 @@ mod tests {
             for line in read {
                 prop_assert!(!line.is_empty() && !line.chars().any(char::is_control), "{:?}", line);
             }
+        }
+
+        #[test]
+        fn many_at_once_read_as_one_by_one(text in r"([a-z ]{0,40}|[\x00-\x1f]|\x1b\[[0-9]{0,4}[@-~]|\x1b\[1999G|é){0,30}") {
+            let (mut reader, mut read) = (LineReader::default(), Vec::new());
+            text.chars().for_each(|character| reader.take(0, character, &mut read));
+            reader.finish(&mut read);
+            let read: Vec<String> = read.into_iter().map(|line| line.text).collect();
+            prop_assert_eq!(read, texts(&text));
         }
 
         #[test]

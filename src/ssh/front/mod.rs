@@ -274,7 +274,7 @@ impl Visit<'_> {
                     lines.extend(reach.targets.iter().filter_map(|target| known_hosts::target(target, keys)));
                 } else {
                     let trusted = authorities::trusted(&self.door.app, Authority::Host).await?;
-                    lines.extend(trusted.iter().map(|key| known_hosts::authority(key)));
+                    lines.extend(trusted.iter().map(|key| known_hosts::authority("*", key)));
                 }
                 self.lines(Lines { lines }, json)
             }

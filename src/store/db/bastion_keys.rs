@@ -43,10 +43,13 @@ pub enum Purpose {
     HostCa,
     /// What each target's own host key is derived from, as it shows through the bastion.
     TargetKeys,
+    /// Signs break-glass envelopes.
+    BreakGlass,
 }
 
 impl Purpose {
-    pub const ALL: [Purpose; 4] = [Purpose::HostKey, Purpose::UserCa, Purpose::HostCa, Purpose::TargetKeys];
+    pub const ALL: [Purpose; 5] =
+        [Purpose::HostKey, Purpose::UserCa, Purpose::HostCa, Purpose::TargetKeys, Purpose::BreakGlass];
 
     /// The word in the database and the API.
     pub const fn as_str(self) -> &'static str {
@@ -55,6 +58,7 @@ impl Purpose {
             Purpose::UserCa => "user_ca",
             Purpose::HostCa => "host_ca",
             Purpose::TargetKeys => "target_keys",
+            Purpose::BreakGlass => "break_glass",
         }
     }
 }

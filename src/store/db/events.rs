@@ -109,9 +109,18 @@ impl Columns {
         let act = serde_json::to_value(&event.act).map_err(|error| DbError::corrupt(APPEND, error.to_string()))?;
         // The columns for filters are read off the act's own form, so that they cannot tell another story.
         let kind = act.get("act").and_then(|kind| kind.as_str()).unwrap_or_default().to_owned();
-        let session: Option<SessionId> = act.get("session").and_then(|id| id.as_str()).and_then(|id| id.parse().ok());
+        let session = session_in(&act);
         Ok(Self { actor, act: act.to_string(), kind, session: session.map(SessionId::as_uuid), entry })
     }
+}
+
+/// The session that an event tells of.
+pub fn session_of(event: &Event) -> Option<SessionId> {
+    session_in(&serde_json::to_value(&event.act).ok()?)
+}
+
+fn session_in(act: &serde_json::Value) -> Option<SessionId> {
+    act.get("session")?.as_str()?.parse().ok()
 }
 
 async fn insert(tx: &mut Tx, statement: &'static str, event: &Event) -> Result<u64, DbError> {

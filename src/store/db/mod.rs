@@ -7,6 +7,7 @@
 pub mod address_failures;
 pub mod anchors;
 pub mod bastion_keys;
+pub mod break_glass;
 pub mod budgets;
 pub mod clock_marks;
 pub mod commands;
@@ -15,6 +16,7 @@ pub mod encryption;
 pub mod events;
 pub mod grants;
 pub mod holds;
+pub mod idempotency;
 pub mod identities;
 pub mod invites;
 pub mod ledger;

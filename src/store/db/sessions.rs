@@ -38,6 +38,7 @@ const LIST: &str = "SELECT id, principal_id, principal_name, target_id, target_n
                       AND ($3 IS NULL OR grant_id = $3)
                       AND ($4 IS NULL OR (ended_at IS NULL) = $4)
                       AND ($5 IS NULL OR started_at < $5 OR (started_at = $5 AND id < $6))
+                      AND ($8 IS NULL OR started_at >= $8) AND ($9 IS NULL OR started_at < $9)
                     ORDER BY started_at DESC, id DESC LIMIT $7";
 const OPEN_COUNTS: &str = "SELECT grant_id, COUNT(*) AS count FROM sessions
                            WHERE ended_at IS NULL AND id <> $2
@@ -118,6 +119,10 @@ pub struct SessionFilter {
     pub grant: Option<GrantId>,
     /// `Some(true)` for those that live, `Some(false)` for those that ended.
     pub live: Option<bool>,
+    /// Begun at this instant or later.
+    pub since: Option<DateTime<Utc>>,
+    /// Begun before this instant.
+    pub until: Option<DateTime<Utc>>,
     /// Continue after this one, the last of the page before.
     pub after: Option<(DateTime<Utc>, SessionId)>,
 }
@@ -284,6 +289,8 @@ pub async fn list(tx: &mut Tx, filter: &SessionFilter, limit: u32) -> Result<Vec
         .bind(after_at)
         .bind(after_id.map(SessionId::as_uuid))
         .bind(i64::from(limit))
+        .bind(filter.since)
+        .bind(filter.until)
         .fetch_all(c));
     let rows: Vec<SessionRow> = rows.map_err(doing("list sessions"))?;
     rows.into_iter().map(SessionRecord::try_from).collect()

@@ -237,6 +237,10 @@ async fn sessions_are_listed_page_by_page_the_latest_first() {
         assert_eq!(numbers(SessionFilter { after, ..SessionFilter::default() }, 10).await, [101]);
         assert_eq!(numbers(SessionFilter { live: Some(true), ..SessionFilter::default() }, 10).await, [102]);
         assert_eq!(numbers(SessionFilter { live: Some(false), ..SessionFilter::default() }, 10).await, [101]);
+        let begun = |since, until| SessionFilter { since, until, ..SessionFilter::default() };
+        assert_eq!(numbers(begun(Some(at(102)), None), 10).await, [102]);
+        assert_eq!(numbers(begun(None, Some(at(102))), 10).await, [101]);
+        assert_eq!(numbers(begun(Some(at(101)), Some(at(103))), 10).await, [102, 101]);
         let nobody = Some("bob".parse().unwrap());
         assert!(numbers(SessionFilter { principal: nobody, ..SessionFilter::default() }, 10).await.is_empty());
     })

@@ -1,5 +1,6 @@
 // The API as the pages use it: typed by the OpenAPI document, errors as problems (RFC 9457).
 import createClient from "openapi-fetch";
+import { fetchOnce, named } from "./once";
 import type { components, paths } from "./schema";
 
 type Schemas = components["schemas"];
@@ -7,7 +8,8 @@ export type Schema<Name extends keyof Schemas> = Schemas[Name];
 export type Role = "engineer" | "admin" | "reviewer" | "auditor";
 
 /** Every change asked for by our pages carries this header; no other site can set it. */
-export const api = createClient<paths>({ baseUrl: "/", headers: { "x-sallyport": "web" } });
+export const api = createClient<paths>({ baseUrl: "/", headers: { "x-sallyport": "web" }, fetch: fetchOnce });
+api.use(named);
 
 /** What the bastion, or the network, said instead of an answer. */
 export class Problem extends Error {

@@ -21,6 +21,61 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/break-glass": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Envelopes that were made, the newest first, a thousand at most. */
+        get: operations["break_glass_list"];
+        put?: never;
+        /** Makes an envelope: a grant for one person that the operator of one node opens there, once. */
+        post: operations["break_glass_make"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/break-glass/open": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Opens an envelope on the node that answers, which must be the one that it names. Works while the database is away; for the operator
+         *     on the node's own host alone.
+         */
+        post: operations["break_glass_open"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/break-glass/{id}/revoke": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Revokes an envelope that was not opened. A node that is cut off from the database does not hear of it. */
+        post: operations["break_glass_revoke"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/deletions": {
         parameters: {
             query?: never;
@@ -2398,6 +2453,47 @@ export interface components {
              */
             port: number;
         };
+        /** @description An envelope that was made; never the file. */
+        Envelope: {
+            allow: components["schemas"]["Allow"];
+            /** @description SHA-256 of the file. */
+            document: string;
+            /** @description What it became. */
+            grant?: string | null;
+            id: string;
+            /**
+             * Format: int32
+             * @description How long its grant lasts once it was opened.
+             */
+            lasting_seconds: number;
+            logins: string[];
+            /** Format: date-time */
+            made_at: string;
+            /** @description In words. */
+            made_by: string;
+            /** Format: int32 */
+            max_sessions?: number | null;
+            /** @description The one node that opens it. */
+            node: string;
+            /**
+             * Format: date-time
+             * @description The first instant at which it opens nothing any more.
+             */
+            not_after: string;
+            /** Format: date-time */
+            opened_at?: string | null;
+            person: components["schemas"]["PersonRef"];
+            reason: string;
+            /** Format: date-time */
+            revoked_at?: string | null;
+            state: components["schemas"]["EnvelopeState"];
+            targets: string[];
+        };
+        /**
+         * @description What became of an envelope, as far as the database knows.
+         * @enum {string}
+         */
+        EnvelopeState: "sealed" | "opened" | "revoked" | "ended";
         /** @description One entry of the audit log. */
         Event: {
             /** @description What happened: an object with `act`, and more that depends on it. */
@@ -2811,6 +2907,25 @@ export interface components {
             last_size: number;
             to: string;
         };
+        /** @description A schedule by which a stored key is replaced. */
+        LoginRotation: {
+            /**
+             * Format: int64
+             * @description Seconds from one time to the next.
+             */
+            every_s: number;
+            /** Format: date-time */
+            next_at: string;
+        };
+        /** @description A new envelope. The file is kept nowhere else. */
+        MadeEnvelope: {
+            /** @description SHA-256 of the file. */
+            document: string;
+            file: string;
+            id: string;
+            /** @description What verifies it. */
+            key: string;
+        };
         /** @description A new invite with its token, which is shown this once. */
         MadeInvite: components["schemas"]["Invite"] & {
             /**
@@ -2824,6 +2939,31 @@ export interface components {
         MadeToken: components["schemas"]["Token"] & {
             /** @description Send it as `Authorization: Bearer …`. */
             secret: string;
+        };
+        /** @description An envelope to make. */
+        MakeEnvelope: {
+            allow?: components["schemas"]["Allow"] | null;
+            /**
+             * Format: int32
+             * @description How long its grant lasts once it was opened, an hour at most.
+             */
+            lasting_seconds: number;
+            logins: string[];
+            /**
+             * Format: int32
+             * @description Sessions that may be open at once, 4 at most; 1 where it is left out.
+             */
+            max_sessions?: number | null;
+            /** @description The one node that opens it. */
+            node: string;
+            /**
+             * Format: date-time
+             * @description The first instant at which it opens nothing any more, a year from now at most.
+             */
+            not_after: string;
+            person: string;
+            reason: string;
+            targets: string[];
         };
         /** @description A flag at a moment, or at the session as a whole. */
         MakeFlag: {
@@ -2987,6 +3127,27 @@ export interface components {
          * @enum {string}
          */
         NodeState: "open" | "draining" | "ended" | "lost";
+        /** @description An envelope to open. */
+        OpenEnvelope: {
+            file: string;
+            reason: string;
+        };
+        /** @description A grant that came out of an envelope. */
+        OpenedEnvelope: {
+            /** @description Accounts as `login@target`. */
+            accounts: string[];
+            grant: string;
+            id: string;
+            /** @description Whether the database has the grant. If not, it is this node's alone until the database answers. */
+            in_database: boolean;
+            /** Format: date-time */
+            not_after: string;
+            person: string;
+            /** @description Where to connect. */
+            ssh_host: string;
+            /** Format: int32 */
+            ssh_port: number;
+        };
         /** @description A destination outside, and how far it has been told of the ledger's events. */
         OutboxDestination: {
             /**
@@ -3947,7 +4108,7 @@ export interface components {
              * @description How many lines of output and paths of this session can be searched for.
              */
             indexed_lines: number;
-            /** @description Those are the first ones: there is more in this session, which is not found. */
+            /** @description Not all there is: those are the first ones, or some output was no text. The rest is not found. */
             is_cut: boolean;
             session: components["schemas"]["Session"];
         };
@@ -4137,6 +4298,7 @@ export interface components {
              */
             credential: "certificate" | "key" | "password";
             login: string;
+            rotation?: components["schemas"]["LoginRotation"] | null;
         };
         /** @description A target, where another thing speaks of it. */
         TargetRef: {
@@ -4237,7 +4399,10 @@ export interface operations {
     bastion_show: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -4245,10 +4410,161 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Bastion"];
+                };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    break_glass_list: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Envelope"][];
+                };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    break_glass_make: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request is answered with 409, for the secret is shown once. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MakeEnvelope"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MadeEnvelope"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    break_glass_open: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["OpenEnvelope"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenedEnvelope"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    break_glass_revoke: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request gets its first answer again. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Reason"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    /** @description `true`: this is the first answer to a request that was sent again */
+                    "Idempotency-Replayed"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Envelope"];
                 };
             };
             default: {
@@ -4271,7 +4587,10 @@ export interface operations {
                 /** @description At most this many items; 100 where it is left out, 1000 at most. */
                 limit?: number;
             };
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -4279,11 +4598,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Page_Deletion"];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -4298,7 +4626,10 @@ export interface operations {
     deletions_show: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path: {
                 id: string;
             };
@@ -4308,11 +4639,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["DeletionDetail"];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -4327,7 +4667,12 @@ export interface operations {
     deletions_approve: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of a GET of this: is it anything else by now, nothing is changed, and the answer is 412 */
+                "If-Match"?: string;
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request gets its first answer again. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 id: string;
             };
@@ -4337,6 +4682,8 @@ export interface operations {
         responses: {
             202: {
                 headers: {
+                    /** @description `true`: this is the first answer to a request that was sent again */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -4356,7 +4703,12 @@ export interface operations {
     deletions_refuse: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of a GET of this: is it anything else by now, nothing is changed, and the answer is 412 */
+                "If-Match"?: string;
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request gets its first answer again. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 id: string;
             };
@@ -4370,6 +4722,8 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description `true`: this is the first answer to a request that was sent again */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -4404,7 +4758,10 @@ export interface operations {
                 /** @description At most this many items; 100 where it is left out, 1000 at most. */
                 limit?: number;
             };
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -4412,11 +4769,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Page_Event"];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -4442,7 +4808,10 @@ export interface operations {
                 /** @description At most this many items; 100 where it is left out, 1000 at most. */
                 limit?: number;
             };
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -4450,11 +4819,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Page_Grant"];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -4469,7 +4847,10 @@ export interface operations {
     grants_make: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request gets its first answer again. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -4481,6 +4862,8 @@ export interface operations {
         responses: {
             201: {
                 headers: {
+                    /** @description `true`: this is the first answer to a request that was sent again */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -4531,7 +4914,10 @@ export interface operations {
     grants_show: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path: {
                 id: string;
             };
@@ -4541,11 +4927,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Grant"];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -4589,7 +4984,12 @@ export interface operations {
     grants_extend: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of a GET of this: is it anything else by now, nothing is changed, and the answer is 412 */
+                "If-Match"?: string;
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request gets its first answer again. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 id: string;
             };
@@ -4603,6 +5003,8 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description `true`: this is the first answer to a request that was sent again */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -4622,7 +5024,12 @@ export interface operations {
     grants_revoke: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of a GET of this: is it anything else by now, nothing is changed, and the answer is 412 */
+                "If-Match"?: string;
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request gets its first answer again. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 id: string;
             };
@@ -4636,6 +5043,8 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description `true`: this is the first answer to a request that was sent again */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -4655,7 +5064,10 @@ export interface operations {
     health: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -4663,11 +5075,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Health"];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description The database is away, or this process is about to end */
             503: {
@@ -4698,7 +5119,10 @@ export interface operations {
                 /** @description At most this many items; 100 where it is left out, 1000 at most. */
                 limit?: number;
             };
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -4706,11 +5130,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Page_Hold"];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -4725,7 +5158,10 @@ export interface operations {
     holds_set: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request gets its first answer again. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -4737,6 +5173,8 @@ export interface operations {
         responses: {
             201: {
                 headers: {
+                    /** @description `true`: this is the first answer to a request that was sent again */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -4756,7 +5194,10 @@ export interface operations {
     holds_release: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request gets its first answer again. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 id: string;
             };
@@ -4770,6 +5211,8 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description `true`: this is the first answer to a request that was sent again */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -4913,7 +5356,10 @@ export interface operations {
     keys_list: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -4921,11 +5367,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Key"][];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -4940,7 +5395,10 @@ export interface operations {
     keys_rotate_ledger: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request gets its first answer again. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -4948,6 +5406,8 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description `true`: this is the first answer to a request that was sent again */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -4967,7 +5427,10 @@ export interface operations {
     keys_rotate_master: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request gets its first answer again. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -4979,6 +5442,8 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description `true`: this is the first answer to a request that was sent again */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -4998,7 +5463,10 @@ export interface operations {
     keys_activate: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request gets its first answer again. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 purpose: string;
             };
@@ -5008,6 +5476,8 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description `true`: this is the first answer to a request that was sent again */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -5027,7 +5497,10 @@ export interface operations {
     keys_retire: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request gets its first answer again. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 purpose: string;
             };
@@ -5037,6 +5510,8 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description `true`: this is the first answer to a request that was sent again */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -5056,7 +5531,10 @@ export interface operations {
     keys_stage: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request gets its first answer again. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 purpose: string;
             };
@@ -5066,6 +5544,8 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description `true`: this is the first answer to a request that was sent again */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -5085,7 +5565,10 @@ export interface operations {
     known_hosts_show: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -5093,11 +5576,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["KnownHosts"];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -5112,7 +5604,10 @@ export interface operations {
     known_hosts_targets: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -5120,11 +5615,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["TargetKnownHost"][];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -5139,7 +5643,10 @@ export interface operations {
     ledger_show: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -5147,11 +5654,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Ledger"];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -5196,7 +5712,10 @@ export interface operations {
     ledger_keys: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -5204,11 +5723,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["LedgerKey"][];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -5228,7 +5756,10 @@ export interface operations {
                 /** @description The number of events in the larger one; that of the latest checkpoint where it is left out. */
                 to?: number;
             };
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -5236,11 +5767,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Consistency"];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -5262,7 +5802,10 @@ export interface operations {
                 /** @description The number of events in the tree; that of the latest checkpoint where it is left out. */
                 size?: number;
             };
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -5270,11 +5813,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Inclusion"];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -5349,7 +5901,10 @@ export interface operations {
     me: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -5357,11 +5912,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Me"];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -5376,7 +5940,10 @@ export interface operations {
     own_grants: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -5384,11 +5951,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Grant"][];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -5403,7 +5979,10 @@ export interface operations {
     own_passkeys: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -5411,11 +5990,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Passkey"][];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -5430,7 +6018,10 @@ export interface operations {
     own_passkeys_add: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request gets its first answer again. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -5442,6 +6033,8 @@ export interface operations {
         responses: {
             201: {
                 headers: {
+                    /** @description `true`: this is the first answer to a request that was sent again */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -5517,7 +6110,10 @@ export interface operations {
     own_totp_show: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -5525,11 +6121,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Totp"];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -5602,7 +6207,10 @@ export interface operations {
     own_web_sessions: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -5610,11 +6218,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["WebSession"][];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -5685,7 +6302,10 @@ export interface operations {
     nodes_list: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -5693,11 +6313,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Page_Node"];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -5712,7 +6341,10 @@ export interface operations {
     outbox_list: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -5720,11 +6352,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Page_OutboxDestination"];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -5744,7 +6385,10 @@ export interface operations {
                 /** @description At most this many items; 100 where it is left out, 1000 at most. */
                 limit?: number;
             };
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -5752,11 +6396,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Page_Person"];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -5771,7 +6424,10 @@ export interface operations {
     people_add: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request gets its first answer again. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -5783,6 +6439,8 @@ export interface operations {
         responses: {
             201: {
                 headers: {
+                    /** @description `true`: this is the first answer to a request that was sent again */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -5802,7 +6460,10 @@ export interface operations {
     people_show: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path: {
                 name: string;
             };
@@ -5812,11 +6473,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Person"];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -5831,7 +6501,12 @@ export interface operations {
     people_disable: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of a GET of this: is it anything else by now, nothing is changed, and the answer is 412 */
+                "If-Match"?: string;
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request gets its first answer again. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 name: string;
             };
@@ -5841,6 +6516,8 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description `true`: this is the first answer to a request that was sent again */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -5860,7 +6537,12 @@ export interface operations {
     people_enable: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of a GET of this: is it anything else by now, nothing is changed, and the answer is 412 */
+                "If-Match"?: string;
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request gets its first answer again. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 name: string;
             };
@@ -5870,6 +6552,8 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description `true`: this is the first answer to a request that was sent again */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -5889,7 +6573,10 @@ export interface operations {
     invites_list: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path: {
                 name: string;
             };
@@ -5899,11 +6586,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Invite"][];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -5918,7 +6614,10 @@ export interface operations {
     invites_make: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request is answered with 409, for the secret is shown once. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 name: string;
             };
@@ -5981,7 +6680,12 @@ export interface operations {
     people_add_key: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of a GET of this: is it anything else by now, nothing is changed, and the answer is 412 */
+                "If-Match"?: string;
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request gets its first answer again. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 name: string;
             };
@@ -5995,6 +6699,8 @@ export interface operations {
         responses: {
             201: {
                 headers: {
+                    /** @description `true`: this is the first answer to a request that was sent again */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6014,7 +6720,10 @@ export interface operations {
     people_remove_key: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of a GET of this: is it anything else by now, nothing is changed, and the answer is 412 */
+                "If-Match"?: string;
+            };
             path: {
                 name: string;
                 fingerprint: string;
@@ -6044,7 +6753,10 @@ export interface operations {
     people_oidc_show: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path: {
                 name: string;
             };
@@ -6054,11 +6766,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["PersonOidc"];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -6135,7 +6856,10 @@ export interface operations {
     people_set_organisation: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of a GET of this: is it anything else by now, nothing is changed, and the answer is 412 */
+                "If-Match"?: string;
+            };
             path: {
                 name: string;
             };
@@ -6168,7 +6892,10 @@ export interface operations {
     passkeys_list: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path: {
                 name: string;
             };
@@ -6178,11 +6905,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Passkey"][];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -6227,7 +6963,10 @@ export interface operations {
     people_set_password: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of a GET of this: is it anything else by now, nothing is changed, and the answer is 412 */
+                "If-Match"?: string;
+            };
             path: {
                 name: string;
             };
@@ -6260,7 +6999,10 @@ export interface operations {
     people_remove_password: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of a GET of this: is it anything else by now, nothing is changed, and the answer is 412 */
+                "If-Match"?: string;
+            };
             path: {
                 name: string;
             };
@@ -6289,7 +7031,10 @@ export interface operations {
     people_set_roles: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of a GET of this: is it anything else by now, nothing is changed, and the answer is 412 */
+                "If-Match"?: string;
+            };
             path: {
                 name: string;
             };
@@ -6322,7 +7067,10 @@ export interface operations {
     totp_show: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path: {
                 name: string;
             };
@@ -6332,11 +7080,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Totp"];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -6442,7 +7199,10 @@ export interface operations {
     web_sessions_list: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path: {
                 name: string;
             };
@@ -6452,11 +7212,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["WebSession"][];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -6500,7 +7269,10 @@ export interface operations {
     recordings_show: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path: {
                 id: string;
             };
@@ -6510,11 +7282,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Recording"];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -6565,7 +7346,10 @@ export interface operations {
     recordings_index: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path: {
                 id: string;
             };
@@ -6576,11 +7360,20 @@ export interface operations {
             /** @description asciinema-player's segmented source */
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": unknown;
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -6626,7 +7419,10 @@ export interface operations {
                 /** @description Microseconds; as the index of a live recording has it in its segments' addresses. */
                 until?: number;
             };
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path: {
                 id: string;
                 n: number;
@@ -6638,11 +7434,20 @@ export interface operations {
             /** @description a segment of asciinema-player's segmented source */
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": unknown;
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -6702,7 +7507,10 @@ export interface operations {
                 /** @description At most this many items; 100 where it is left out, 1000 at most. */
                 limit?: number;
             };
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -6710,11 +7518,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Page_Request"];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -6729,7 +7546,10 @@ export interface operations {
     requests_make: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request gets its first answer again. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -6741,6 +7561,8 @@ export interface operations {
         responses: {
             201: {
                 headers: {
+                    /** @description `true`: this is the first answer to a request that was sent again */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6763,7 +7585,10 @@ export interface operations {
                 /** @description As long as the request is open, the answer takes up to this many seconds; 25 at most. */
                 wait?: number;
             };
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path: {
                 id: string;
             };
@@ -6773,11 +7598,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Request"];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -6792,7 +7626,12 @@ export interface operations {
     requests_approve: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of a GET of this: is it anything else by now, nothing is changed, and the answer is 412 */
+                "If-Match"?: string;
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request gets its first answer again. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 id: string;
             };
@@ -6806,6 +7645,8 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description `true`: this is the first answer to a request that was sent again */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6825,7 +7666,12 @@ export interface operations {
     requests_deny: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of a GET of this: is it anything else by now, nothing is changed, and the answer is 412 */
+                "If-Match"?: string;
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request gets its first answer again. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 id: string;
             };
@@ -6839,6 +7685,8 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description `true`: this is the first answer to a request that was sent again */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6858,7 +7706,12 @@ export interface operations {
     requests_withdraw: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of a GET of this: is it anything else by now, nothing is changed, and the answer is 412 */
+                "If-Match"?: string;
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request gets its first answer again. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 id: string;
             };
@@ -6868,6 +7721,8 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description `true`: this is the first answer to a request that was sent again */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6896,7 +7751,10 @@ export interface operations {
                 /** @description At most this many items; 100 where it is left out, 1000 at most. */
                 limit?: number;
             };
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -6904,11 +7762,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Page_Review"];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -6926,7 +7793,10 @@ export interface operations {
                 /** @description Only those that the caller may judge and has not. */
                 mine?: boolean;
             };
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -6934,11 +7804,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ReviewSum"];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -6963,7 +7842,10 @@ export interface operations {
                 /** @description At most this many items; 100 where it is left out, 1000 at most. */
                 limit?: number;
             };
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -6971,11 +7853,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["SearchPage"];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -6997,12 +7888,19 @@ export interface operations {
                 /** @description The target's name. */
                 target?: string;
                 grant?: string;
+                /** @description Begun at this instant or later. */
+                since?: string;
+                /** @description Begun before this instant. */
+                until?: string;
                 /** @description `next` of the page before. */
                 cursor?: string;
                 /** @description At most this many items; 100 where it is left out, 1000 at most. */
                 limit?: number;
             };
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -7010,11 +7908,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Page_Session"];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -7029,7 +7936,10 @@ export interface operations {
     sessions_show: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path: {
                 id: string;
             };
@@ -7039,11 +7949,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["SessionDetail"];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -7063,7 +7982,10 @@ export interface operations {
                 /** @description At most this many items; 100 where it is left out, 1000 at most. */
                 limit?: number;
             };
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path: {
                 id: string;
             };
@@ -7073,11 +7995,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Page_CommandEntry"];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -7092,7 +8023,12 @@ export interface operations {
     sessions_cut: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of a GET of this: is it anything else by now, nothing is changed, and the answer is 412 */
+                "If-Match"?: string;
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request gets its first answer again. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 id: string;
             };
@@ -7106,6 +8042,8 @@ export interface operations {
         responses: {
             202: {
                 headers: {
+                    /** @description `true`: this is the first answer to a request that was sent again */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7125,7 +8063,10 @@ export interface operations {
     deletions_ask: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request gets its first answer again. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 id: string;
             };
@@ -7139,6 +8080,8 @@ export interface operations {
         responses: {
             201: {
                 headers: {
+                    /** @description `true`: this is the first answer to a request that was sent again */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7192,7 +8135,10 @@ export interface operations {
                 /** @description At most this many items; 100 where it is left out, 1000 at most. */
                 limit?: number;
             };
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path: {
                 id: string;
             };
@@ -7202,11 +8148,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Page_FileEntry"];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -7221,7 +8176,12 @@ export interface operations {
     sessions_hold: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of a GET of this: is it anything else by now, nothing is changed, and the answer is 412 */
+                "If-Match"?: string;
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request gets its first answer again. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 id: string;
             };
@@ -7235,6 +8195,8 @@ export interface operations {
         responses: {
             202: {
                 headers: {
+                    /** @description `true`: this is the first answer to a request that was sent again */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7254,7 +8216,12 @@ export interface operations {
     sessions_message: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of a GET of this: is it anything else by now, nothing is changed, and the answer is 412 */
+                "If-Match"?: string;
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request gets its first answer again. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 id: string;
             };
@@ -7268,6 +8235,8 @@ export interface operations {
         responses: {
             202: {
                 headers: {
+                    /** @description `true`: this is the first answer to a request that was sent again */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7287,7 +8256,12 @@ export interface operations {
     sessions_release: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of a GET of this: is it anything else by now, nothing is changed, and the answer is 412 */
+                "If-Match"?: string;
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request gets its first answer again. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 id: string;
             };
@@ -7297,6 +8271,8 @@ export interface operations {
         responses: {
             202: {
                 headers: {
+                    /** @description `true`: this is the first answer to a request that was sent again */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7316,7 +8292,10 @@ export interface operations {
     reviews_show: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path: {
                 id: string;
             };
@@ -7326,11 +8305,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ReviewDetail"];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -7345,7 +8333,12 @@ export interface operations {
     reviews_flag: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of a GET of this: is it anything else by now, nothing is changed, and the answer is 412 */
+                "If-Match"?: string;
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request gets its first answer again. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 id: string;
             };
@@ -7359,6 +8352,8 @@ export interface operations {
         responses: {
             201: {
                 headers: {
+                    /** @description `true`: this is the first answer to a request that was sent again */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7378,7 +8373,12 @@ export interface operations {
     reviews_note: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of a GET of this: is it anything else by now, nothing is changed, and the answer is 412 */
+                "If-Match"?: string;
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request gets its first answer again. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 id: string;
             };
@@ -7392,6 +8392,8 @@ export interface operations {
         responses: {
             201: {
                 headers: {
+                    /** @description `true`: this is the first answer to a request that was sent again */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7444,7 +8446,12 @@ export interface operations {
     reviews_sign_off: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of a GET of this: is it anything else by now, nothing is changed, and the answer is 412 */
+                "If-Match"?: string;
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request gets its first answer again. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 id: string;
             };
@@ -7458,6 +8465,8 @@ export interface operations {
         responses: {
             201: {
                 headers: {
+                    /** @description `true`: this is the first answer to a request that was sent again */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7539,7 +8548,10 @@ export interface operations {
     sign_in_ways: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -7547,11 +8559,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["SignInWays"];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -7753,7 +8774,10 @@ export interface operations {
                 /** @description At most this many items; 100 where it is left out, 1000 at most. */
                 limit?: number;
             };
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -7761,11 +8785,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Page_Target"];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -7780,7 +8813,10 @@ export interface operations {
     targets_add: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request gets its first answer again. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -7792,6 +8828,8 @@ export interface operations {
         responses: {
             201: {
                 headers: {
+                    /** @description `true`: this is the first answer to a request that was sent again */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7842,7 +8880,10 @@ export interface operations {
     targets_show: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path: {
                 name: string;
             };
@@ -7852,11 +8893,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Target"];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -7871,7 +8921,10 @@ export interface operations {
     targets_change: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of a GET of this: is it anything else by now, nothing is changed, and the answer is 412 */
+                "If-Match"?: string;
+            };
             path: {
                 name: string;
             };
@@ -7904,7 +8957,12 @@ export interface operations {
     targets_disable: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of a GET of this: is it anything else by now, nothing is changed, and the answer is 412 */
+                "If-Match"?: string;
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request gets its first answer again. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 name: string;
             };
@@ -7914,6 +8972,8 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description `true`: this is the first answer to a request that was sent again */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7933,7 +8993,12 @@ export interface operations {
     targets_enable: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of a GET of this: is it anything else by now, nothing is changed, and the answer is 412 */
+                "If-Match"?: string;
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request gets its first answer again. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 name: string;
             };
@@ -7943,6 +9008,8 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description `true`: this is the first answer to a request that was sent again */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8033,7 +9100,10 @@ export interface operations {
                 /** @description At most this many items; 100 where it is left out, 1000 at most. */
                 limit?: number;
             };
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -8041,11 +9111,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Page_Template"];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -8060,7 +9139,10 @@ export interface operations {
     templates_make: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request gets its first answer again. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -8072,6 +9154,8 @@ export interface operations {
         responses: {
             201: {
                 headers: {
+                    /** @description `true`: this is the first answer to a request that was sent again */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8091,7 +9175,10 @@ export interface operations {
     templates_show: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path: {
                 name: string;
             };
@@ -8101,11 +9188,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Template"];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -8120,7 +9216,10 @@ export interface operations {
     templates_change: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of a GET of this: is it anything else by now, nothing is changed, and the answer is 412 */
+                "If-Match"?: string;
+            };
             path: {
                 name: string;
             };
@@ -8153,7 +9252,10 @@ export interface operations {
     templates_remove: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `ETag` of a GET of this: is it anything else by now, nothing is changed, and the answer is 412 */
+                "If-Match"?: string;
+            };
             path: {
                 name: string;
             };
@@ -8187,7 +9289,10 @@ export interface operations {
                 /** @description At most this many items; 100 where it is left out, 1000 at most. */
                 limit?: number;
             };
-            header?: never;
+            header?: {
+                /** @description `ETag` of an answer before: is it the same, it is left out, and the status is 304 */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -8195,11 +9300,20 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description The state of what is answered; strong */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Page_Token"];
                 };
+            };
+            /** @description It is as `If-None-Match` says */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -8214,7 +9328,10 @@ export interface operations {
     tokens_make: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request is answered with 409, for the secret is shown once. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -8245,7 +9362,10 @@ export interface operations {
     tokens_revoke: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Names the request, so that it is done once: sent again within 24 hours, the request gets its first answer again. 1 to 255 visible ASCII characters, bare or as a string of structured fields; an UUID is a good one. The same key with another request is 422; while the first is being worked on, 409. */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 id: string;
             };
@@ -8255,6 +9375,8 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description `true`: this is the first answer to a request that was sent again */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {

@@ -15,7 +15,7 @@ const ACTS = [
   "logged_in", "login_refused", "denied", "session_opened", "session_cut", "session_ended", "session_held", "session_released", "session_frozen",
   "message_sent", "watch_started", "recording_viewed", "recording_exported", "sessions_searched", "evidence_made", "file_operation", "command_flagged", "request_refused",
   "grant_made", "grant_extended", "grant_revoked", "template_made", "template_changed", "template_removed", "request_made", "request_approved", "request_denied", "request_withdrawn", "request_expired",
-  "person_added", "person_changed", "person_disabled", "key_added", "key_removed", "invite_made", "invite_used", "invite_revoked", "second_factor_enrolled", "second_factor_reset",
+  "person_added", "person_changed", "person_disabled", "key_added", "key_removed", "invite_made", "invite_used", "invite_revoked", "break_glass_made", "break_glass_opened", "break_glass_refused", "break_glass_revoked", "second_factor_enrolled", "second_factor_reset",
   "second_factor_locked", "recovery_code_used", "target_added", "target_changed", "credential_rotation", "token_made", "token_revoked", "signed_out",
   "hold_set", "hold_released", "deletion_asked", "deletion_refused", "recordings_deleted", "recipients_changed", "bastion_key_staged",
   "bastion_key_activated", "bastion_key_retired", "ledger_key_rotated", "master_key_rotated", "master_key_retired", "ledger_alarm", "rollback_accepted",

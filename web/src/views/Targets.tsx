@@ -78,7 +78,7 @@ const text = (target: Target): string =>
   [target.name, ...target.aliases, target.address, ...target.logins.map((login) => login.login), ...Object.entries(target.labels).map(([key, value]) => `${key}=${value}`)].join(" ");
 
 function One({ target }: { target: Target }) {
-  const { t } = useWords();
+  const { t, span, instant } = useWords();
   const me = useMe();
   const grants = useQuery({
     queryKey: ["grants", "active", "of-target", target.name],
@@ -101,6 +101,9 @@ function One({ target }: { target: Target }) {
           {target.logins.map((login) => (
             <p key={login.login}>
               <code>{login.login}</code> <span className="muted">{t.target.credential[login.credential]}</span>
+              {login.rotation ? (
+                <span className="muted"> · {t.target.replaced(span(login.rotation.every_s * 1000), instant(login.rotation.next_at))}</span>
+              ) : null}
             </p>
           ))}
         </dd>

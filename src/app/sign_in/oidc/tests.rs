@@ -227,9 +227,9 @@ async fn an_unknown_subject_an_e_mail_address_and_a_disabled_person_do_not_come_
         let said = format!("{:?}", events.last().unwrap().1.act);
         assert!(said.contains("subject alice"), "an admin finds whom to bind: {said}");
 
-        people::disable(&scene.app, &OPERATOR, &scene.alice.name).await.unwrap();
+        people::disable(&scene.app, &OPERATOR, &scene.alice.name, None).await.unwrap();
         assert!(is_refused(&scene.sign_in(|_| ()).await));
-        people::enable(&scene.app, &OPERATOR, &scene.alice.name).await.unwrap();
+        people::enable(&scene.app, &OPERATOR, &scene.alice.name, None).await.unwrap();
         assert!(scene.sign_in(|_| ()).await.is_ok());
         identities::unbind(&scene.app, &OPERATOR, &scene.alice.name).await.unwrap();
         assert!(is_refused(&scene.sign_in(|_| ()).await));

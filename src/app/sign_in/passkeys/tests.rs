@@ -173,9 +173,9 @@ async fn an_unknown_key_a_wrong_one_and_a_disabled_person_are_refused_alike_in_w
             assert!(is_refused(&scene.answer(&challenge, credential).await));
             assert!(started.elapsed() >= REFUSAL);
         }
-        people::disable(&scene.app, &OPERATOR, &scene.alice.name).await.unwrap();
+        people::disable(&scene.app, &OPERATOR, &scene.alice.name, None).await.unwrap();
         assert!(is_refused(&scene.sign_in().await));
-        people::enable(&scene.app, &OPERATOR, &scene.alice.name).await.unwrap();
+        people::enable(&scene.app, &OPERATOR, &scene.alice.name, None).await.unwrap();
         assert!(scene.sign_in().await.is_ok());
     })
     .await;
