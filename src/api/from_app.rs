@@ -441,6 +441,7 @@ impl From<ReadError> for ApiError {
             ReadError::Unknown => ApiError::NotFound(text),
             ReadError::Deleted => ApiError::Gone(text),
             ReadError::Encrypted { .. } => ApiError::Encrypted(text),
+            ReadError::Reopened => ApiError::Unavailable(text),
             ReadError::MissingObject { .. }
             | ReadError::Altered { .. }
             | ReadError::BrokenChain { .. }

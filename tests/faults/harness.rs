@@ -15,7 +15,7 @@ use russh::keys::PublicKey;
 use sallyport::Bastion;
 use sallyport::app::clock::Clock;
 use sallyport::app::keys::{self, Purpose};
-use sallyport::app::recordings::read::Reader;
+use sallyport::app::recordings::read::{ReadError, Reader};
 use sallyport::app::{App, audit, grants, people, targets};
 use sallyport::config::Config;
 use sallyport::store::blob::Blobs;
@@ -413,9 +413,18 @@ pub struct Recorded {
 impl Recorded {
     /// Panics if the chain or a segment does not verify.
     pub async fn read(app: &App, found: &RecordingRecord) -> Self {
+        loop {
+            match Self::try_read(app, found).await {
+                Err(ReadError::Reopened) => {} // a node is back: what it has is read from the start
+                read => return read.unwrap(),
+            }
+        }
+    }
+
+    async fn try_read(app: &App, found: &RecordingRecord) -> Result<Self, ReadError> {
         let mut reader = Reader::new(app.clone(), found.recording.id, false);
         let (mut shown, mut input, mut end, mut gaps) = (Vec::new(), Vec::new(), String::new(), 0);
-        while let Some(frames) = reader.next().await.unwrap() {
+        while let Some(frames) = reader.next().await? {
             for frame in frames {
                 match frame.body {
                     Body::Output(bytes) | Body::Notice(bytes) => shown.extend_from_slice(&bytes),
@@ -426,7 +435,7 @@ impl Recorded {
                 }
             }
         }
-        Self { shown, input, end, gaps }
+        Ok(Self { shown, input, end, gaps })
     }
 
     /// Everything that a client received must be here, from the first byte on.

@@ -47,6 +47,8 @@ pub enum ReadError {
          or `session export`"
     )]
     Encrypted { recording: RecordingId },
+    #[error("the recording is being completed by the node that wrote it, which was away; read it again in a moment")]
+    Reopened,
     #[error("segment {number} cannot be decrypted")]
     Decryption { number: u32, source: DecryptError },
     #[error("the live tail cannot be decrypted")]
@@ -156,6 +158,8 @@ pub struct Reader {
     finished: bool,
     /// How to read it, once it was looked up: who began while the recording lived reads it to its end.
     sight: Option<Sight>,
+    /// By whose hand it was kept when the first of it was read.
+    generation: Option<u32>,
 }
 
 impl Reader {
@@ -172,6 +176,7 @@ impl Reader {
             given_early: HashMap::new(),
             finished: false,
             sight: None,
+            generation: None,
         }
     }
 
@@ -218,6 +223,22 @@ impl Reader {
 
     /// What there is now, without waiting for more. Cancel safe as [`Reader::next`] is.
     pub async fn step(&mut self) -> Result<Step, ReadError> {
+        if self.generation.is_none() {
+            self.generation = db::recordings::generation(&mut self.app.db.read().await?, self.recording).await?;
+        }
+        match self.step_in_one_hand().await {
+            // What one hand put aside is neither missing nor changed.
+            Err(_)
+                if self.generation
+                    != db::recordings::generation(&mut self.app.db.read().await?, self.recording).await? =>
+            {
+                Err(ReadError::Reopened)
+            }
+            step => step,
+        }
+    }
+
+    async fn step_in_one_hand(&mut self) -> Result<Step, ReadError> {
         if self.sight.is_none() {
             let record = find(&self.app, self.recording).await?;
             self.sight = Some(Sight::find(&self.app, &record).await?);
@@ -246,6 +267,9 @@ impl Reader {
                     return Err(ReadError::MissingSegment { number: self.next });
                 }
                 continue;
+            }
+            if row.progress.segments < self.next {
+                return Err(ReadError::Reopened);
             }
             if row.progress.ended_at.is_some() && row.progress.chain != self.chain {
                 let (number, expected, found) = (self.next, row.progress.chain, self.chain);
@@ -309,5 +333,42 @@ impl Reader {
             *self.given_early.entry(frame.clone()).or_default() += 1;
         }
         Ok(frames)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::retention::tests::Archive;
+    use crate::store::db::change_either;
+    use crate::store::db::testing::on_both;
+
+    /// The node that wrote the recording, which another one had closed, is back, and has not yet sealed any of its journal.
+    async fn reopen(app: &App, recording: RecordingId) {
+        const LOST: &str = "UPDATE recordings SET lost_from = '' WHERE id = $1";
+        let mut tx = app.db.write().await.unwrap();
+        let tx_mut = &mut tx;
+        change_either!(tx_mut, |c| sqlx::query(LOST).bind(recording.as_uuid())).unwrap();
+        assert!(db::recordings::take_over(&mut tx, recording, true).await.unwrap().is_some());
+        db::recordings::supersede_segments(&mut tx, recording, 0, Hash::ZERO).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_recording_that_is_completed_by_a_node_that_was_away_is_not_taken_for_damaged() {
+        on_both(|db| async {
+            let archive = Archive::of(db, 1).await;
+            let (app, recording) = (&archive.app, archive.recordings[0]);
+            let mut half_way = Reader::open(app.clone(), recording, false).await.unwrap();
+            assert!(matches!(half_way.step().await.unwrap(), Step::Frames(_)));
+
+            reopen(app, recording).await;
+
+            let late = Reader::open(app.clone(), recording, false).await.unwrap().step().await.unwrap();
+            assert_eq!(late, Step::Nothing, "it lives again, and nothing of it is there yet");
+            let error = half_way.step().await.unwrap_err();
+            assert!(matches!(error, ReadError::Reopened), "{error}");
+        })
+        .await;
     }
 }

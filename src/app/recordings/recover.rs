@@ -239,7 +239,7 @@ impl Recordings {
         let key = LiveKey::find(&mut tx, &self.0.app, recording).await?;
         let resume = resume_point(row, taken.resume.as_deref(), key.as_ref());
         let encryption = Encryption::new(&row.recording.recipients, key)?;
-        db::recordings::supersede_segments(&mut tx, recording, resume.number).await?;
+        db::recordings::supersede_segments(&mut tx, recording, resume.number, resume.chain).await?;
         db::sessions::unseal(&mut tx, session).await?; // where it was sealed
         tx.commit().await?;
         let started_at = row.recording.started_at;

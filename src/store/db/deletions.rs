@@ -440,7 +440,9 @@ mod tests {
             // It returns.
             let taken = recordings::take_over(&mut tx, id, true).await.unwrap().unwrap();
             assert_eq!((taken.generation, taken.resume.as_deref()), (2, Some("its screen")));
-            recordings::supersede_segments(&mut tx, id, 1).await.unwrap();
+            recordings::supersede_segments(&mut tx, id, 1, Hash::ZERO).await.unwrap();
+            let progress = recordings::find(&mut tx, id).await.unwrap().unwrap().progress;
+            assert_eq!((progress.segments, progress.ended_at), (1, None), "no reader misses what was put aside");
             sessions::unseal(&mut tx, session).await.unwrap();
             assert!(!settle(&mut tx, session).await.unwrap(), "it is being completed");
             recordings::insert_segment(&mut tx, id, &segment(1, "1-2")).await.unwrap();

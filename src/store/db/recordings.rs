@@ -45,6 +45,7 @@ const KEEP_SUPERSEDED: &str = "INSERT INTO superseded_segments (recording_id, ob
                                SELECT recording_id, object, number, sha256, stored_bytes
                                FROM segments WHERE recording_id = $1 AND number >= $2";
 const DROP_SUPERSEDED: &str = "DELETE FROM segments WHERE recording_id = $1 AND number >= $2";
+const GO_BACK: &str = "UPDATE recordings SET segments = $2, chain = $3 WHERE id = $1";
 const INSERT_SEGMENT: &str = "INSERT INTO segments (recording_id, number, start_us, end_us, bytes, stored_bytes, sha256, chain, object)
                               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (recording_id, number) DO NOTHING";
 const SEGMENTS: &str = "SELECT number, start_us, end_us, bytes, stored_bytes, sha256, chain, object
@@ -335,13 +336,17 @@ pub async fn take_over(tx: &mut Tx, id: RecordingId, has_journal: bool) -> Resul
     Ok(Some(Taken { generation: to_count(TAKE, generation)?, resume }))
 }
 
-/// Puts the segments from number `from` on aside: they will be sealed anew.
-pub async fn supersede_segments(tx: &mut Tx, id: RecordingId, from: u32) -> Result<(), DbError> {
+/// Puts the segments from number `from` on aside, for they will be sealed anew; `chain` is the head of the hash chain before them.
+pub async fn supersede_segments(tx: &mut Tx, id: RecordingId, from: u32, chain: Hash) -> Result<(), DbError> {
+    const ASIDE: &str = "put superseded segments aside";
     for statement in [KEEP_SUPERSEDED, DROP_SUPERSEDED] {
         let done = change_either!(tx, |c| sqlx::query(statement).bind(id.as_uuid()).bind(small(from)));
-        done.map_err(doing("put superseded segments aside"))?;
+        done.map_err(doing(ASIDE))?;
     }
-    Ok(())
+    // Or a reader who comes before they are sealed would miss them, and take it for damage.
+    let back =
+        change_either!(tx, |c| sqlx::query(GO_BACK).bind(id.as_uuid()).bind(small(from)).bind(chain.0.as_slice()));
+    back.map(drop).map_err(doing(ASIDE))
 }
 
 /// The recording with this id.
