@@ -1,6 +1,7 @@
 // The first page: what is live, what ends soon, what needs somebody, whether the bastion works.
 import { useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
+import { Hourglass } from "lucide-react";
 import type { ReactNode } from "react";
 import { grantsQuery, healthQuery, liveSessionsQuery, peopleQuery, requestsQuery, targetsQuery } from "../api/queries";
 import { useWords } from "../i18n";
@@ -78,9 +79,7 @@ export function Overview() {
           <ul>
             {requests.data.items.map((request) => (
               <li key={request.id} className={css.need}>
-                <span className="warn" aria-hidden="true">
-                  ⧗
-                </span>
+                <Hourglass className="warn" size={14} aria-hidden="true" />
                 <Link to="/requests">
                   {request.person.name} → <code>{request.targets.join(", ")}</code> {t.request.forTime(span(request.lasting_seconds * 1000))}
                 </Link>

@@ -43,10 +43,10 @@ export async function startDemo() {
   };
 }
 
-/** Runs ssh as alice. With a terminal, `typed` is what she types, each line with a pause before it. */
-export function ssh(demo, { command = [], typed = [], terminal = true, pause = 400 } = {}) {
+/** Runs ssh as alice, to the bastion itself where `to` is empty. With a terminal, `typed` is what she types, each line with a pause before it. */
+export function ssh(demo, { to = `${demo.login}@toy`, command = [], typed = [], terminal = true, pause = 400 } = {}) {
   const options = ["-p", demo.port, "-i", `${demo.folder}/id_ed25519`, "-o", "IdentitiesOnly=yes", "-o", `UserKnownHostsFile=${demo.folder}/known_hosts`];
-  const client = spawn("ssh", [...(terminal ? ["-tt"] : []), ...options, `alice+${demo.login}@toy@127.0.0.1`, ...command], { stdio: ["pipe", "pipe", "pipe"] });
+  const client = spawn("ssh", [...(terminal ? ["-tt"] : []), ...options, `${["alice", to].filter(Boolean).join("+")}@127.0.0.1`, ...command], { stdio: ["pipe", "pipe", "pipe"] });
   let output = "";
   client.stdout.setEncoding("utf8").on("data", (text) => (output += text));
   client.stderr.setEncoding("utf8").on("data", (text) => (output += text));
@@ -60,8 +60,9 @@ export function ssh(demo, { command = [], typed = [], terminal = true, pause = 4
   return { type, typing: type(typed), ended, output: () => output, kill: () => client.kill(), close: () => client.stdin.end() };
 }
 
-export async function cli(demo, args) {
-  const run = spawn(program, [...args, "--json"], { env: { ...process.env, SALLYPORT_SOCKET: `${demo.folder}/data/sallyport.sock` }, stdio: ["ignore", "pipe", "inherit"] });
+export async function cli(demo, args, input = "") {
+  const run = spawn(program, [...args, "--json"], { env: { ...process.env, SALLYPORT_SOCKET: `${demo.folder}/data/sallyport.sock` }, stdio: ["pipe", "pipe", "inherit"] });
+  run.stdin.end(input);
   let said = "";
   run.stdout.setEncoding("utf8").on("data", (text) => (said += text));
   const code = await new Promise((resolve) => run.on("close", resolve));

@@ -1,4 +1,5 @@
 // The commands of a session, each a link to its moment.
+import { Flag } from "lucide-react";
 import { useEffect, useRef } from "react";
 import type { Schema } from "../../api/client";
 import { useWords } from "../../i18n";
@@ -53,7 +54,7 @@ function Row({ command, moment, isCurrent, onMoment }: { command: Command; momen
           <span className="row wrap muted">
             {command.flag ? (
               <span className="warn" title={command.flag}>
-                ⚑ {t.session.flagged}
+                <Flag size={12} aria-hidden="true" /> {t.session.flagged}
               </span>
             ) : null}
             {command.exit_status !== null && command.exit_status !== undefined ? (

@@ -1,5 +1,6 @@
 // The review of a session: why it may be worth a look, how much of it was seen, what was said of it, and the verdict.
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { Flag } from "lucide-react";
 import { useId, useRef, useState } from "react";
 import { answer, api, type Schema } from "../../api/client";
 import { reviewQuery } from "../../api/queries";
@@ -152,7 +153,7 @@ function Shown({ detail, recordings, recording, at, onMoment, onDone, label }: {
                 </span>
                 {moment ? (
                   <button type="button" className="quiet" onClick={() => onMoment(moment)}>
-                    ⚑ {clockTime(moment.at)}
+                    <Flag size={12} aria-hidden="true" /> {clockTime(moment.at)}
                   </button>
                 ) : (
                   <strong>{what}</strong>
