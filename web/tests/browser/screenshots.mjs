@@ -19,7 +19,7 @@ try {
     "for i in 0 1 2 3; do printf 'nvswitch%d  2.16.4  \\033[33mupdate available: 2.17.0\\033[m\\n' $i; done", "systemctl() { echo \"$2 stopped\"; }; systemctl stop slurmd",
     "for i in $(seq 1 24); do printf 'nvswitch0: block %02d/24 written\\n' $i; sleep 0.06; done", "sleep 3", "printf '\\033[32mnvswitch0  2.17.0  verified\\033[m\\n'",
   ], "exit");
-  live = ssh(demo, { to: to("gpu-a-018") });
+  live = ssh(demo, { to: to("gpu-a-017") });
   await type(live, ["for i in 0 1 2 3; do printf 'nvswitch%d  2.17.0  \\033[32mok\\033[m\\n' $i; done"]);
   asks = ssh(demo, { to: "", command: ["request", "db-core-2", "--for", "2h", "--reason", "'replica lags, INC-2231'"], terminal: false });
   let sessions = [];
