@@ -1,5 +1,5 @@
 // A text field that suggests (WAI-ARIA combobox with a list box). With `many` what is chosen becomes chips.
-import { useId, useRef, useState, type KeyboardEvent } from "react";
+import { useEffect, useId, useRef, useState, type KeyboardEvent } from "react";
 import css from "./parts.module.css";
 
 export interface Option {
@@ -9,7 +9,8 @@ export interface Option {
 
 export function Suggest({ label, options, value, onChange, many = false, free = false, mono = true, hint, remove }: {
   label: string;
-  options: readonly Option[];
+  /** None while they are on their way. */
+  options: readonly Option[] | undefined;
   value: readonly string[];
   onChange: (value: string[]) => void;
   many?: boolean;
@@ -27,7 +28,7 @@ export function Suggest({ label, options, value, onChange, many = false, free = 
   const [at, setAt] = useState(0);
 
   const wanted = text.trim().toLowerCase();
-  const shown = options
+  const shown = (options ?? [])
     .filter((option) => !(many && value.includes(option.value)))
     .filter((option) => option.value.toLowerCase().includes(wanted) || (option.note ?? "").toLowerCase().includes(wanted))
     .sort((a, b) => Number(b.value.toLowerCase().startsWith(wanted)) - Number(a.value.toLowerCase().startsWith(wanted)))
@@ -53,12 +54,18 @@ export function Suggest({ label, options, value, onChange, many = false, free = 
       if (!many && value.length > 0) onChange([]);
       return;
     }
-    const exact = options.find((option) => option.value === typed);
+    // Who types faster than the options come has not mistyped: what is meant shows when they are there.
+    if (options === undefined && !free) return;
+    const exact = options?.find((option) => option.value === typed);
     const only = shown.length === 1 ? shown[0] : undefined;
     const meant = exact?.value ?? (free ? typed : (only?.value ?? (many ? undefined : active?.value)));
     if (meant !== undefined && !(many && value.includes(meant))) choose(meant);
     else if (many) setText("");
   };
+  const isThere = options !== undefined;
+  useEffect(() => {
+    if (isThere && document.activeElement !== input.current) settle();
+  }, [isThere]); // their coming alone: what is typed later is settled when the field is left
   const onKeyDown = (event: KeyboardEvent) => {
     if (event.nativeEvent.isComposing) return; // the key belongs to the input method
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {

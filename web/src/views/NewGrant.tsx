@@ -163,7 +163,7 @@ function Form({ person, target, begun, template: named, templates, title, onClos
     );
   }
 
-  const people_options = (people.data?.items ?? [])
+  const people_options = people.data?.items
     .filter((one) => !one.disabled_at)
     .map((one) => ({ value: one.name, note: [one.organisation, one.keys.length > 0 ? t.make.keys(one.keys.length) : t.make.noKeys].filter(Boolean).join(" · ") }));
   const labels = [...new Set((all.data?.items ?? []).flatMap((one) => Object.entries(one.labels).map(([key, value]) => `${key}=${value}`)))];
@@ -191,6 +191,7 @@ function Form({ person, target, begun, template: named, templates, title, onClos
       }
     >
       <Suggest label={t.make.person} options={people_options} value={names} onChange={setNames} many mono={false} remove={t.cancel} />
+      <ProblemLine error={people.error} />
       {templates.length > 0 ? (
         <div className="field">
           <label htmlFor={`${id}-template`}>{t.template.one}</label>
