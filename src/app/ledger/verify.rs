@@ -589,6 +589,9 @@ impl Walk<'_> {
         if let Some(event) = ledger::placeless(&mut tx).await? {
             report.fault(format!("event {event}"), "it has no place in the ledger, and does not wait for one");
         }
+        if let Some(number) = ledger::eventless(&mut tx).await? {
+            report.fault(format!("the event of number {number}"), "its row was removed while it waited for its place");
+        }
         drop(tx);
         sessions::check_unsealed(self.app, report).await?;
         if self.with_segments {

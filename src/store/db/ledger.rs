@@ -16,12 +16,13 @@ use super::{DbError, Tx, change_either, doing, from_json, on_either, to_count};
 
 /// PostgreSQL's advisory lock of whoever gives events their places: "sallyled".
 const LOCK: &str = "SELECT pg_try_advisory_xact_lock(8314045600252061028)";
-const WAITING: &str =
-    "SELECT COUNT(*) AS count, MIN(e.at) AS oldest FROM ledger_pending p JOIN events e ON e.seq = p.seq";
+const WAITING: &str = "SELECT COUNT(*) AS count,
+                              (SELECT at FROM events WHERE seq = (SELECT MIN(seq) FROM ledger_pending)) AS oldest
+                       FROM ledger_pending";
 const IS_WAITING: &str = "SELECT seq FROM ledger_pending LIMIT 1";
-/// The limit stands inside, here and in [`PLACED`]: so no plan reads all events to find these few.
-const PENDING: &str = "SELECT e.seq, e.entry FROM (SELECT seq FROM ledger_pending ORDER BY seq LIMIT $1) p
-                            JOIN events e ON e.seq = p.seq ORDER BY e.seq";
+/// Each entry is looked up by itself: of a join PostgreSQL makes, while its statistics are young, a hash of all events.
+const PENDING: &str = "SELECT p.seq, (SELECT e.entry FROM events e WHERE e.seq = p.seq) AS entry
+                       FROM (SELECT seq FROM ledger_pending ORDER BY seq LIMIT $1) p ORDER BY p.seq";
 const PENDING_ONE: &str = "SELECT e.seq, e.entry FROM events e JOIN ledger_pending p ON p.seq = e.seq WHERE e.id = $1";
 /// An event of an older version, which kept no bytes of it.
 const WITHOUT_BYTES: &str = "SELECT id, at, actor, act, kind, session_id, entry FROM events WHERE seq = $1";
@@ -32,7 +33,7 @@ const PENDED: &str = "DELETE FROM ledger_pending WHERE seq IN (SELECT seq FROM l
 /// The same by the events' numbers.
 const PENDED_OF: &str = "DELETE FROM ledger_pending WHERE seq = ANY($1)";
 const SIZE: &str = "SELECT COALESCE(MAX(idx) + 1, 0) FROM ledger_order";
-/// `$1`: the first place, `$2`: how many.
+/// `$1`: the first place, `$2`: how many. The limit stands inside, so that no plan joins all of them to find these few.
 const PLACED: &str = "SELECT o.idx, o.leaf, e.id, e.at, e.actor, e.act, e.kind, e.session_id, e.entry
                       FROM (SELECT idx, seq, leaf FROM ledger_order WHERE idx >= $1 ORDER BY idx LIMIT $2) o
                            LEFT JOIN events e ON e.seq = o.seq ORDER BY o.idx";
@@ -40,6 +41,8 @@ const PLACE_OF: &str = "SELECT o.idx FROM ledger_order o JOIN events e ON e.seq 
 const PLACELESS: &str = "SELECT e.id FROM events e
                          WHERE NOT EXISTS (SELECT 1 FROM ledger_order o WHERE o.seq = e.seq)
                            AND NOT EXISTS (SELECT 1 FROM ledger_pending p WHERE p.seq = e.seq) ORDER BY e.seq LIMIT 1";
+const EVENTLESS: &str = "SELECT p.seq FROM ledger_pending p
+                         WHERE NOT EXISTS (SELECT 1 FROM events e WHERE e.seq = p.seq) ORDER BY p.seq LIMIT 1";
 const IS_KEPT: &str = "SELECT EXISTS (SELECT 1 FROM ledger_order WHERE seq = $1)
                            OR EXISTS (SELECT 1 FROM ledger_pending WHERE seq = $1)";
 const TILE_COUNT: &str = "SELECT COUNT(*) FROM ledger_tiles";
@@ -281,7 +284,7 @@ pub async fn pending(tx: &mut Tx, limit: u32) -> Result<Vec<Pending>, DbError> {
         on_either!(tx, |c| sqlx::query_as::<_, (i64, Option<Vec<u8>>)>(PENDING).bind(i64::from(limit)).fetch_all(c));
     let mut pending = Vec::new();
     for (seq, entry) in rows.map_err(doing(DOING))? {
-        pending.push(with_bytes(tx, seq, entry).await?);
+        pending.extend(with_bytes(tx, seq, entry).await?);
     }
     Ok(pending)
 }
@@ -291,15 +294,17 @@ pub async fn pending_one(tx: &mut Tx, event: EventId) -> Result<Option<Pending>,
     let row = on_either!(tx, |c| sqlx::query_as(PENDING_ONE).bind(event.as_uuid()).fetch_optional(c));
     let row: Option<(i64, Option<Vec<u8>>)> = row.map_err(doing("read new events"))?;
     let Some((seq, entry)) = row else { return Ok(None) };
-    with_bytes(tx, seq, entry).await.map(Some)
+    with_bytes(tx, seq, entry).await
 }
 
-async fn with_bytes(tx: &mut Tx, seq: i64, entry: Option<Vec<u8>>) -> Result<Pending, DbError> {
+/// `None` for an event whose row is gone: it waits, and `verify` names it.
+async fn with_bytes(tx: &mut Tx, seq: i64, entry: Option<Vec<u8>>) -> Result<Option<Pending>, DbError> {
     if let Some(entry) = entry {
-        return Ok(Pending { seq, entry });
+        return Ok(Some(Pending { seq, entry }));
     }
-    let row = on_either!(tx, |c| sqlx::query_as::<_, EntryRow>(WITHOUT_BYTES).bind(seq).fetch_one(c));
-    Ok(Pending { seq, entry: row.map_err(doing("read new events"))?.entry()? })
+    let row = on_either!(tx, |c| sqlx::query_as::<_, EntryRow>(WITHOUT_BYTES).bind(seq).fetch_optional(c));
+    let row = row.map_err(doing("read new events"))?;
+    row.map(|row| Ok(Pending { seq, entry: row.entry()? })).transpose()
 }
 
 /// Gives events the places from `first` on, in this order, and takes them off the list of those that wait.
@@ -360,6 +365,12 @@ pub async fn place_of(tx: &mut Tx, event: EventId) -> Result<Option<u64>, DbErro
 pub async fn placeless(tx: &mut Tx) -> Result<Option<EventId>, DbError> {
     let found = on_either!(tx, |c| sqlx::query_scalar::<_, Uuid>(PLACELESS).fetch_optional(c));
     Ok(found.map_err(doing(READ))?.map(EventId::from_uuid))
+}
+
+/// The number of an event that waits for its place and whose row is gone. There is none, unless somebody changed the database.
+pub async fn eventless(tx: &mut Tx) -> Result<Option<i64>, DbError> {
+    let found = on_either!(tx, |c| sqlx::query_scalar::<_, i64>(EVENTLESS).fetch_optional(c));
+    found.map_err(doing(READ))
 }
 
 /// Whether an event, by its number, has a place or waits for one.

@@ -126,6 +126,27 @@ async fn every_single_change_to_the_ledger_is_found_and_its_place_is_named() {
 }
 
 #[tokio::test]
+async fn an_event_that_was_removed_while_it_waited_for_its_place_is_found_and_holds_up_no_other() {
+    on_both(|db| async {
+        let app = ledger_of(db, 3).await;
+        for number in [4, 5] {
+            let session = SessionId::from_uuid(Uuid::from_u128(number));
+            let act = Act::SessionEnded { session, end: SessionEnd::ClientClosed };
+            audit::record(&app, &Actor::Bastion, act).await.unwrap();
+        }
+        tamper(&app.db, &["DELETE FROM events WHERE seq = 5"]).await;
+        Sequencer::new(app.clone()).catch_up().await.unwrap();
+
+        let report = look(&app, Wish::default()).await;
+
+        let [fault] = report.faults.as_slice() else { panic!("{:?}", report.faults) };
+        assert_eq!(fault.place, "the event of number 5");
+        assert_eq!(report.events, 5);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn two_events_that_changed_places_are_found() {
     on_both(|db| async {
         let app = ledger_of(db, 300).await;
