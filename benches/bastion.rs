@@ -4,8 +4,9 @@
 //! alike; medians are printed, with their ratios. A recording is brought to rest before the next measure begins, and what that
 //! costs is in the figures for CPU.
 //!
-//! All routes use one cipher and one key exchange, the ones Sallyport itself would choose with this client, so that the ratios
-//! compare programs and not algorithms. `SALLYPORT_BIN` names another binary to measure.
+//! The clients are as their distribution configures them, and agree with each server on what the two prefer: Sallyport sees to it
+//! that this is AES-GCM, sshd leaves it to the client. With `--alike` every route has the algorithms that Sallyport chooses, and the
+//! ratios compare programs alone. `SALLYPORT_BIN` names another binary to measure.
 
 #![allow(
     clippy::cast_precision_loss,
@@ -60,9 +61,9 @@ struct Options {
     /// Only these measures.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Measure>,
-    /// The cipher of every connection that a client makes.
-    #[arg(long, default_value = "aes128-gcm@openssh.com")]
-    cipher: String,
+    /// One cipher and one key exchange on every route, those that Sallyport chooses [default: what a stock client agrees on].
+    #[arg(long)]
+    alike: bool,
     /// Also writes the figures as JSON to this file, or to standard output for `-`.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -340,8 +341,10 @@ impl Bench {
         workstation.trust(target.address(), target.host_key());
         workstation.trust(jump.address(), jump.host_key());
         let login = Sshd::login();
-        workstation.configure(&format!("Ciphers {}", options.cipher));
-        workstation.configure(&format!("KexAlgorithms {}", key_exchange()));
+        if options.alike {
+            workstation.configure("Ciphers aes128-gcm@openssh.com");
+            workstation.configure(&format!("KexAlgorithms {}", key_exchange()));
+        }
         workstation.configure("IgnoreUnknown ObscureKeystrokeTiming\nObscureKeystrokeTiming no");
         let port = |address: SocketAddr| format!("HostName 127.0.0.1\nPort {}", address.port());
         workstation.configure(&format!("Host direct\n{}\nUser {login}", port(target.address())));

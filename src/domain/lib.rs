@@ -22,6 +22,7 @@ pub mod template;
 
 pub mod channel;
 pub mod commands;
+pub mod kexinit;
 pub mod login_name;
 pub mod screen;
 pub mod terminal;

@@ -27,6 +27,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::algorithms;
+use super::greeting::IDENTIFICATION;
 use super::sever::{Blade, Sever, Severable};
 use crate::app::clock::Clock;
 use crate::app::credential_rotation::Turn;
@@ -302,7 +303,7 @@ pub async fn scan(address: &Address) -> Result<Vec<PublicKey>, io::Error> {
 
 fn config(authorities: bool) -> client::Config {
     client::Config {
-        client_id: russh::SshId::Standard("SSH-2.0-Sallyport".into()),
+        client_id: russh::SshId::Raw(IDENTIFICATION.into()),
         limits: Limits {
             rekey_write_limit: algorithms::REKEY_BYTES,
             rekey_read_limit: algorithms::REKEY_BYTES,

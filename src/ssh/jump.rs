@@ -27,6 +27,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span, warn};
 
+use super::algorithms::Ciphers;
 use super::handler::{Client, Passage};
 use super::sever::{Blade, Sever, Severable};
 use super::{Door, algorithms, listener};
@@ -50,7 +51,7 @@ pub async fn serve(door: Arc<Door>, passage: Passage, target: Target, channel: C
 
 async fn serve_on(door: Arc<Door>, passage: Passage, target: Target, channel: Channel<Msg>) {
     let config = match config(&door, &target) {
-        Ok(config) => Arc::new(config),
+        Ok(config) => config,
         Err(error) => {
             warn!(%error, "The target's host key could not be certified, so the connection is refused.");
             return;
@@ -63,6 +64,7 @@ async fn serve_on(door: Arc<Door>, passage: Passage, target: Target, channel: Ch
     let ended = gone.clone();
     door.connections.spawn(take(read, ahead, blade.clone(), ended).in_current_span());
     let bridge = Bridge { incoming, current: Bytes::new(), outgoing: Box::pin(write.make_writer()) };
+    let config = |ciphers| Arc::new(Config { preferred: algorithms::for_clients(ciphers), ..config });
     listener::carry(&door, config, Sever::new(bridge, blade.clone()), client, &blade, &gone, &proved).await;
     let close = async {
         let _ = write.eof().await; // a client that has gone needs no goodbye
@@ -107,8 +109,7 @@ fn config(door: &Door, target: &Target) -> Result<Config, russh::keys::ssh_key::
         certificates: vec![certificate],
         auth_rejection_time: Duration::ZERO, // nothing can be guessed here
         keepalive_interval: None,            // the outer connection has its own
-        preferred: algorithms::for_clients(),
-        ..listener::config(door)
+        ..listener::config(door, Ciphers::All)
     })
 }
 

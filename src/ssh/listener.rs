@@ -13,10 +13,12 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, info_span, warn};
 
+use super::algorithms::Ciphers;
+use super::greeting::IDENTIFICATION;
 use super::handler::Client;
 use super::limits::Slot;
 use super::sever::{Blade, Sever, Severable};
-use super::{Door, algorithms};
+use super::{Door, algorithms, greeting};
 use crate::app::metrics::Counted;
 use crate::proxy_protocol;
 
@@ -36,7 +38,7 @@ const REJECTION: Duration = Duration::from_millis(50);
 
 /// Takes connections until the door shuts.
 pub async fn serve(door: Arc<Door>, listener: TcpListener) {
-    let config = Arc::new(config(&door));
+    let configs = Arc::new(Configs::new(&door));
     let headers = Arc::new(Semaphore::new(MOST_HEADERS));
     loop {
         let accepted = tokio::select! {
@@ -44,7 +46,7 @@ pub async fn serve(door: Arc<Door>, listener: TcpListener) {
             () = door.shut.cancelled() => break,
         };
         match accepted {
-            Ok((stream, peer)) => receive(&door, &config, &headers, stream, peer),
+            Ok((stream, peer)) => receive(&door, &configs, &headers, stream, peer),
             Err(error) => {
                 warn!(%error, "A connection could not be accepted.");
                 tokio::time::sleep(BREATH).await;
@@ -55,20 +57,26 @@ pub async fn serve(door: Arc<Door>, listener: TcpListener) {
     while !door.closing.is_cancelled()
         && let Some(Ok((stream, peer))) = listener.accept().now_or_never()
     {
-        receive(&door, &config, &headers, stream, peer);
+        receive(&door, &configs, &headers, stream, peer);
     }
 }
 
 /// Takes a connection from the network, or one that a load balancer passes on, once it has said whom it is from.
-fn receive(door: &Arc<Door>, config: &Arc<Config>, headers: &Arc<Semaphore>, mut stream: TcpStream, peer: SocketAddr) {
+fn receive(
+    door: &Arc<Door>,
+    configs: &Arc<Configs>,
+    headers: &Arc<Semaphore>,
+    mut stream: TcpStream,
+    peer: SocketAddr,
+) {
     if !proxy_protocol::is_from(&door.settings.proxy_protocol_from, peer.ip()) {
-        return admit(door, config, stream, peer);
+        return admit(door, configs, stream, peer);
     }
     let Ok(place) = headers.clone().try_acquire_owned() else {
         info!(%peer, "A connection was closed: too many wait for their PROXY headers.");
         return;
     };
-    let (door, config) = (door.clone(), config.clone());
+    let (door, configs) = (door.clone(), configs.clone());
     let tracker = door.connections.clone();
     tracker.spawn(async move {
         let read = tokio::select! {
@@ -77,19 +85,37 @@ fn receive(door: &Arc<Door>, config: &Arc<Config>, headers: &Arc<Semaphore>, mut
         };
         drop(place);
         match read {
-            Ok(client) => admit(&door, &config, stream, client),
+            Ok(client) => admit(&door, &configs, stream, client),
             Err(error) => info!(%peer, %error, "A connection from a load balancer was closed."),
         }
     });
 }
 
+/// What the door speaks and puts up with, for either kind of client.
+struct Configs {
+    gcm: Arc<Config>,
+    all: Arc<Config>,
+}
+
+impl Configs {
+    fn new(door: &Door) -> Self {
+        Self { gcm: Arc::new(config(door, Ciphers::Gcm)), all: Arc::new(config(door, Ciphers::All)) }
+    }
+
+    fn of(&self, ciphers: Ciphers) -> Arc<Config> {
+        match ciphers {
+            Ciphers::Gcm => self.gcm.clone(),
+            Ciphers::All => self.all.clone(),
+        }
+    }
+}
+
 /// What every server side of ours speaks and puts up with.
-pub fn config(door: &Door) -> Config {
+pub fn config(door: &Door, ciphers: Ciphers) -> Config {
     let settings = &door.settings;
     let rekey = usize::try_from(settings.rekey_bytes.as_u64()).unwrap_or(usize::MAX);
     Config {
-        // No version: it would tell attackers more than engineers.
-        server_id: SshId::Standard("SSH-2.0-Sallyport".into()),
+        server_id: SshId::Raw(IDENTIFICATION.into()),
         auth_rejection_time: REJECTION,
         // The first "none" only asks for the methods.
         auth_rejection_time_initial: Some(Duration::ZERO),
@@ -98,7 +124,7 @@ pub fn config(door: &Door) -> Config {
         window_size: algorithms::WINDOW_BYTES,
         maximum_packet_size: algorithms::PACKET_BYTES,
         channel_buffer_size: algorithms::CHANNEL_QUEUE,
-        preferred: algorithms::for_clients(),
+        preferred: algorithms::for_clients(ciphers),
         max_auth_attempts: settings.max_auth_tries as usize,
         inactivity_timeout: None, // keep-alives find those who are gone; whoever thinks is welcome
         keepalive_interval: Some(settings.keepalive),
@@ -108,7 +134,7 @@ pub fn config(door: &Door) -> Config {
     }
 }
 
-fn admit(door: &Arc<Door>, config: &Arc<Config>, stream: TcpStream, peer: SocketAddr) {
+fn admit(door: &Arc<Door>, configs: &Arc<Configs>, stream: TcpStream, peer: SocketAddr) {
     let slot = match door.limits.admit(peer.ip(), Instant::now()) {
         Ok(slot) => slot,
         Err(reason) => {
@@ -118,11 +144,11 @@ fn admit(door: &Arc<Door>, config: &Arc<Config>, stream: TcpStream, peer: Socket
         }
     };
     let span = info_span!("connection", %peer);
-    let task = connection(door.clone(), config.clone(), stream, peer, slot).instrument(span);
+    let task = connection(door.clone(), configs.clone(), stream, peer, slot).instrument(span);
     door.connections.spawn(task);
 }
 
-async fn connection(door: Arc<Door>, config: Arc<Config>, stream: TcpStream, peer: SocketAddr, slot: Slot) {
+async fn connection(door: Arc<Door>, configs: Arc<Configs>, stream: TcpStream, peer: SocketAddr, slot: Slot) {
     let _counted = Counted::new(&door.app.metrics.ssh_connections);
     let milliseconds = u32::try_from(UNACKNOWLEDGED.as_millis()).unwrap_or(u32::MAX);
     let prepared = stream.set_nodelay(true).and_then(|()| {
@@ -134,13 +160,15 @@ async fn connection(door: Arc<Door>, config: Arc<Config>, stream: TcpStream, pee
     }
     let (blade, gone, proved) = (Blade::default(), CancellationToken::new(), Arc::new(Notify::new()));
     let client = Client::new(door.clone(), peer, slot, blade.clone(), gone.clone(), proved.clone());
+    let config = |ciphers| configs.of(ciphers);
     carry(&door, config, Sever::of_client(stream, blade.clone()), client, &blade, &gone, &proved).await;
 }
 
-/// Carries one connection to its end: it must prove somebody in time, and is over when its stream is.
+/// Carries one connection to its end: it must prove somebody in time, and is over when its stream is. `config` is that for a
+/// client that is offered these ciphers.
 pub async fn carry<S>(
     door: &Door,
-    config: Arc<Config>,
+    config: impl FnOnce(Ciphers) -> Arc<Config>,
     stream: Sever<S>,
     client: Client,
     blade: &Blade,
@@ -153,8 +181,12 @@ pub async fn carry<S>(
     let _guard = gone.clone().drop_guard();
     let grace = tokio::time::sleep(door.settings.login_grace);
     tokio::pin!(grace);
+    let begin = async {
+        let (stream, ciphers) = greeting::greet(stream).await?;
+        russh::server::run_stream(config(ciphers), stream, client).await
+    };
     let running = tokio::select! {
-        running = russh::server::run_stream(config, stream, client) => running,
+        running = begin => running,
         () = &mut grace => return,
         () = door.closing.cancelled() => return,
     };

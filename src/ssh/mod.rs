@@ -6,7 +6,7 @@
 //!                                                     └──► targets ──► dial (takes a Permit)
 //! ```
 //!
-//! - [`listener`]: the accept loop and its limits.
+//! - [`listener`]: the accept loop and its limits; [`greeting`]: the first words, which decide on the ciphers.
 //! - [`handler`]: RFC 4252 and 4254 as russh hands them over: authentication and channel requests.
 //! - [`auth`]: who is proved, with one factor or two.
 //! - [`jump`]: `ssh -J`, answered on the forwarded channel's own stream.
@@ -32,6 +32,7 @@ mod dial;
 mod files;
 mod freeze;
 mod front;
+mod greeting;
 mod handler;
 mod input;
 mod jump;

@@ -41,6 +41,36 @@ pub fn python_login(
     run.arg(bastion.host_key().to_openssh().unwrap()).args(proof).arg(command)
 }
 
+/// The ciphers that `ssh -v` says were agreed, for each direction.
+fn ciphers(output: &Output) -> Vec<String> {
+    let after = |line: &str| Some(line.split_once(" cipher: ")?.1.split_whitespace().next()?.to_owned());
+    output.errors().lines().filter_map(after).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stock_openssh_speaks_aes_gcm_and_who_asks_for_another_cipher_gets_it() {
+    let scene = Scene::open().await;
+    // Without instructions for AES the client's own favourite is the faster one.
+    let has_aes = std::fs::read_to_string("/proc/cpuinfo").unwrap().contains(" aes");
+    let favourite = if has_aes { "aes128-gcm@openssh.com" } else { "chacha20-poly1305@openssh.com" };
+
+    let stock = scene.ssh().arg("-v").arg("true").run().await.expect_success();
+    assert_eq!(ciphers(&stock), [favourite; 2]);
+
+    for (asked, agreed) in [
+        ("chacha20-poly1305@openssh.com,aes256-gcm@openssh.com", "aes256-gcm@openssh.com"),
+        ("chacha20-poly1305@openssh.com", "chacha20-poly1305@openssh.com"),
+        ("aes256-ctr", "aes256-ctr"),
+    ] {
+        let agreed = if has_aes { agreed } else { asked.split(',').next().unwrap() };
+        let ssh = scene.ssh().option(&format!("Ciphers={asked}")).arg("-v").arg("true").run().await.expect_success();
+        assert_eq!(ciphers(&ssh), [agreed; 2]);
+    }
+
+    let refused = scene.ssh().option("Ciphers=aes128-cbc").arg("-v").arg("true").run().await;
+    assert!(refused.errors().contains("no matching cipher found"), "{}", refused.errors());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn plink_logs_in_and_runs_a_command() {
     let scene = Scene::open().await;
