@@ -233,8 +233,12 @@ impl Indexer {
 /// Whether a packet is a piece of an archive, an image, something encrypted. Told without reading it as text, which takes as long for a
 /// transfer as all else that is done with it.
 fn is_binary(bytes: &[u8]) -> bool {
-    let is_no_texts = |byte: &&u8| matches!(byte, 0..=0x06 | 0x10..=0x1a | 0x1c..=0x1f | 0x7f);
-    bytes.len() >= BINARY_PACKET && bytes.iter().filter(is_no_texts).count() * BINARY_SHARE > bytes.len()
+    // Counted in bytes and without a branch, sixteen at a time: every byte of a transfer comes through here.
+    let is_no_texts = |byte: u8| {
+        (byte <= 0x06) | (byte.wrapping_sub(0x10) <= 0x0a) | (byte.wrapping_sub(0x1c) <= 0x03) | (byte == 0x7f)
+    };
+    let count = |some: &[u8]| usize::from(some.iter().fold(0_u8, |count, byte| count + u8::from(is_no_texts(*byte))));
+    bytes.len() >= BINARY_PACKET && bytes.chunks(u8::MAX.into()).map(count).sum::<usize>() * BINARY_SHARE > bytes.len()
 }
 
 /// Whether a line can be words: at most an eighth of it is bytes that are no characters. Archives, images and the streams of
