@@ -350,7 +350,7 @@ mod tests {
         let tx_mut = &mut tx;
         change_either!(tx_mut, |c| sqlx::query(LOST).bind(recording.as_uuid())).unwrap();
         assert!(db::recordings::take_over(&mut tx, recording, true).await.unwrap().is_some());
-        db::recordings::supersede_segments(&mut tx, recording, 0, Hash::ZERO).await.unwrap();
+        db::recordings::supersede_segments(&mut tx, recording, (0, Hash::ZERO), None).await.unwrap();
         tx.commit().await.unwrap();
     }
 

@@ -239,8 +239,14 @@ impl Recordings {
         let key = LiveKey::find(&mut tx, &self.0.app, recording).await?;
         let resume = resume_point(row, taken.resume.as_deref(), key.as_ref());
         let encryption = Encryption::new(&row.recording.recipients, key)?;
-        db::recordings::supersede_segments(&mut tx, recording, resume.number, resume.chain).await?;
         db::sessions::unseal(&mut tx, session).await?; // where it was sealed
+        if let Some(closed) = taken.closed.as_ref().filter(|_| !has_journal) {
+            // Its node was lost, was back, and is lost again: what was sealed the first time is more than what it had come to.
+            db::recordings::close_again(&mut tx, recording, closed).await?;
+            tx.commit().await?;
+            return Ok(None);
+        }
+        db::recordings::supersede_segments(&mut tx, recording, (resume.number, resume.chain), taken.closed).await?;
         tx.commit().await?;
         let started_at = row.recording.started_at;
         Ok(Some(Orphan { recording, session, started_at, generation: taken.generation, resume, encryption }))
@@ -476,6 +482,66 @@ mod tests {
             written.extend(of_session(&app, session, last, 1000).await.unwrap());
             let written: Vec<Act> = written.into_iter().map(|(_, _, act)| act).collect();
             assert_eq!(written, told.iter().map(|operation| act(operation).1).collect::<Vec<_>>());
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_recording_whose_node_is_lost_again_while_it_completes_it_is_what_it_was_when_it_was_lost_first() {
+        on_both(|db| async {
+            let (_, sessions) = furnish_sessions(&db, 1).await;
+            let app = app_on(db);
+            let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            let at = |folder: &tempfile::TempDir| {
+                let journal_dir = folder.path().to_owned();
+                Recordings::new(app.clone(), RecordingSettings { journal_dir, ..RecordingSettings::default() }).unwrap()
+            };
+            let recording = RecordingId::from_uuid(uuid::Uuid::now_v7());
+            let program = Program::Exec { command: b"make".to_vec() };
+            let new = NewRecording {
+                id: recording,
+                session: sessions[0],
+                channel: 1,
+                program,
+                pty: None,
+                keeps_content: true,
+            };
+            let recorder = at(&folder).start(new).await.unwrap();
+            recorder.record(vec![Body::Output(Bytes::from_static(b"all of it\n"))]).await.unwrap();
+            let state = async || {
+                let mut tx = app.db.read().await.unwrap();
+                let row = db::recordings::find(&mut tx, recording).await.unwrap().unwrap();
+                let segments = db::recordings::segments(&mut tx, recording, 0).await.unwrap();
+                (row, segments, db::manifests::seals(&mut tx, sessions[0]).await.unwrap())
+            };
+            let shipped = async || {
+                let mut tx = app.db.read().await.unwrap();
+                !db::recordings::tail(&mut tx, recording, 0, 1).await.unwrap().is_empty()
+            };
+            while !shipped().await {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            let (back, elsewhere) = (at(&folder), at(&other));
+
+            elsewhere.recover_lost(recording, "its node was lost").await.unwrap();
+            let closed = state().await;
+            assert_eq!((closed.0.progress.gaps, closed.1.len(), closed.2.len()), (1, 1, 1));
+            for _ in 0..2 {
+                // It is back, and is lost before it has completed anything.
+                assert!(back.take_over(&closed.0, true).await.unwrap().is_some());
+                assert_eq!(state().await.0.progress.ended_at, None);
+                elsewhere.recover_lost(recording, "its node was lost again").await.unwrap();
+                assert_eq!(state().await, closed);
+            }
+
+            let ending = Ending { how: "crashed".to_owned(), reason: None };
+            back.recover_one(folder.path().join(recording.to_string()), recording, ending).await.unwrap();
+
+            let (row, segments, _) = state().await;
+            assert!(row.progress.ended_at.is_some() && row.progress.gaps == 0);
+            assert_eq!((row.progress.bytes_out, segments.len()), (10, 1));
+            assert_ne!(segments, closed.1);
+            assert!(back.take_over(&row, true).await.unwrap().is_none(), "it is complete");
         })
         .await;
     }

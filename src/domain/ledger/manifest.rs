@@ -180,8 +180,8 @@ pub enum ManifestFault {
     Chain { recording: RecordingId, expected: Hash, found: Hash },
     #[error("segment {number} of recording {recording} does not come after the one before it")]
     Times { recording: RecordingId, number: usize },
-    #[error("recording {recording} is not the one of the manifest before it, with more of it")]
-    Amended { recording: RecordingId },
+    #[error("recording {recording} is not the one of the manifest before it, with more of it: {why}")]
+    Amended { recording: RecordingId, why: &'static str },
     #[error("the session is not the one of the manifest before it")]
     AmendedSession,
     #[error("of {seen} bytes of {stream} in recording {recording}, {recorded} are recorded, and no gap explains it")]
@@ -225,19 +225,8 @@ impl Manifest {
         for before in &earlier.recordings {
             let recording = before.recording;
             let now = self.recordings.iter().find(|seal| seal.recording == recording);
-            let grew = |now: Counter, before: Counter| now.recorded >= before.recorded;
-            let adds = |now: &RecordingSeal| {
-                let (a, b) = (&now.counters, &before.counters);
-                let fixed =
-                    (&now.program, now.channel, now.started_at) == (&before.program, before.channel, before.started_at);
-                fixed
-                    && !before.gaps.is_empty()
-                    && grew(a.input, b.input)
-                    && grew(a.output, b.output)
-                    && grew(a.error_output, b.error_output)
-            };
-            if !now.is_some_and(|now| now == before || adds(now)) {
-                return Err(ManifestFault::Amended { recording });
+            if let Some(why) = now.map_or(Some("it is gone"), |now| now.other_than(before)) {
+                return Err(ManifestFault::Amended { recording, why });
             }
         }
         Ok(())
@@ -253,6 +242,28 @@ impl RecordingSeal {
     /// Whether it takes a key of the client's to look into the segments.
     pub fn is_encrypted(&self) -> bool {
         !self.encrypted_to.is_empty()
+    }
+
+    /// Why this is not what was sealed `before`, or that with more of it.
+    fn other_than(&self, before: &Self) -> Option<&'static str> {
+        if self == before {
+            return None;
+        }
+        let beginning = |seal: &Self| (seal.program.clone(), seal.channel, seal.started_at);
+        let (now, then) = (&self.counters, &before.counters);
+        if beginning(self) != beginning(before) {
+            Some("it began otherwise")
+        } else if before.gaps.is_empty() {
+            Some("nothing was missing")
+        } else if now.input.recorded < then.input.recorded {
+            Some("there is less input")
+        } else if now.output.recorded < then.output.recorded {
+            Some("there is less output")
+        } else if now.error_output.recorded < then.error_output.recorded {
+            Some("there is less error output")
+        } else {
+            None
+        }
     }
 
     fn check(&self) -> Result<(), ManifestFault> {

@@ -44,7 +44,8 @@ const OBJECTS: &str =
 const DELETE_TAILS: &str =
     "DELETE FROM live_tail WHERE recording_id IN (SELECT id FROM recordings WHERE session_id = $1)";
 const DELETE_COMMANDS: &str = "DELETE FROM commands WHERE session_id = $1";
-const FORGET_SCREENS: &str = "UPDATE recordings SET resume = NULL, lost_from = NULL WHERE session_id = $1";
+const FORGET_SCREENS: &str =
+    "UPDATE recordings SET resume = NULL, lost_from = NULL, closed = NULL WHERE session_id = $1";
 /// Sessions that ended before `$1`, are at rest, are not asked for or deleted, not held, and not refused to a rule since `$2`; behind
 /// `($3, $4)`.
 const CANDIDATES: &str = "SELECT s.id, s.target_id, s.ended_at FROM sessions s JOIN manifests m ON m.session_id = s.id
@@ -440,7 +441,7 @@ mod tests {
             // It returns.
             let taken = recordings::take_over(&mut tx, id, true).await.unwrap().unwrap();
             assert_eq!((taken.generation, taken.resume.as_deref()), (2, Some("its screen")));
-            recordings::supersede_segments(&mut tx, id, 1, Hash::ZERO).await.unwrap();
+            recordings::supersede_segments(&mut tx, id, (1, Hash::ZERO), None).await.unwrap();
             let progress = recordings::find(&mut tx, id).await.unwrap().unwrap().progress;
             assert_eq!((progress.segments, progress.ended_at), (1, None), "no reader misses what was put aside");
             sessions::unseal(&mut tx, session).await.unwrap();

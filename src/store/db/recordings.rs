@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use sallyport_domain::channel::Program;
 use sallyport_domain::id::{RecordingId, SessionId};
 use sallyport_domain::recording::segment::Hash;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{DbError, Tx, change_either, doing, from_json, on_either, to_count, to_json};
@@ -15,7 +16,8 @@ const UPDATE: &str = "UPDATE recordings SET ended_at = $2, duration_us = $3, seg
                                             bytes_out = $7, gaps = $8, exit = COALESCE($9, exit),
                                             resume = CASE WHEN $2 IS NULL THEN COALESCE($10, resume) END, commands = $11,
                                             lost_from = CASE WHEN NOT $13 THEN lost_from WHEN $2 IS NOT NULL THEN NULL
-                                                             ELSE COALESCE($10, lost_from) END
+                                                             ELSE COALESCE($10, lost_from) END,
+                                            closed = CASE WHEN $13 AND $2 IS NOT NULL THEN NULL ELSE closed END
                       WHERE id = $1 AND ended_at IS NULL AND generation = $12";
 const GENERATION: &str = "SELECT generation FROM recordings WHERE id = $1";
 const FIND: &str =
@@ -35,12 +37,20 @@ const UNFINISHED_ON: &str = "SELECT r.id, s.run FROM recordings r JOIN sessions 
                              WHERE s.node = $1 AND r.ended_at IS NULL ORDER BY r.id";
 const UNFINISHED_OF: &str = "SELECT r.id FROM recordings r JOIN sessions s ON s.id = r.session_id
                              WHERE s.run = $1 AND r.ended_at IS NULL ORDER BY r.id";
-/// Where a recording that was sealed from what had been shipped goes on with its node's journal is kept until that has been there.
-const TAKE_OVER: &str =
-    "UPDATE recordings SET generation = generation + 1, lost_from = COALESCE(lost_from, resume, ''),
-                                               ended_at = NULL, seal = NULL
+const TAKE_OVER: &str = "UPDATE recordings SET generation = generation + 1
                          WHERE id = $1 AND (ended_at IS NULL OR ($2 AND lost_from IS NOT NULL))
-                         RETURNING generation, lost_from";
+                         RETURNING generation, COALESCE(lost_from, resume, '') AS goes_on, closed, ended_at, duration_us,
+                                   segments, chain, bytes_in, bytes_out, gaps, commands, exit, seal, lost_from";
+/// Where a recording that was sealed from what had been shipped goes on with its node's journal is kept until that has been there.
+const OPEN: &str = "UPDATE recordings SET lost_from = COALESCE(lost_from, resume, ''), ended_at = NULL, seal = NULL
+                    WHERE id = $1";
+const KEEP_CLOSED: &str = "UPDATE recordings SET closed = $2 WHERE id = $1";
+const CLOSE_AGAIN: &str =
+    "UPDATE recordings SET ended_at = $2, duration_us = $3, segments = $4, chain = $5, bytes_in = $6,
+                                                 bytes_out = $7, gaps = $8, commands = $9, exit = $10, seal = $11,
+                                                 lost_from = $12, resume = NULL, closed = NULL
+                           WHERE id = $1";
+const PUT_BACK: &str = "DELETE FROM superseded_segments WHERE recording_id = $1 AND object = $2";
 const KEEP_SUPERSEDED: &str = "INSERT INTO superseded_segments (recording_id, object, number, sha256, stored_bytes)
                                SELECT recording_id, object, number, sha256, stored_bytes
                                FROM segments WHERE recording_id = $1 AND number >= $2";
@@ -141,10 +151,31 @@ pub struct Taken {
     pub generation: u32,
     /// JSON: where its journal goes on; `None` at the start.
     pub resume: Option<String>,
+    /// What had been sealed of it when its node was lost, if it has been opened again since, now or before.
+    pub closed: Option<Closed>,
+}
+
+/// A recording that was sealed from what a lost node had shipped. Kept while that node's journal completes it: should the node be
+/// lost once more, this is what counts, and not the part that it had come to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closed {
+    ended_at: DateTime<Utc>,
+    duration_us: i64,
+    segments: i32,
+    chain: Hash,
+    bytes_in: i64,
+    bytes_out: i64,
+    gaps: i32,
+    commands: i64,
+    exit: Option<String>,
+    seal: Option<String>,
+    lost_from: Option<String>,
+    /// The segments that were put aside when it was opened again; `None` until they are.
+    aside: Option<Vec<SegmentRecord>>,
 }
 
 /// A sealed segment: where it is and what it hashes to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SegmentRecord {
     /// From 0.
     pub number: u32,
@@ -193,6 +224,24 @@ struct RecordingRow {
     exit: Option<String>,
     resume: Option<String>,
     recipients: Option<String>,
+}
+
+#[derive(sqlx::FromRow)]
+struct TakenRow {
+    generation: i32,
+    goes_on: String,
+    closed: Option<String>,
+    ended_at: Option<DateTime<Utc>>,
+    duration_us: i64,
+    segments: i32,
+    chain: Vec<u8>,
+    bytes_in: i64,
+    bytes_out: i64,
+    gaps: i32,
+    commands: i64,
+    exit: Option<String>,
+    seal: Option<String>,
+    lost_from: Option<String>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -327,18 +376,54 @@ pub async fn generation(tx: &mut Tx, id: RecordingId) -> Result<Option<u32>, DbE
 /// complete.
 pub async fn take_over(tx: &mut Tx, id: RecordingId, has_journal: bool) -> Result<Option<Taken>, DbError> {
     const TAKE: &str = "take over a recording";
-    let row = on_either!(tx, |c| sqlx::query_as::<_, (i32, String)>(TAKE_OVER)
+    let row = on_either!(tx, |c| sqlx::query_as::<_, TakenRow>(TAKE_OVER)
         .bind(id.as_uuid())
         .bind(has_journal)
         .fetch_optional(c));
-    let Some((generation, resume)) = row.map_err(doing(TAKE))? else { return Ok(None) };
-    let resume = Some(resume).filter(|resume| !resume.is_empty());
-    Ok(Some(Taken { generation: to_count(TAKE, generation)?, resume }))
+    let Some(row) = row.map_err(doing(TAKE))? else { return Ok(None) };
+    // The row is locked by now.
+    let opened = change_either!(tx, |c| sqlx::query(OPEN).bind(id.as_uuid()));
+    opened.map_err(doing(TAKE))?;
+    let generation = to_count(TAKE, row.generation)?;
+    let resume = Some(row.goes_on).filter(|resume| !resume.is_empty());
+    let closed = match (row.closed, row.ended_at) {
+        (Some(closed), _) => Some(from_json(TAKE, &closed)?),
+        (None, None) => None,
+        (None, Some(ended_at)) => Some(Closed {
+            ended_at,
+            duration_us: row.duration_us,
+            segments: row.segments,
+            chain: to_hash(row.chain)?,
+            bytes_in: row.bytes_in,
+            bytes_out: row.bytes_out,
+            gaps: row.gaps,
+            commands: row.commands,
+            exit: row.exit,
+            seal: row.seal,
+            lost_from: row.lost_from,
+            aside: None,
+        }),
+    };
+    Ok(Some(Taken { generation, resume, closed }))
 }
 
 /// Puts the segments from number `from` on aside, for they will be sealed anew; `chain` is the head of the hash chain before them.
-pub async fn supersede_segments(tx: &mut Tx, id: RecordingId, from: u32, chain: Hash) -> Result<(), DbError> {
+/// What was `closed` with them is kept with them.
+pub async fn supersede_segments(
+    tx: &mut Tx,
+    id: RecordingId,
+    (from, chain): (u32, Hash),
+    closed: Option<Closed>,
+) -> Result<(), DbError> {
     const ASIDE: &str = "put superseded segments aside";
+    if let Some(mut closed) = closed
+        && closed.aside.is_none()
+    {
+        closed.aside = Some(segments(tx, id, from).await?);
+        let json = to_json(ASIDE, &closed)?;
+        let kept = change_either!(tx, |c| sqlx::query(KEEP_CLOSED).bind(id.as_uuid()).bind(&json));
+        kept.map_err(doing(ASIDE))?;
+    }
     for statement in [KEEP_SUPERSEDED, DROP_SUPERSEDED] {
         let done = change_either!(tx, |c| sqlx::query(statement).bind(id.as_uuid()).bind(small(from)));
         done.map_err(doing(ASIDE))?;
@@ -347,6 +432,33 @@ pub async fn supersede_segments(tx: &mut Tx, id: RecordingId, from: u32, chain: 
     let back =
         change_either!(tx, |c| sqlx::query(GO_BACK).bind(id.as_uuid()).bind(small(from)).bind(chain.0.as_slice()));
     back.map(drop).map_err(doing(ASIDE))
+}
+
+/// Makes a recording that was taken over what it was when its node was lost before; what the node's journal gave since is put aside.
+pub async fn close_again(tx: &mut Tx, id: RecordingId, closed: &Closed) -> Result<(), DbError> {
+    const CLOSE: &str = "close a recording again";
+    let aside = closed.aside.as_deref().unwrap_or_default();
+    let before = closed.segments.saturating_sub(small(u32::try_from(aside.len()).unwrap_or(u32::MAX)));
+    supersede_segments(tx, id, (to_count(CLOSE, before)?, closed.chain), None).await?;
+    for segment in aside {
+        insert_segment(tx, id, segment).await?;
+        let back = change_either!(tx, |c| sqlx::query(PUT_BACK).bind(id.as_uuid()).bind(&segment.object));
+        back.map_err(doing(CLOSE))?;
+    }
+    let done = change_either!(tx, |c| sqlx::query(CLOSE_AGAIN)
+        .bind(id.as_uuid())
+        .bind(closed.ended_at)
+        .bind(closed.duration_us)
+        .bind(closed.segments)
+        .bind(closed.chain.0.as_slice())
+        .bind(closed.bytes_in)
+        .bind(closed.bytes_out)
+        .bind(closed.gaps)
+        .bind(closed.commands)
+        .bind(closed.exit.as_deref())
+        .bind(closed.seal.as_deref())
+        .bind(closed.lost_from.as_deref()));
+    done.map(drop).map_err(doing(CLOSE))
 }
 
 /// The recording with this id.
