@@ -108,7 +108,8 @@ describe("passkeys", () => {
 
       await removal.click();
       await page.getByRole("button", { name: word("Remove", "移除"), exact: true }).click();
-      await removal.waitFor({ state: "detached" });
+      // Not the button, in whose place the question was.
+      await page.getByText(`laptop ${language}`, { exact: true }).waitFor({ state: "detached" });
       await out();
       await enter.click();
       await page.getByText("the passkey is not known here, or did not prove itself").waitFor();
